@@ -1,0 +1,48 @@
+/** Requesters and their way to memory. */
+
+/** How a DMA ended. `moved` counts bytes that reached their end before the first one that did not. */
+export interface DmaResult {
+  readonly ok: boolean;
+  readonly moved: number;
+}
+
+export interface DmaOptions {
+  /** PASID prefix of the request. */
+  readonly pasid?: number;
+  readonly privileged?: boolean;
+  readonly execute?: boolean;
+}
+
+/** A device's port on the bus: every access is made as its requester id and goes through the IOMMU that owns it. */
+export interface DmaPort {
+  readonly rid: number;
+  read(address: bigint, target: Uint8Array, options?: DmaOptions): DmaResult;
+  write(address: bigint, source: Uint8Array, options?: DmaOptions): DmaResult;
+}
+
+/** Access bits of a request, as `translate` takes them. */
+export const Access = {
+  READ: 1,
+  WRITE: 2,
+  EXECUTE: 4,
+  PRIVILEGED: 8,
+} as const;
+
+/** No PASID on the request. */
+export const NO_PASID = -1;
+
+/**
+ * What the bus asks of an IOMMU. One call translates one 4 KiB page's worth.
+ * The result is left in the unit's own fields, so that nothing is allocated
+ * per request (ARCHITECTURE.md, "Speed").
+ */
+export interface IommuHardware {
+  readonly name: string;
+  /**
+   * @param page input address >> 12, up to 52 bits
+   * @param pasid PASID, or `NO_PASID`
+   * @param access bits of `Access`
+   * @returns the output page number (PA >> 12), or -1 when the request was blocked
+   */
+  translate(rid: number, pasid: number, page: number, access: number): number;
+}

@@ -1,0 +1,70 @@
+/**
+ * Every refusal has two halves: the errno of the uAPI and a reason in words
+ * (ARCHITECTURE.md, "Errors"). The binary door returns the first and logs the
+ * second; the typed API throws both.
+ */
+
+/** Linux errno numbers used anywhere in the uAPI (asm-generic/errno*.h). */
+export const Errno = {
+  EPERM: 1,
+  ENOENT: 2,
+  EINTR: 4,
+  EIO: 5,
+  ENXIO: 6,
+  E2BIG: 7,
+  EBADF: 9,
+  EAGAIN: 11,
+  ENOMEM: 12,
+  EACCES: 13,
+  EFAULT: 14,
+  EBUSY: 16,
+  EEXIST: 17,
+  ENODEV: 19,
+  EINVAL: 22,
+  EMFILE: 24,
+  ENOTTY: 25,
+  ENOSPC: 28,
+  ESPIPE: 29,
+  ERANGE: 34,
+  EDEADLK: 35,
+  EBADFD: 77,
+  EMSGSIZE: 90,
+  EOVERFLOW: 75,
+  EOPNOTSUPP: 95,
+  EADDRINUSE: 98,
+} as const;
+
+export type ErrnoName = keyof typeof Errno;
+
+/** Why a request was refused. */
+export interface Reason {
+  /** One sentence: what was wrong and what was there instead. */
+  readonly message: string;
+  /** The argument or field that is to blame, as the uAPI names it. */
+  readonly argument?: string;
+  /** The rule, with its source: "iommufd IOAS_MAP", "VT-d 9.8". */
+  readonly rule?: string;
+}
+
+/** A refused request. `errno` is what a C caller would see. */
+export class IommuError extends Error {
+  readonly errno: ErrnoName;
+  readonly reason: Reason;
+
+  constructor(errno: ErrnoName, reason: Reason, options?: ErrorOptions) {
+    super(`${errno}: ${reason.message}`, options);
+    this.name = "IommuError";
+    this.errno = errno;
+    this.reason = reason;
+  }
+
+  /** The positive errno number. */
+  get code(): number {
+    return Errno[this.errno];
+  }
+}
+
+/** Refuses a request: throws `IommuError`. */
+export function refuse(errno: ErrnoName, message: string, details: Omit<Reason, "message"> = {}): never {
+  throw new IommuError(errno, { message, ...details });
+}

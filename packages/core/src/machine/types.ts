@@ -1,0 +1,80 @@
+/** What a simulated machine is made of, and who makes its parts. */
+import type { IommuHardware } from "../bus/types.js";
+import type { IommuDriver } from "../driver/types.js";
+import type { MmioHandler } from "../memory/types.js";
+import type { PhysicalMemory } from "../memory/physical-memory.js";
+import type { FrameAllocator } from "../memory/frame-allocator.js";
+import type { Tracer } from "../trace.js";
+
+/** A machine file. Sizes are bytes, or strings like "256MiB". */
+export interface MachineSpec {
+  readonly name: string;
+  readonly memory: { readonly size: number | string };
+  readonly iommus: readonly IommuSpec[];
+  readonly devices: readonly DeviceSpec[];
+}
+
+export interface IommuSpec {
+  /** Name of a registered `IommuFactory`: "vtd". */
+  readonly type: string;
+  /** Factory-specific: preset name, capability words, knobs. */
+  readonly options?: Readonly<Record<string, unknown>>;
+}
+
+export interface DeviceSpec {
+  /** Name of a registered `DeviceModel`. */
+  readonly model: string;
+  /** "00:03.0" */
+  readonly bdf: string;
+  /** Node under /dev/vfio/devices: "vfio0". */
+  readonly vfio: string;
+  /** Devices with the same number share an IOMMU group; by default each has its own. */
+  readonly group?: number;
+  readonly options?: Readonly<Record<string, unknown>>;
+}
+
+/** What a factory may build on. */
+export interface IommuEnvironment {
+  /** "vtd0". */
+  readonly name: string;
+  readonly memory: PhysicalMemory;
+  /** Frames for the driver's tables and queues. */
+  readonly frames: FrameAllocator;
+  /** Where the unit's registers are to appear. */
+  readonly registerBase: number;
+  readonly tracer: Tracer;
+}
+
+/** A unit and the driver that programs it through memory and registers. */
+export interface IommuUnit {
+  readonly hardware: IommuHardware;
+  readonly driver: IommuDriver;
+  /** Input address width that DMA windows must stay below: host address width in bits. */
+  readonly hostAddressWidth: number;
+  /** Decodes a DMA step by step without side effects, for humans. */
+  explain?(request: import("../decode/types.js").WalkRequest): import("../decode/types.js").WalkReport;
+}
+
+export interface IommuFactory {
+  /** Name in machine files. */
+  readonly name: string;
+  readonly about: string;
+  /** Makes the hardware, maps its registers at `registerBase`, starts the driver. Throws on options it does not know. */
+  create(environment: IommuEnvironment, options: Readonly<Record<string, unknown>>): IommuUnit;
+  /** Machine used when none is named: `--machine vtd`. */
+  defaultMachine?(): MachineSpec;
+}
+
+/** Register-level view of a unit for replaying recorded behaviour (`iommu-vectors/1`). */
+export interface ReplayUnit extends MmioHandler {
+  readonly hardware: IommuHardware;
+  /** Decoded record of the fault that the last request left, or undefined. Reads registers and memory only. */
+  takeFault(): Readonly<Record<string, string | boolean | number>> | undefined;
+}
+
+export interface ReplayUnitFactory {
+  /** "vtd", as in a vector file's header. */
+  readonly iommu: string;
+  /** Builds a unit from the identification registers of a header. */
+  create(memory: PhysicalMemory, header: { readonly registers: Readonly<Record<string, string>>; readonly haw?: number }): ReplayUnit;
+}

@@ -1,0 +1,17 @@
+/**
+ * Dependency-injection tokens. `Symbol.for` survives two copies of core in one
+ * process. Every token is multiple: a plugin registers one value more, the
+ * composition root resolves all.
+ */
+export const TOKENS = {
+  /** `IommuFactory` */
+  iommus: Symbol.for("@iommukit/core:iommus"),
+  /** `DeviceModel` */
+  devices: Symbol.for("@iommukit/core:devices"),
+  /** `TableDecoder` */
+  decoders: Symbol.for("@iommukit/core:decoders"),
+  /** `ReplayUnitFactory` */
+  replayUnits: Symbol.for("@iommukit/core:replay-units"),
+  /** `CliCommand`, defined by the cli package */
+  commands: Symbol.for("@iommukit/core:commands"),
+} as const;

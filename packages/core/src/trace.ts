@@ -1,0 +1,89 @@
+/**
+ * What the system tells about itself while it works: a stream of small facts
+ * that the tour and `iommu run --log` print. A part that has nothing listening
+ * pays one test for `undefined`.
+ */
+import type { ErrnoName, Reason } from "./errors.js";
+
+/** One ioctl (or open, read, write) with its answer. */
+export interface CallEvent {
+  readonly kind: "call";
+  readonly pid: number;
+  /** "/dev/iommu", "/dev/vfio/devices/vfio0". */
+  readonly file: string;
+  /** "IOMMU_IOAS_MAP", "pread". */
+  readonly name: string;
+  /** Decoded argument, inputs and outputs, in struct order. */
+  readonly args: Readonly<Record<string, string | number | bigint>>;
+  readonly ret: number;
+  readonly errno?: ErrnoName;
+  readonly reason?: Reason;
+}
+
+/** A driver wrote `count` consecutive table words; `value` is the first. */
+export interface TableWriteEvent {
+  readonly kind: "table-write";
+  readonly unit: string;
+  /** The manual's name of the structure: "FS-PTE", "PASID entry". */
+  readonly structure: string;
+  readonly pa: number;
+  readonly value: bigint;
+  readonly count: number;
+  /** What it now says: "IOVA 0x1000 -> PA 0x2000 rw". */
+  readonly meaning: string;
+}
+
+/** A driver accessed a register. */
+export interface RegisterEvent {
+  readonly kind: "register";
+  readonly unit: string;
+  readonly op: "read" | "write";
+  readonly name: string;
+  readonly value: bigint;
+}
+
+/** The unit executed an invalidation descriptor. */
+export interface InvalidationEvent {
+  readonly kind: "invalidation";
+  readonly unit: string;
+  /** "P_IOTLB page-selective DID=2 PASID=0 ADDR=0x1000 AM=0". */
+  readonly descriptor: string;
+  /** Cache entries that it removed. */
+  readonly removed: number;
+}
+
+/** The unit answered a DMA request. */
+export interface TranslationEvent {
+  readonly kind: "translation";
+  readonly unit: string;
+  readonly rid: number;
+  readonly pasid?: number;
+  readonly iova: bigint;
+  readonly access: string;
+  readonly source: "iotlb" | "walk" | "bypass";
+  /** Output address; absent when the request was blocked. */
+  readonly pa?: number;
+}
+
+/** The unit recorded a fault. */
+export interface FaultEvent {
+  readonly kind: "fault";
+  readonly unit: string;
+  /** Decoded record in one line. */
+  readonly record: string;
+  readonly fields: Readonly<Record<string, string | number | boolean>>;
+}
+
+export type TraceEvent =
+  | CallEvent
+  | TableWriteEvent
+  | RegisterEvent
+  | InvalidationEvent
+  | TranslationEvent
+  | FaultEvent;
+
+/** One for a machine, handed to each of its parts. */
+export class Tracer {
+  /** Called for each event; leave undefined to trace nothing. */
+  listener: ((event: TraceEvent) => void) | undefined;
+}
