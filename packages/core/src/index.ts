@@ -1,4 +1,5 @@
 // Hand-written exports: what a user of @iommukit/core may rely on, by file.
+export { formatRid, parseRid } from "./bus/rid.js";
 export { Access, NO_PASID } from "./bus/types.js";
 export type { DmaOptions, DmaPort, DmaResult, IommuHardware } from "./bus/types.js";
 export type {
@@ -48,3 +49,14 @@ export type {
   TraceEvent,
   TranslationEvent,
 } from "./trace.js";
+export { Iotlb } from "./iotlb/iotlb.js";
+export type { IotlbGeometry, IotlbStatistics } from "./iotlb/iotlb.js";
+export { FrameAllocator } from "./memory/frame-allocator.js";
+export { PhysicalMemory } from "./memory/physical-memory.js";
+export { createFormat, IllegalLeaf, levelShift } from "./pt/format.js";
+export type { PageTableFormat, PageTableFormatOptions } from "./pt/format.js";
+export { PageTable } from "./pt/page-table.js";
+export type { TableWriteListener, UnmapResult } from "./pt/page-table.js";
+export { WalkResult, WalkStatus, walk } from "./pt/walk.js";
+export { decodeFields, defineFields, encodeFields, extractBits, fieldValue, reservedMask } from "./spec/fields.js";
+export type { Field, FieldRow, FieldTable } from "./spec/fields.js";

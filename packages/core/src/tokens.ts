@@ -3,7 +3,7 @@
  * process. Every token is multiple: a plugin registers one value more, the
  * composition root resolves all.
  */
-export const TOKENS = {
+export const TOKENS: Readonly<Record<"iommus" | "devices" | "decoders" | "replayUnits" | "commands", symbol>> = {
   /** `IommuFactory` */
   iommus: Symbol.for("@iommukit/core:iommus"),
   /** `DeviceModel` */
@@ -14,4 +14,4 @@ export const TOKENS = {
   replayUnits: Symbol.for("@iommukit/core:replay-units"),
   /** `CliCommand`, defined by the cli package */
   commands: Symbol.for("@iommukit/core:commands"),
-} as const;
+};

@@ -14,7 +14,7 @@ export const CHUNK_SHIFT = 20;
 const CHUNK_BYTES = 2 ** CHUNK_SHIFT;
 const CHUNK_WORDS = CHUNK_BYTES / 4;
 /** Highest physical address + 1 of any architecture modelled here. */
-export const PHYSICAL_LIMIT = 2 ** 52;
+export const PHYSICAL_LIMIT: number = 2 ** 52;
 /** Chunk numbers above this are looked up in the region list only. */
 const MAX_CHUNK_TABLE = 2 ** 18;
 

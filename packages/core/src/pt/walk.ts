@@ -24,7 +24,7 @@ export class WalkResult {
   /** The last entry read. */
   entryLo = 0;
   entryHi = 0;
-  /** AND and OR of every entry read, the leaf included. */
+  /** AND and OR of every entry that passed the checks, the leaf included. */
   andLo = 0;
   andHi = 0;
   orLo = 0;
@@ -70,6 +70,10 @@ export function walk(
   let orHi = 0;
   let shift = format.granuleShift - 12 + topLevel * indexBits;
   let depth = 0;
+  out.andLo = -1;
+  out.andHi = -1;
+  out.orLo = 0;
+  out.orHi = 0;
   for (let level = topLevel; ; level--) {
     const index = (shift < 24 ? pageLo >>> shift : pageHi >>> (shift - 24)) & indexMask;
     let lo: number;
@@ -88,10 +92,6 @@ export function walk(
       out.depth = depth;
       return WalkStatus.BUS_ERROR;
     }
-    andLo &= lo;
-    andHi &= hi;
-    orLo |= lo;
-    orHi |= hi;
     const present = lo & format.presentMask;
     if (format.presentValue === 0 ? present === 0 : present !== format.presentValue) {
       return stop(out, WalkStatus.NOT_PRESENT, level, depth, lo, hi);
@@ -110,12 +110,16 @@ export function walk(
     if ((lo & format.reservedLo[level * 2 + leaf]) !== 0 || (hi & format.reservedHi[level * 2 + leaf]) !== 0) {
       return stop(out, WalkStatus.RESERVED, level, depth, lo, hi);
     }
+    andLo &= lo;
+    andHi &= hi;
+    orLo |= lo;
+    orHi |= hi;
     const next = (hi & format.addressHi) * 0x100000 + ((lo & format.addressLo) >>> 12);
+    out.andLo = andLo;
+    out.andHi = andHi;
+    out.orLo = orLo;
+    out.orHi = orHi;
     if (leaf === 1) {
-      out.andLo = andLo;
-      out.andHi = andHi;
-      out.orLo = orLo;
-      out.orHi = orHi;
       out.pageShift = shift + 12;
       // The leaf's low address bits are ignored (or were checked as reserved above).
       if (shift < 31) {

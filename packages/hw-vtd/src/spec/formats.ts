@@ -1,0 +1,88 @@
+/**
+ * First-stage and second-stage paging entries (VT-d 9.7, 9.8) as formats of the
+ * page-table engine.
+ *
+ * | level | first stage | second stage |
+ * | --- | --- | --- |
+ * | 4 | PML5E | SS-PML5E |
+ * | 3 | PML4E | SS-PML4E |
+ * | 2 | PDPE | SS-PDPE |
+ * | 1 | PDE | SS-PDE |
+ * | 0 | PTE | SS-PTE |
+ */
+import { createFormat, defineFields, type FieldTable, type PageTableFormat } from "@iommukit/core";
+import type { Capabilities } from "./capabilities.js";
+
+/** Bits of a first-stage entry (9.7). */
+export const FirstStage = { P: 1, RW: 2, US: 4, A: 0x20, D: 0x40, PS: 0x80, EA: 0x400 } as const;
+/** Bits of a second-stage entry (9.8). */
+export const SecondStage = { R: 1, W: 2, PS: 0x80, A: 0x100, D: 0x200, SNP: 0x800 } as const;
+
+const address = (value: bigint): string => `at 0x${(value << 12n).toString(16)}`;
+
+export const FIRST_STAGE_TABLE: FieldTable = defineFields("First-stage table entry", "VT-d 9.7", 64, [
+  [1, "P"], [1, "R/W"], [1, "U/S"], [2, "-"], [1, "A"], [1, "-"], [1, "PS"], [2, "-"], [1, "EA"], [1, "-"], [40, "ADDR", address], [12, "-"],
+]);
+export const FIRST_STAGE_LEAF: FieldTable = defineFields("First-stage leaf entry", "VT-d 9.7", 64, [
+  [1, "P"], [1, "R/W"], [1, "U/S"], [1, "PWT"], [1, "PCD"], [1, "A"], [1, "D"], [1, "PS/PAT"], [2, "-"], [1, "EA"], [1, "-"],
+  [40, "ADDR", address], [12, "-"],
+]);
+export const SECOND_STAGE_TABLE: FieldTable = defineFields("Second-stage table entry", "VT-d 9.8", 64, [
+  [1, "R"], [1, "W"], [5, "-"], [1, "PS"], [1, "A"], [2, "-"], [1, ""], [40, "ADDR", address], [9, "-"], [1, "IR"], [1, "IW"], [1, "-"],
+]);
+export const SECOND_STAGE_LEAF: FieldTable = defineFields("Second-stage leaf entry", "VT-d 9.8", 64, [
+  [1, "R"], [1, "W"], [1, "-"], [3, "EMT"], [1, "IPAT"], [1, "PS"], [1, "A"], [1, "D"], [1, "-"], [1, "SNP"], [40, "ADDR", address],
+  [9, "-"], [1, "IR"], [1, "IW"], [1, "-"],
+]);
+
+/** The manual's name of an entry at `level`. */
+export function entryName(firstStage: boolean, level: number): string {
+  const name = ["PTE", "PDE", "PDPE", "PML4E", "PML5E"][level];
+  return firstStage ? `FS-${name}` : `SS-${name}`;
+}
+
+const range = (high: number, low: number): bigint => high < low ? 0n : ((1n << BigInt(high - low + 1)) - 1n) << BigInt(low);
+
+/** First stage, 4 or 5 levels: the walker starts at level 3 or 4. */
+export function firstStageFormat(capabilities: Capabilities): PageTableFormat {
+  return createFormat({
+    name: "VT-d first stage",
+    maxLevel: 4,
+    presentMask: FirstStage.P,
+    leafMask: FirstStage.PS,
+    leafValue: FirstStage.PS,
+    leafLevels: capabilities.firstStage1G ? [1, 2] : [1],
+    addressWidth: 52,
+    reserved: (level, leaf) => {
+      const tooWide = range(51, capabilities.haw);
+      if (level === 0) return tooWide;
+      // Bit 12 of a large leaf is PAT, the address bits above it must be 0.
+      return leaf ? tooWide | range(11 + level * 9, 13) : tooWide | BigInt(FirstStage.PS);
+    },
+    tableLo: FirstStage.P | FirstStage.RW | FirstStage.US,
+    blockLo: FirstStage.PS,
+  });
+}
+
+/** Second stage, 3 to 5 levels. */
+export function secondStageFormat(capabilities: Capabilities): PageTableFormat {
+  const leafLevels = [1, 2].filter((level) => (capabilities.secondStageLargePages >> (level - 1)) & 1);
+  return createFormat({
+    name: "VT-d second stage",
+    maxLevel: 4,
+    presentMask: SecondStage.R | SecondStage.W,
+    leafMask: SecondStage.PS,
+    leafValue: SecondStage.PS,
+    leafLevels,
+    addressWidth: 52,
+    reserved: (level, leaf) => {
+      // SSIRWE is not modelled, so bit 62 is reserved; bit 61 is ignored.
+      const always = range(51, capabilities.haw) | (1n << 62n);
+      const snoop = capabilities.snoopControl ? 0n : BigInt(SecondStage.SNP);
+      if (!leaf) return always | BigInt(SecondStage.PS) | BigInt(SecondStage.SNP);
+      return level === 0 ? always | snoop : always | snoop | range(11 + level * 9, 12);
+    },
+    tableLo: SecondStage.R | SecondStage.W,
+    blockLo: SecondStage.PS,
+  });
+}
