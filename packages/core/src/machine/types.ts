@@ -70,6 +70,8 @@ export interface ReplayUnit extends MmioHandler {
   readonly hardware: IommuHardware;
   /** Decoded record of the fault that the last request left, or undefined. Reads registers and memory only. */
   takeFault(): Readonly<Record<string, string | boolean | number>> | undefined;
+  /** Clears fault records by register writes, as software does after handling them. */
+  clearFaults(): void;
 }
 
 export interface ReplayUnitFactory {

@@ -1,6 +1,10 @@
 /** A unit built from the identification registers of a recording, and how its fault record reads. */
 import type { PhysicalMemory, ReplayUnit, ReplayUnitFactory } from "@iommukit/core";
+import { Fsts, Reg } from "../spec/registers.js";
 import { VtdUnit } from "./unit.js";
+
+/** FRCD.F in the top dword. */
+const F_BIT = 0x8000_0000n;
 
 class VtdReplayUnit implements ReplayUnit {
   readonly hardware: VtdUnit;
@@ -22,6 +26,11 @@ class VtdReplayUnit implements ReplayUnit {
   write(offset: number, size: number, value: bigint): void {
     this.hardware.write(offset, size, value);
     for (const index of this.#seen) if (!this.#isValid(index)) this.#seen.delete(index);
+  }
+
+  clearFaults(): void {
+    for (let index = 0; index < this.#records; index++) this.write(this.#base + index * 16 + 12, 4, F_BIT);
+    this.write(Reg.FSTS, 4, BigInt(Fsts.PFO));
   }
 
   #isValid(index: number): boolean {
