@@ -1,0 +1,47 @@
+/** The bus: a device's accesses go, page by page, through the IOMMU that owns its requester id. */
+import type { PhysicalMemory } from "../memory/physical-memory.js";
+import { formatRid } from "./rid.js";
+import { Access, type DmaOptions, type DmaPort, type DmaResult, type IommuHardware, NO_PASID } from "./types.js";
+
+const PAGE = 4096;
+
+export class Bus {
+  readonly #memory: PhysicalMemory;
+  readonly #owners = new Map<number, IommuHardware>();
+
+  constructor(memory: PhysicalMemory) {
+    this.#memory = memory;
+  }
+
+  /** Puts a requester id under an IOMMU and returns its port. Throws RangeError when it is taken. */
+  connect(rid: number, iommu: IommuHardware): DmaPort {
+    if (this.#owners.has(rid)) throw new RangeError(`requester ${formatRid(rid)} is on the bus already`);
+    this.#owners.set(rid, iommu);
+    return {
+      rid,
+      read: (address, target, options) => this.#transfer(iommu, rid, address, target, Access.READ, options),
+      write: (address, source, options) => this.#transfer(iommu, rid, address, source, Access.WRITE, options),
+    };
+  }
+
+  /** Accesses never cross 4 KiB: each part is translated, and refused, on its own. */
+  #transfer(iommu: IommuHardware, rid: number, address: bigint, bytes: Uint8Array, kind: number, options: DmaOptions = {}): DmaResult {
+    const { pasid = NO_PASID, privileged = false, execute = false } = options;
+    const access = kind | (privileged ? Access.PRIVILEGED : 0) | (execute ? Access.EXECUTE : 0);
+    let page = Number((address >> 12n) & 0xf_ffff_ffff_ffffn);
+    let offset = Number(address & 0xfffn);
+    for (let moved = 0; moved < bytes.length; ) {
+      const length = Math.min(bytes.length - moved, PAGE - offset);
+      const out = iommu.translate(rid, pasid, page, access);
+      if (out === -1) return { ok: false, moved };
+      const part = bytes.subarray(moved, moved + length);
+      const pa = out * PAGE + offset;
+      const done = kind === Access.WRITE ? this.#memory.write(pa, part) : this.#memory.read(pa, part);
+      if (!done) return { ok: false, moved };
+      moved += length;
+      page = page === 2 ** 52 - 1 ? 0 : page + 1;
+      offset = 0;
+    }
+    return { ok: true, moved: bytes.length };
+  }
+}
