@@ -42,9 +42,10 @@ function layOut(name: string, text: string, known: ReadonlyMap<string, StructLay
   let unions = 0;
   const place = (declaration: string, at: number, union: number | undefined): number => {
     const match = /^(\w+) (\w+)(?:\[(\d*)\])?$/.exec(declaration.trim());
-    const inner: { readonly size: number } | StructLayout | undefined = match ? (PRIMITIVES[match[1]] ?? known.get(match[1])) : undefined;
+    const nested = match ? known.get(match[1]) : undefined;
+    const inner = nested ?? (match ? PRIMITIVES[match[1]] : undefined);
     if (match === null || inner === undefined) throw new RangeError(`struct ${name}: cannot read "${declaration}"`);
-    const own: number = "align" in inner ? inner.align : inner.size;
+    const own = nested ? nested.align : inner.size;
     align = Math.max(align, own);
     const start = Math.ceil(at / own) * own;
     const count = match[3] === undefined ? undefined : Number(match[3]);

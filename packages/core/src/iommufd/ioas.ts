@@ -140,7 +140,7 @@ export class Ioas implements TableObject {
         done.push(hwpt);
       }
     } catch (error) {
-      for (const hwpt of done) hwpt.domain.unmap(area.start, lengthOf(area));
+      for (const hwpt of done) hwpt.domain.unmap(area.start, Number(lengthOf(area)));
       area.pages.unpin();
       throw error;
     }
@@ -149,7 +149,7 @@ export class Ioas implements TableObject {
 
   /** Removes an area: out of every domain and its caches first, then the memory goes. */
   unmapArea(area: Area): void {
-    for (const { domain } of this.hwpts) domain.unmap(area.start, lengthOf(area));
+    for (const { domain } of this.hwpts) domain.unmap(area.start, Number(lengthOf(area)));
     this.areas.remove(area);
     area.pages.unpin();
   }
@@ -188,7 +188,7 @@ export class Ioas implements TableObject {
       }
     } catch (error) {
       this.unreserve(hwpt);
-      for (const area of filled) hwpt.domain.unmap(area.start, lengthOf(area));
+      for (const area of filled) hwpt.domain.unmap(area.start, Number(lengthOf(area)));
       if (this.hwpts.size === 0) for (const area of this.areas) area.pages.unpin();
       throw error;
     }
@@ -197,7 +197,7 @@ export class Ioas implements TableObject {
   }
 
   removeHwpt(hwpt: HwptPaging): void {
-    for (const area of this.areas) hwpt.domain.unmap(area.start, lengthOf(area));
+    for (const area of this.areas) hwpt.domain.unmap(area.start, Number(lengthOf(area)));
     this.hwpts.delete(hwpt);
     this.unreserve(hwpt);
     this.users--;

@@ -1,0 +1,116 @@
+/**
+ * Builds a simulated machine from its description: RAM, units, devices, device
+ * nodes. Fixed places: the first unit's registers at 0xfed90000, pinned client
+ * memory from 64 GiB up to the units' host address width.
+ */
+import { Bus } from "../bus/bus.js";
+import { formatRid, parseRid } from "../bus/rid.js";
+import type { DeviceModel } from "../devices/types.js";
+import { refuse } from "../errors.js";
+import type { CallContext, DeviceNodes, KernelFile } from "../files/types.js";
+import { DeviceGroup } from "../iommufd/device.js";
+import { IommufdFile } from "../iommufd/file.js";
+import { FrameAllocator } from "../memory/frame-allocator.js";
+import { PhysicalMemory } from "../memory/physical-memory.js";
+import { ClientWindows } from "../memory/windows.js";
+import { Tracer } from "../trace.js";
+import { type VfioDevice, VfioDeviceFile } from "../vfio/device-file.js";
+import { PciFunction } from "../vfio/pci-function.js";
+import { readMachineSpec } from "./spec.js";
+import { traceFile } from "./traced-file.js";
+import type { IommuFactory, IommuUnit, MachineSpec } from "./types.js";
+
+const REGISTER_BASE = 0xfed9_0000;
+const REGISTER_STRIDE = 0x1_0000;
+const LOW_RAM_LIMIT = 0xc000_0000;
+const HIGH_RAM_BASE = 0x1_0000_0000;
+const WINDOW_BASE = 0x10_0000_0000;
+/** Drivers take their frames from here up; below lies what firmware would own. */
+const FRAMES_START = 0x10_0000;
+
+export interface MachineParts {
+  readonly iommus: readonly IommuFactory[];
+  readonly devices: readonly DeviceModel[];
+}
+
+export interface Machine {
+  readonly spec: MachineSpec;
+  readonly memory: PhysicalMemory;
+  readonly units: readonly IommuUnit[];
+  readonly nodes: DeviceNodes;
+  readonly devices: readonly VfioDevice[];
+  readonly tracer: Tracer;
+}
+
+/**
+ * @param description a `MachineSpec`, checked here: it may come from a file
+ * @throws IommuError EINVAL with the path of what is wrong, such as devices[1].bdf
+ */
+export function buildMachine(description: unknown, parts: MachineParts, tracer: Tracer = new Tracer()): Machine {
+  const spec = readMachineSpec(description);
+  const memory = new PhysicalMemory();
+  const size = spec.memory.size;
+  const low = Math.min(size, LOW_RAM_LIMIT);
+  memory.addRam(0, low);
+  if (size > low) memory.addRam(HIGH_RAM_BASE, size - low);
+  const frames = new FrameAllocator(memory, FRAMES_START, low);
+  const units = spec.iommus.map((iommu, i) => {
+    const factory = parts.iommus.find((candidate) => candidate.name === iommu.type);
+    if (factory === undefined) {
+      const known = parts.iommus.map((candidate) => candidate.name).join(", ");
+      return refuse("EINVAL", `iommus[${i}].type "${iommu.type}" is not known; there are: ${known || "none"}`, { argument: `iommus[${i}].type` });
+    }
+    const environment = { name: `${iommu.type}${i}`, memory, frames, tracer, registerBase: REGISTER_BASE + i * REGISTER_STRIDE };
+    return factory.create(environment, iommu.options ?? {});
+  });
+  const width = Math.min(...units.map((unit) => unit.hostAddressWidth));
+  const windows = new ClientWindows(memory, WINDOW_BASE, 2 ** width);
+  const devices = buildDevices(spec, parts, units[0], new Bus(memory));
+  return { spec, memory, units, devices, tracer, nodes: new MachineNodes(spec, devices, windows, tracer) };
+}
+
+/** Every device is behind the first unit. */
+function buildDevices(spec: MachineSpec, parts: MachineParts, unit: IommuUnit, bus: Bus): VfioDevice[] {
+  const groups = new Map<string, DeviceGroup>();
+  return spec.devices.map((device, i) => {
+    const model = parts.devices.find((candidate) => candidate.name === device.model);
+    if (model === undefined) {
+      const known = parts.devices.map((candidate) => candidate.name).join(", ");
+      return refuse("EINVAL", `devices[${i}].model "${device.model}" is not known; there are: ${known || "none"}`, { argument: `devices[${i}].model` });
+    }
+    const rid = parseRid(device.bdf);
+    const name = `0000:${formatRid(rid)}`;
+    const pci = new PciFunction(name, bus.connect(rid, unit.hardware), model, device.options ?? {});
+    const iommuDevice = { rid, name, pasidBits: pci.device.pasidBits, ats: pci.device.ats };
+    unit.driver.addDevice(iommuDevice);
+    const key = device.group === undefined ? `own ${i}` : `shared ${device.group}`;
+    const group = groups.get(key) ?? new DeviceGroup(groups.size);
+    groups.set(key, group);
+    return { pci, bindable: { device: iommuDevice, driver: unit.driver, group }, bound: undefined };
+  });
+}
+
+class MachineNodes implements DeviceNodes {
+  readonly paths: readonly string[];
+  readonly #vfio = new Map<string, VfioDevice>();
+  readonly #windows: ClientWindows;
+  readonly #tracer: Tracer;
+
+  constructor(spec: MachineSpec, devices: readonly VfioDevice[], windows: ClientWindows, tracer: Tracer) {
+    for (const [i, { vfio }] of spec.devices.entries()) this.#vfio.set(`/dev/vfio/devices/${vfio}`, devices[i]);
+    this.#windows = windows;
+    this.#tracer = tracer;
+    this.paths = ["/dev/iommu", ...[...this.#vfio.keys()].sort()];
+  }
+
+  open(context: CallContext, path: string): KernelFile {
+    return traceFile(this.#tracer, context, this.#create(path));
+  }
+
+  #create(path: string): KernelFile {
+    if (path === "/dev/iommu") return new IommufdFile(path, this.#windows);
+    const device = this.#vfio.get(path);
+    if (device === undefined) return refuse("ENOENT", `${path} is not a node of this machine; there are: ${this.paths.join(", ")}`, { argument: "path" });
+    return new VfioDeviceFile(path, device);
+  }
+}

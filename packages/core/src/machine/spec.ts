@@ -1,0 +1,89 @@
+/** Checks a machine description, which may come from a file: every problem names its path. */
+import { parseRid } from "../bus/rid.js";
+import { refuse } from "../errors.js";
+import type { DeviceSpec, IommuSpec, MachineSpec } from "./types.js";
+
+type Checked = MachineSpec & { readonly memory: { readonly size: number } };
+
+const UNITS: Readonly<Record<string, number>> = { KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 };
+const MIN_RAM = 2 ** 22;
+const MAX_RAM = 2 ** 35;
+
+function wrong(path: string, message: string): never {
+  return refuse("EINVAL", `${path} ${message}`, { argument: path, rule: "machine description" });
+}
+
+function object(value: unknown, path: string, keys: readonly string[]): Readonly<Record<string, unknown>> {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return wrong(path, "is not an object");
+  const unknown = Object.keys(value).find((key) => !keys.includes(key));
+  if (unknown !== undefined) wrong(`${path}.${unknown}`, `is not known; there are: ${keys.join(", ")}`);
+  return value as Readonly<Record<string, unknown>>;
+}
+
+function text(value: unknown, path: string, pattern: RegExp): string {
+  if (typeof value !== "string" || !pattern.test(value)) return wrong(path, `is ${JSON.stringify(value)}, not a name that fits ${pattern.source}`);
+  return value;
+}
+
+function list(value: unknown, path: string): readonly unknown[] {
+  return Array.isArray(value) ? value : wrong(path, "is not a list");
+}
+
+function options(value: unknown, path: string): { options?: Readonly<Record<string, unknown>> } {
+  if (value === undefined) return {};
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return wrong(path, "is not an object");
+  return { options: value as Readonly<Record<string, unknown>> };
+}
+
+/** 268435456, "256MiB", "1GiB". */
+function memorySize(value: unknown, path: string): number {
+  const match = typeof value === "string" ? /^(\d{1,12})(KiB|MiB|GiB)?$/.exec(value) : null;
+  const size = typeof value === "number" ? value : match ? Number(match[1]) * (UNITS[match[2]] ?? 1) : Number.NaN;
+  if (!Number.isInteger(size) || size % 4096 !== 0 || size < MIN_RAM || size > MAX_RAM) {
+    return wrong(path, `is ${JSON.stringify(value)}: it takes whole pages from 4MiB to 32GiB, such as "256MiB"`);
+  }
+  return size;
+}
+
+/** @throws IommuError EINVAL */
+export function readMachineSpec(value: unknown): Checked {
+  const spec = object(value, "machine", ["name", "memory", "iommus", "devices"]);
+  const memory = object(spec.memory, "machine.memory", ["size"]);
+  const iommus = list(spec.iommus, "machine.iommus").map((entry, i) => iommu(entry, `iommus[${i}]`));
+  if (iommus.length !== 1) wrong("machine.iommus", `has ${iommus.length} entries; one unit is what this version builds`);
+  const devices = list(spec.devices, "machine.devices").map((entry, i) => device(entry, `devices[${i}]`));
+  unique(devices, "bdf", (entry) => String(parseRid(entry.bdf)));
+  unique(devices, "vfio", (entry) => entry.vfio);
+  return { name: text(spec.name, "machine.name", /^.{1,100}$/), memory: { size: memorySize(memory.size, "machine.memory.size") }, iommus, devices };
+}
+
+function iommu(value: unknown, path: string): IommuSpec {
+  const spec = object(value, path, ["type", "options"]);
+  return { type: text(spec.type, `${path}.type`, /^[\w.-]{1,64}$/), ...options(spec.options, `${path}.options`) };
+}
+
+function device(value: unknown, path: string): DeviceSpec {
+  const spec = object(value, path, ["model", "bdf", "vfio", "group", "options"]);
+  const bdf = text(spec.bdf, `${path}.bdf`, /^(0000:)?[0-9a-f]{1,2}:[0-9a-f]{1,2}\.[0-7]$/i);
+  try {
+    parseRid(bdf);
+  } catch {
+    wrong(`${path}.bdf`, `is "${bdf}": a device number goes up to 1f`);
+  }
+  if (spec.group !== undefined && !(Number.isInteger(spec.group) && Number(spec.group) >= 0)) wrong(`${path}.group`, "is not a number from 0 on");
+  return {
+    model: text(spec.model, `${path}.model`, /^[\w.-]{1,64}$/),
+    bdf,
+    vfio: text(spec.vfio, `${path}.vfio`, /^vfio\d{1,4}$/),
+    ...(spec.group === undefined ? {} : { group: Number(spec.group) }),
+    ...options(spec.options, `${path}.options`),
+  };
+}
+
+function unique(devices: readonly DeviceSpec[], key: string, of: (device: DeviceSpec) => string): void {
+  const seen = new Set<string>();
+  for (const [i, entry] of devices.entries()) {
+    if (seen.has(of(entry))) wrong(`devices[${i}].${key}`, "is taken by another device");
+    seen.add(of(entry));
+  }
+}

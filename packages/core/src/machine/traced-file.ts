@@ -1,0 +1,67 @@
+/** Tells the tracer of every call on a file, with decoded arguments, in one place. */
+import { decodeStruct, findIoctl, type IoctlNode, structLayout, type StructValues } from "../abi/index.js";
+import { IommuError } from "../errors.js";
+import type { CallContext, KernelFile } from "../files/types.js";
+import type { Tracer } from "../trace.js";
+
+/** Wraps a file's methods in place; a file that nobody listens to costs one test a call. */
+export function traceFile(tracer: Tracer, opener: CallContext, file: KernelFile): KernelFile {
+  const node: IoctlNode = file.path === "/dev/iommu" ? "iommufd" : "device";
+  const report = (call: CallContext, name: string, args: () => StructValues, run: () => number): number => {
+    if (tracer.listener === undefined) return run();
+    let ret = -1;
+    let refusal: IommuError | undefined;
+    try {
+      ret = run();
+      return ret;
+    } catch (error) {
+      if (error instanceof IommuError) refusal = error;
+      throw error;
+    } finally {
+      const reason = refusal ? { errno: refusal.errno, reason: refusal.reason } : {};
+      tracer.listener({ kind: "call", pid: call.pid, file: file.path, name, args: args(), ret, ...reason });
+    }
+  };
+  report(opener, "open", () => ({}), () => 0);
+  const { ioctl, pread, pwrite, release } = file;
+  file.ioctl = (call, request, argument) => {
+    const row = findIoctl(node, request);
+    const args = (): StructValues => readArgs(call, row?.struct, argument);
+    return report(call, row?.name ?? `ioctl 0x${request.toString(16)}`, args, () => ioctl.call(file, call, request, argument));
+  };
+  if (pread) {
+    file.pread = (call, position, target) =>
+      report(call, "pread", () => ({ position, length: target.length }), () => pread.call(file, call, position, target));
+  }
+  if (pwrite) {
+    file.pwrite = (call, position, source) =>
+      report(call, "pwrite", () => ({ position, length: source.length, value: leading(source) }), () => pwrite.call(file, call, position, source));
+  }
+  file.release = () => {
+    release.call(file);
+    report(opener, "close", () => ({}), () => 0);
+  };
+  return file;
+}
+
+/** The struct after the call: inputs and outputs. Empty when the caller's memory cannot be read. */
+function readArgs(call: CallContext, struct: string | undefined, argument: bigint): StructValues {
+  if (struct === undefined) return {};
+  try {
+    const head = new Uint8Array(4);
+    call.memory.read(argument, head);
+    const size = new DataView(head.buffer).getUint32(0, true);
+    const bytes = new Uint8Array(Math.min(size, structLayout(struct).size));
+    call.memory.read(argument, bytes);
+    return decodeStruct(struct, bytes);
+  } catch {
+    return {};
+  }
+}
+
+/** Up to 8 bytes as a number. */
+function leading(source: Uint8Array): bigint {
+  let value = 0n;
+  for (let i = Math.min(source.length, 8) - 1; i >= 0; i--) value = (value << 8n) | BigInt(source[i]);
+  return value;
+}

@@ -1,0 +1,222 @@
+/** /dev/vfio/devices/vfioN: the VFIO device file (iommufd facts, section 10). */
+import { decodeStruct, IOCTLS, storeFields, structLayout, type StructValues } from "../abi/index.js";
+import { refuse } from "../errors.js";
+import type { CallContext, KernelFile } from "../files/types.js";
+import type { BindableDevice, IommufdDevice } from "../iommufd/device.js";
+import { IommufdFile } from "../iommufd/file.js";
+import { CONFIG_REGION, type PciFunction, REGION_COUNT } from "./pci-function.js";
+
+/** A device node: the function and who is bound to it. */
+export interface VfioDevice {
+  readonly pci: PciFunction;
+  readonly bindable: BindableDevice;
+  bound: VfioDeviceFile | undefined;
+}
+
+const IRQ_COUNT = 5;
+const FLAG_PASID = 1;
+/** vfio_device_info.flags */
+const DEVICE_RESET = 1;
+const DEVICE_PCI = 2;
+/** vfio_region_info.flags */
+const REGION_READ = 1;
+const REGION_WRITE = 2;
+const IRQ_EVENTFD = 1;
+const IRQ_NORESIZE = 8;
+const INTX_FLAGS = 7;
+/** Index of the error interrupt, which only PCIe functions have. */
+const IRQ_ERR = 3;
+const REGION_SHIFT = 40n;
+
+type Handler = (file: VfioDeviceFile, call: CallContext, argument: bigint) => number;
+
+export class VfioDeviceFile implements KernelFile {
+  readonly path: string;
+  readonly node: VfioDevice;
+  iommufd: IommufdDevice | undefined;
+
+  constructor(path: string, node: VfioDevice) {
+    this.path = path;
+    this.node = node;
+  }
+
+  ioctl(call: CallContext, request: number, argument: bigint): number {
+    const row = IOCTLS.find((candidate) => candidate.node === "device" && candidate.request === request);
+    if (row?.name !== "VFIO_DEVICE_BIND_IOMMUFD") this.mustBeBound();
+    if (row === undefined) return refuse("ENOTTY", `request 0x${request.toString(16)} is not one of a VFIO device`, { argument: "request" });
+    const handler = HANDLERS[row.name];
+    if (handler === undefined) return refuse("ENOTTY", `${row.name} is not built yet`, { argument: "request" });
+    return handler(this, call, argument);
+  }
+
+  mustBeBound(): IommufdDevice {
+    return this.iommufd ?? refuse("EINVAL", `${this.path} is not bound to an iommufd`, { rule: "VFIO_DEVICE_BIND_IOMMUFD comes first" });
+  }
+
+  pread(_call: CallContext, position: bigint, target: Uint8Array): number {
+    const { region, offset, length } = this.#locate(position, target.length);
+    const part = target.subarray(0, length);
+    if (region === CONFIG_REGION) this.node.pci.readConfig(offset, part);
+    else this.node.pci.readBar(region, offset, part);
+    return length;
+  }
+
+  pwrite(_call: CallContext, position: bigint, source: Uint8Array): number {
+    const { region, offset, length } = this.#locate(position, source.length);
+    const part = source.subarray(0, length);
+    if (region === CONFIG_REGION) this.node.pci.writeConfig(offset, part);
+    else this.node.pci.writeBar(region, offset, part);
+    return length;
+  }
+
+  /** Region and offset of a file position (10.11); the length is cut at the region's end. */
+  #locate(position: bigint, wanted: number): { region: number; offset: number; length: number } {
+    this.mustBeBound();
+    const region = Number(position >> REGION_SHIFT);
+    const offset = Number(position & ((1n << REGION_SHIFT) - 1n));
+    const size = region < REGION_COUNT ? this.node.pci.regionSize(region) : 0;
+    if (size === 0) return refuse("EINVAL", `region ${region} does not exist`, { argument: "position" });
+    if (offset >= size) {
+      return refuse(region === CONFIG_REGION ? "EFAULT" : "EINVAL", `offset 0x${offset.toString(16)} is behind the ${size} bytes of region ${region}`, { argument: "position" });
+    }
+    if (region !== CONFIG_REGION && !this.node.pci.memoryEnabled) {
+      return refuse("EIO", `memory decoding of ${this.node.pci.name} is off`, { rule: "PCI command register, bit 1" });
+    }
+    return { region, offset, length: Math.min(wanted, size - offset) };
+  }
+
+  release(): void {
+    if (this.iommufd === undefined) return;
+    this.iommufd.unbind();
+    this.iommufd = undefined;
+    this.node.bound = undefined;
+    this.node.pci.reset();
+  }
+}
+
+/** Reads a struct that begins with argsz; EINVAL when it is short (section 10). */
+function copyIn(call: CallContext, argument: bigint, struct: string, least: number): { values: StructValues; bytes: Uint8Array } {
+  const bytes = new Uint8Array(structLayout(struct).size);
+  call.memory.read(argument, bytes.subarray(0, least));
+  const argsz = new DataView(bytes.buffer).getUint32(0, true);
+  if (argsz < least) refuse("EINVAL", `argsz ${argsz} is below ${least}`, { argument: "argsz" });
+  const all = Math.min(argsz, bytes.length);
+  if (all > least) call.memory.read(argument, bytes.subarray(0, all));
+  return { values: decodeStruct(struct, bytes), bytes };
+}
+
+/** Writes the first `length` bytes of the struct back. */
+function copyOut(call: CallContext, argument: bigint, struct: string, bytes: Uint8Array, values: StructValues, length: number): void {
+  storeFields(struct, bytes, values);
+  call.memory.write(argument, bytes.subarray(0, length));
+}
+
+function unknownFlags(values: StructValues, allowed: number): void {
+  const rest = Number(values.flags) & ~allowed;
+  if (rest !== 0) refuse("EINVAL", `flags has 0x${(rest >>> 0).toString(16)} set, which means nothing here`, { argument: "flags" });
+}
+
+function bind(file: VfioDeviceFile, call: CallContext, argument: bigint): number {
+  const struct = "vfio_device_bind_iommufd";
+  const { values, bytes } = copyIn(call, argument, struct, 16);
+  const argsz = Number(values.argsz);
+  for (let at = bytes.length; at < argsz; at += 4096) {
+    const tail = new Uint8Array(Math.min(4096, argsz - at));
+    call.memory.read(argument + BigInt(at), tail);
+    if (tail.some((byte) => byte !== 0)) refuse("E2BIG", `a byte behind the ${bytes.length} that are known is not 0`, { argument: "argsz" });
+  }
+  unknownFlags(values, 1);
+  const fd = Number(values.iommufd);
+  if (fd < 0) refuse("EINVAL", `iommufd is ${fd}`, { argument: "iommufd" });
+  if (file.iommufd !== undefined) refuse("EINVAL", `${file.path} is bound already by this open`, { argument: "iommufd" });
+  if (Number(values.flags) === 1) refuse("EINVAL", `${file.node.pci.name} has no VF token`, { argument: "token_uuid_ptr" });
+  const target = call.file(fd);
+  if (!(target instanceof IommufdFile)) return refuse("EBADFD", `descriptor ${fd} is not an open /dev/iommu`, { argument: "iommufd" });
+  if (file.node.bound !== undefined) refuse("EINVAL", `another open of ${file.path} is bound`, { argument: "iommufd" });
+  const device = target.context.bind(file.node.bindable);
+  try {
+    copyOut(call, argument, struct, bytes, { out_devid: device.id }, 16);
+  } catch (error) {
+    device.unbind();
+    throw error;
+  }
+  file.iommufd = device;
+  file.node.bound = file;
+  file.node.pci.enable();
+  return 0;
+}
+
+function attach(file: VfioDeviceFile, call: CallContext, argument: bigint): number {
+  const struct = "vfio_device_attach_iommufd_pt";
+  const { values, bytes } = pasidStruct(call, argument, struct, 12);
+  const device = file.mustBeBound();
+  const pasid = (Number(values.flags) & FLAG_PASID) === 0 ? 0 : Number(values.pasid);
+  if (pasid >= 2 ** 31) refuse("ENOSPC", `PASID ${pasid} is not below 2^31`, { argument: "pasid" });
+  const hwpt = device.attach(pasid, Number(values.pt_id));
+  try {
+    copyOut(call, argument, struct, bytes, { pt_id: hwpt }, 12);
+  } catch (error) {
+    device.detach(0); // as Linux: the RID, also for a PASID attach (10.2)
+    throw error;
+  }
+  return 0;
+}
+
+function detach(file: VfioDeviceFile, call: CallContext, argument: bigint): number {
+  const { values } = pasidStruct(call, argument, "vfio_device_detach_iommufd_pt", 8);
+  file.mustBeBound().detach((Number(values.flags) & FLAG_PASID) === 0 ? 0 : Number(values.pasid));
+  return 0;
+}
+
+/** A struct whose last field, pasid, is there only with the PASID flag. */
+function pasidStruct(call: CallContext, argument: bigint, struct: string, least: number): { values: StructValues; bytes: Uint8Array } {
+  const head = copyIn(call, argument, struct, least);
+  unknownFlags(head.values, FLAG_PASID);
+  return (Number(head.values.flags) & FLAG_PASID) === 0 ? head : copyIn(call, argument, struct, least + 4);
+}
+
+function getInfo(_file: VfioDeviceFile, call: CallContext, argument: bigint): number {
+  const struct = "vfio_device_info";
+  const { values, bytes } = copyIn(call, argument, struct, 16);
+  const answer = { flags: DEVICE_PCI | DEVICE_RESET, num_regions: REGION_COUNT, num_irqs: IRQ_COUNT, cap_offset: 0 };
+  copyOut(call, argument, struct, bytes, answer, Math.min(Number(values.argsz), bytes.length));
+  return 0;
+}
+
+function getRegionInfo(file: VfioDeviceFile, call: CallContext, argument: bigint): number {
+  const struct = "vfio_region_info";
+  const { values, bytes } = copyIn(call, argument, struct, 32);
+  const index = Number(values.index);
+  if (index >= REGION_COUNT) refuse("EINVAL", `region ${index} is not below ${REGION_COUNT}`, { argument: "index" });
+  const size = file.node.pci.regionSize(index);
+  const flags = size === 0 ? 0 : REGION_READ | REGION_WRITE;
+  copyOut(call, argument, struct, bytes, { flags, size: BigInt(size), offset: BigInt(index) << REGION_SHIFT, cap_offset: 0 }, 32);
+  return 0;
+}
+
+function getIrqInfo(_file: VfioDeviceFile, call: CallContext, argument: bigint): number {
+  const struct = "vfio_irq_info";
+  const { values, bytes } = copyIn(call, argument, struct, 16);
+  const index = Number(values.index);
+  if (index >= IRQ_COUNT) refuse("EINVAL", `interrupt index ${index} is not below ${IRQ_COUNT}`, { argument: "index" });
+  if (index === IRQ_ERR) refuse("EINVAL", "the function is not PCIe and has no error interrupt", { argument: "index" });
+  const flags = index === 0 ? INTX_FLAGS : index === 1 || index === 2 ? IRQ_EVENTFD | IRQ_NORESIZE : IRQ_EVENTFD;
+  copyOut(call, argument, struct, bytes, { flags, count: index === 4 ? 1 : 0 }, 16);
+  return 0;
+}
+
+const HANDLERS: Readonly<Record<string, Handler>> = {
+  VFIO_DEVICE_BIND_IOMMUFD: bind,
+  VFIO_DEVICE_ATTACH_IOMMUFD_PT: attach,
+  VFIO_DEVICE_DETACH_IOMMUFD_PT: detach,
+  VFIO_DEVICE_GET_INFO: getInfo,
+  VFIO_DEVICE_GET_REGION_INFO: getRegionInfo,
+  VFIO_DEVICE_GET_IRQ_INFO: getIrqInfo,
+  VFIO_DEVICE_RESET: (file) => {
+    const enabled = file.node.pci.command;
+    file.node.pci.reset();
+    // vfio-pci restores the command register after a reset.
+    file.node.pci.writeConfig(4, Uint8Array.of(enabled & 0xff, enabled >> 8));
+    return 0;
+  },
+};

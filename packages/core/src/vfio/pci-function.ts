@@ -1,0 +1,133 @@
+/**
+ * A PCI function around a device model: configuration space, BARs and the enables
+ * that gate them. Regions are those of vfio-pci: BARs 0-5, ROM, configuration space, VGA.
+ */
+import type { DmaOptions, DmaPort, DmaResult } from "../bus/types.js";
+import type { DeviceModel, PciBar, PciDevice } from "../devices/types.js";
+
+export const REGION_COUNT = 9;
+export const CONFIG_REGION = 7;
+const CONFIG_BYTES = 256;
+
+/** Offsets in configuration space (PCI Local Bus 3.0, 6.1). */
+const COMMAND = 0x04;
+const BAR0 = 0x10;
+const COMMAND_MEMORY = 2;
+const COMMAND_BUS_MASTER = 4;
+/** Memory space, bus master, INTx disable. */
+const COMMAND_WRITABLE = COMMAND_MEMORY | COMMAND_BUS_MASTER | 0x400;
+const INTERRUPT_LINE = 0x3c;
+
+export class PciFunction {
+  readonly device: PciDevice;
+  /** "0000:00:03.0" */
+  readonly name: string;
+  readonly rid: number;
+  readonly #config = new Uint8Array(CONFIG_BYTES);
+  readonly #view = new DataView(this.#config.buffer);
+
+  constructor(name: string, port: DmaPort, model: DeviceModel, options: Readonly<Record<string, unknown>>) {
+    this.name = name;
+    this.rid = port.rid;
+    this.device = model.create(this.#gated(port), options);
+    this.#resetConfig();
+  }
+
+  /** Bus mastering off: the function sends no request (PCI 3.0, 6.2.2). */
+  #gated(port: DmaPort): DmaPort {
+    const allowed = (): boolean => (this.command & COMMAND_BUS_MASTER) !== 0;
+    const transfer =
+      (move: (address: bigint, bytes: Uint8Array, options?: DmaOptions) => DmaResult) =>
+      (address: bigint, bytes: Uint8Array, options?: DmaOptions): DmaResult =>
+        allowed() ? move(address, bytes, options) : { ok: false, moved: 0 };
+    return { rid: port.rid, read: transfer(port.read), write: transfer(port.write) };
+  }
+
+  get command(): number {
+    return this.#view.getUint16(COMMAND, true);
+  }
+
+  /** Sets the memory and bus-master enables, as a driver that opens the device does. */
+  enable(): void {
+    this.#view.setUint16(COMMAND, this.command | COMMAND_MEMORY | COMMAND_BUS_MASTER, true);
+  }
+
+  /** Function-level reset: registers and enables back to their defaults. */
+  reset(): void {
+    this.device.reset();
+    this.#resetConfig();
+  }
+
+  #resetConfig(): void {
+    const { identity } = this.device;
+    this.#config.fill(0);
+    this.#view.setUint16(0x00, identity.vendorId, true);
+    this.#view.setUint16(0x02, identity.deviceId, true);
+    this.#config[0x08] = identity.revision;
+    this.#config[0x09] = identity.classCode & 0xff;
+    this.#view.setUint16(0x0a, identity.classCode >> 8, true);
+    this.#view.setUint16(0x2c, identity.vendorId, true);
+    this.#view.setUint16(0x2e, identity.deviceId, true);
+  }
+
+  /** Bytes of a region; 0 for one that the function lacks. */
+  regionSize(region: number): number {
+    if (region === CONFIG_REGION) return CONFIG_BYTES;
+    return this.#bar(region)?.size ?? 0;
+  }
+
+  #bar(index: number): PciBar | undefined {
+    return this.device.bars.find((bar) => bar.index === index);
+  }
+
+  get memoryEnabled(): boolean {
+    return (this.command & COMMAND_MEMORY) !== 0;
+  }
+
+  readConfig(offset: number, target: Uint8Array): void {
+    target.set(this.#config.subarray(offset, offset + target.length));
+  }
+
+  /** Stores the writable bits. BARs are sized by writing all ones: address bits below the size stay 0. */
+  writeConfig(offset: number, source: Uint8Array): void {
+    for (const [i, byte] of source.entries()) {
+      const at = offset + i;
+      this.#config[at] = (this.#config[at] & ~this.#writable(at)) | (byte & this.#writable(at));
+    }
+  }
+
+  #writable(at: number): number {
+    if (at === COMMAND || at === COMMAND + 1) return (COMMAND_WRITABLE >> (8 * (at - COMMAND))) & 0xff;
+    if (at === INTERRUPT_LINE) return 0xff;
+    const bar = at >= BAR0 ? this.#bar((at - BAR0) >> 2) : undefined;
+    if (bar === undefined || at >= BAR0 + 24) return 0;
+    return ((-bar.size >>> 0) >>> (8 * ((at - BAR0) & 3))) & 0xff;
+  }
+
+  /** Splits a region access into aligned register accesses of at most 8 bytes. */
+  readBar(bar: number, offset: number, target: Uint8Array): void {
+    for (let done = 0; done < target.length; ) {
+      const size = accessSize(offset + done, target.length - done);
+      let value = this.device.readBar(bar, offset + done, size);
+      for (let i = 0; i < size; i++, value >>= 8n) target[done + i] = Number(value & 0xffn);
+      done += size;
+    }
+  }
+
+  writeBar(bar: number, offset: number, source: Uint8Array): void {
+    for (let done = 0; done < source.length; ) {
+      const size = accessSize(offset + done, source.length - done);
+      let value = 0n;
+      for (let i = size - 1; i >= 0; i--) value = (value << 8n) | BigInt(source[done + i]);
+      this.device.writeBar(bar, offset + done, size, value);
+      done += size;
+    }
+  }
+}
+
+/** Largest of 8, 4, 2, 1 that is aligned at `offset` and fits. */
+function accessSize(offset: number, left: number): number {
+  let size = 8;
+  while (size > left || offset % size !== 0) size /= 2;
+  return size;
+}
