@@ -47,9 +47,9 @@ export class PciFunction {
     return this.#view.getUint16(COMMAND, true);
   }
 
-  /** Sets the memory and bus-master enables, as a driver that opens the device does. */
+  /** Turns memory decoding on, as vfio-pci does when a device is opened; bus mastering is left to its user. */
   enable(): void {
-    this.#view.setUint16(COMMAND, this.command | COMMAND_MEMORY | COMMAND_BUS_MASTER, true);
+    this.#view.setUint16(COMMAND, this.command | COMMAND_MEMORY, true);
   }
 
   /** Function-level reset: registers and enables back to their defaults. */

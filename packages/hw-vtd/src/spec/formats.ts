@@ -59,7 +59,8 @@ export function firstStageFormat(capabilities: Capabilities): PageTableFormat {
       // Bit 12 of a large leaf is PAT, the address bits above it must be 0.
       return leaf ? tooWide | range(11 + level * 9, 13) : tooWide | BigInt(FirstStage.PS);
     },
-    tableLo: FirstStage.P | FirstStage.RW | FirstStage.US,
+    // Accessed already, so that a walk has nothing to write.
+    tableLo: FirstStage.P | FirstStage.RW | FirstStage.US | FirstStage.A,
     blockLo: FirstStage.PS,
   });
 }
