@@ -1,0 +1,1 @@
+export { vtdTableDecoder } from "./decoder.js";

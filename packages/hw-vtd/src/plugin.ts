@@ -1,0 +1,84 @@
+/** What the package adds to a composition root. The only file that sees hardware and driver together. */
+import {
+  type IommuEnvironment,
+  type IommuFactory,
+  type IommuUnit,
+  type MachineSpec,
+  type Plugin,
+  refuse,
+  type TableSource,
+  TOKENS,
+} from "@iommukit/core";
+import { vtdTableDecoder } from "./decode/index.js";
+import { VtdDriver } from "./driver/index.js";
+import { DEFAULT_CACHES, REGISTER_BYTES, VtdUnit, vtdReplayUnitFactory } from "./hardware/index.js";
+import { PRESETS } from "./presets.js";
+import { Reg } from "./spec/registers.js";
+
+const OPTIONS = ["preset", "iotlbSets", "iotlbWays"];
+
+function number(options: Readonly<Record<string, unknown>>, name: string, fallback: number): number {
+  const value = options[name] ?? fallback;
+  if (!Number.isInteger(value) || Number(value) < 0 || Number(value) > 65536) refuse("EINVAL", `option ${name} is ${JSON.stringify(value)}, not a number up to 65536`, { argument: name });
+  return Number(value);
+}
+
+function create(environment: IommuEnvironment, options: Readonly<Record<string, unknown>>): IommuUnit {
+  const unknown = Object.keys(options).find((key) => !OPTIONS.includes(key));
+  if (unknown !== undefined) refuse("EINVAL", `a VT-d unit has no option "${unknown}"; there are: ${OPTIONS.join(", ")}`, { argument: unknown });
+  const name = options.preset ?? "scalable";
+  const preset = typeof name === "string" ? PRESETS[name] : undefined;
+  if (preset === undefined) return refuse("EINVAL", `preset ${JSON.stringify(name)} is not known; there are: ${Object.keys(PRESETS).join(", ")}`, { argument: "preset" });
+  const { memory, frames, registerBase, tracer } = environment;
+  const iotlb = {
+    sets: number(options, "iotlbSets", DEFAULT_CACHES.iotlb.sets),
+    ways: number(options, "iotlbWays", DEFAULT_CACHES.iotlb.ways),
+  };
+  const { version, cap, ecap, haw } = preset;
+  const hardware = new VtdUnit(memory, { name: environment.name, version, cap, ecap, haw, tracer, caches: { ...DEFAULT_CACHES, iotlb } });
+  memory.addMmio(registerBase, REGISTER_BYTES, hardware);
+  const driver = new VtdDriver({ name: environment.name, memory, frames, registerBase, haw, tracer });
+  return {
+    hardware,
+    driver,
+    hostAddressWidth: haw,
+    explain: (request) => {
+      const source: TableSource = {
+        iommu: "vtd",
+        registers: { RTADDR: memory.readMmio(registerBase + Reg.RTADDR, 8), CAP: cap, ECAP: ecap, VER: BigInt(version), HAW: BigInt(haw) },
+        read: (pa, target) => memory.read(pa, target),
+      };
+      return vtdTableDecoder.walk(source, request);
+    },
+  };
+}
+
+function defaultMachine(): MachineSpec {
+  return {
+    name: "vtd",
+    memory: { size: "256MiB" },
+    iommus: [{ type: "vtd" }],
+    devices: [
+      { model: "dma-test", bdf: "00:03.0", vfio: "vfio0" },
+      { model: "dma-test", bdf: "00:04.0", vfio: "vfio1" },
+    ],
+  };
+}
+
+export const vtdIommuFactory: IommuFactory = {
+  name: "vtd",
+  about: `Intel VT-d; presets: ${Object.keys(PRESETS).join(", ")}`,
+  create,
+  defaultMachine,
+};
+
+export const plugin: Plugin = {
+  name: "@iommukit/hw-vtd",
+  register(container) {
+    container.register(TOKENS.iommus, { useValue: vtdIommuFactory });
+    container.register(TOKENS.decoders, { useValue: vtdTableDecoder });
+    container.register(TOKENS.replayUnits, { useValue: vtdReplayUnitFactory });
+  },
+};
+
+export default plugin;
