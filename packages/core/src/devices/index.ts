@@ -12,3 +12,5 @@ export const devicesPlugin: Plugin = {
     container.register(TOKENS.devices, { useValue: dmaTestModel });
   },
 };
+
+export default devicesPlugin;

@@ -1,0 +1,31 @@
+/** Trace events in one line each. */
+import { formatRid, type TraceEvent } from "@iommukit/core";
+import { hex, style } from "./style.js";
+
+export function eventLine(event: TraceEvent): string {
+  switch (event.kind) {
+    case "call": {
+      const args = Object.entries(event.args)
+        .filter(([name, value]) => name !== "size" && name !== "argsz" && BigInt(value) !== 0n)
+        .map(([name, value]) => `${name}=${typeof value === "number" && value < 10 ? value : hex(BigInt.asUintN(64, BigInt(value)))}`);
+      const answer = event.errno ? style.bad(`-1 ${event.errno}: ${event.reason?.message ?? ""}`) : String(event.ret);
+      return `${style.name(event.name)}(${event.file}${args.length > 0 ? `, ${args.join(" ")}` : ""}) = ${answer}`;
+    }
+    case "table-write": {
+      const count = event.count > 1 ? ` x ${event.count}` : "";
+      return `table    ${event.structure} at ${hex(event.pa)} = ${hex(event.value)}${count}  ${style.dim(event.meaning)}`;
+    }
+    case "register":
+      return `register ${event.name} ${event.op === "write" ? "<-" : "->"} ${hex(event.value)}`;
+    case "invalidation":
+      return `invalidate ${event.descriptor}  ${style.dim(`removed ${event.removed}`)}`;
+    case "translation": {
+      const pasid = event.pasid === undefined ? "" : ` PASID ${event.pasid}`;
+      const result = event.pa === undefined ? style.bad("blocked") : `-> ${hex(event.pa)}`;
+      const source = event.source === "iotlb" ? "IOTLB hit" : event.source === "walk" ? "IOTLB miss, walk" : "translation off";
+      return `dma      ${event.access} ${hex(event.iova)} by ${formatRid(event.rid)}${pasid} ${result}  ${style.dim(source)}`;
+    }
+    default:
+      return `${style.bad("fault")}    ${event.record}`;
+  }
+}

@@ -1,0 +1,121 @@
+#!/usr/bin/env node
+/**
+ * The `iommu` command. Only the argument parser is loaded here; each command brings
+ * in what it needs, so that `--help` stays quick.
+ *
+ * Exit codes: 0 all is well, 1 a check failed or a request was blocked, 2 bad usage or bad input.
+ */
+import { Command, CommanderError } from "commander";
+
+
+const collect = (value: string, list: string[]): string[] => [...list, value];
+
+function build(): Command {
+  const program = new Command("iommu");
+  program
+    .description("/dev/iommu in user space: run programs against a simulated IOMMU, explain tables, replay recorded units")
+    .option("--plugin <module>", "load a plugin: a package or a file (repeatable)", collect, [])
+    .option("--config <file>", "read plugins and the machine from this file (default: iommukit.config.json when there)")
+    .enablePositionalOptions()
+    .showHelpAfterError("(add --help for examples)")
+    .exitOverride();
+
+  program
+    .command("tour")
+    .description("one device, one address space, live: what a mapping really does")
+    .option("--machine <name|file>", "machine to show it on (default: vtd)")
+    .option("--json", "one JSON object instead of text")
+    .addHelpText("after", "\nExamples:\n  iommu tour\n  iommu tour --json | jq .checks\n")
+    .action(async (options, command: Command) => (await import("./commands/tour.js")).tour(options, command.optsWithGlobals()));
+
+  program
+    .command("run")
+    .description("run a native program against the machine's /dev/iommu and /dev/vfio/devices")
+    .argument("<program>", "program to run")
+    .argument("[args...]", "its arguments")
+    .option("--machine <name|file>", "machine that the program finds (default: vtd)")
+    .option("--log [file]", "print every call with its answer, and the reason of a refusal (default: to standard error)")
+    .passThroughOptions()
+    .addHelpText("after", "\nExamples:\n  iommu run -- ./my-vmm --device vfio0\n  iommu run --log -- ./dma-roundtrip\n  iommu run --machine machine.json --log calls.txt -- ./test\n\nThe program's exit code is passed on; 128 + n when signal n killed it.\n")
+    .action(async (name: string, args: string[], options, command: Command) =>
+      (await import("./commands/run.js")).run(name, args, options, command.optsWithGlobals()),
+    );
+
+  program
+    .command("walk")
+    .description("explain one address: every structure and level, and the verdict")
+    .argument("<file>", "tables (JSON) or an ELF core, .gz too")
+    .requiredOption("--rid <bb:dd.f>", "requester, such as 00:03.0")
+    .requiredOption("--iova <address>", "input address, such as 0x40000000")
+    .option("--pasid <n>", "PASID of the request")
+    .option("--access <read|write>", "what the request does", "read")
+    .option("--registers <file>", "JSON file with the registers of an ELF core (default: the tables file of the same name)")
+    .option("--reg <NAME=value>", "give a register (repeatable)", collect, [])
+    .option("--iommu <name>", "kind of IOMMU, when no registers file says it")
+    .option("--json", "JSON instead of text")
+    .addHelpText("after", "\nExamples:\n  iommu walk linux.tables.json.gz --rid 00:04.0 --iova 0x123457000\n  iommu walk guest.core --iommu vtd --reg RTADDR=0x769400 --reg CAP=0x... --reg ECAP=0x... --rid 00:01.0 --iova 0xfffff000\n")
+    .action(async (file: string, options, command: Command) => (await import("./commands/walk.js")).walk(file, options, command.optsWithGlobals()));
+
+  program
+    .command("dump")
+    .description("every device's address space as merged ranges")
+    .argument("<file>", "tables (JSON) or an ELF core, .gz too")
+    .option("--rid <bb:dd.f>", "this requester only")
+    .option("--leaves", "one line a leaf, not merged")
+    .option("--registers <file>", "JSON file with the registers of an ELF core (default: the tables file of the same name)")
+    .option("--reg <NAME=value>", "give a register (repeatable)", collect, [])
+    .option("--iommu <name>", "kind of IOMMU, when no registers file says it")
+    .option("--json", "JSON instead of text")
+    .addHelpText("after", "\nExamples:\n  iommu dump linux.tables.json.gz\n  iommu dump linux.core.gz --rid 00:02.0 --leaves\n")
+    .action(async (file: string, options, command: Command) => (await import("./commands/dump.js")).dump(file, options, command.optsWithGlobals()));
+
+  program
+    .command("conform")
+    .description("replay recorded behaviour and compare")
+    .argument("<files...>", "iommu-vectors/1 or iommu-tables/1 files, .gz too")
+    .option("--failures <n>", "failures to show for each file", "5")
+    .option("--json", "JSON instead of text")
+    .addHelpText("after", "\nExamples:\n  iommu conform conformance/vectors/*.jsonl* conformance/tables/*.json*\n\nEnds with a line \"N passed, N failed\". A file that cannot be played counts as failed.\n")
+    .action(async (files: string[], options, command: Command) => (await import("./commands/conform.js")).conform(files, options, command.optsWithGlobals()));
+
+  program
+    .command("abi")
+    .description("the binary interface: requests, structs, offsets")
+    .option("--c", "print a C header")
+    .option("--json", "JSON instead of text")
+    .addHelpText("after", "\nExamples:\n  iommu abi --c > iommukit-abi.h\n  iommu abi --json | jq '.structs.iommu_ioas_map'\n")
+    .action(async (options) => (await import("./commands/abi.js")).abi(options));
+
+  program
+    .command("list")
+    .description("what is loaded: IOMMUs, device models, decoders")
+    .option("--json", "JSON instead of text")
+    .addHelpText("after", "\nExamples:\n  iommu list\n  iommu --plugin ./my-iommu.js list\n")
+    .action(async (options, command: Command) => (await import("./commands/list.js")).list(options, command.optsWithGlobals()));
+  return program;
+}
+
+/** What went wrong, for a person. */
+function explain(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  if (process.env.IOMMUKIT_DEBUG) return error.stack ?? error.message;
+  return error.message;
+}
+
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  // "iommu dump … | head" closes the pipe: that is no error.
+  if (error.code === "EPIPE") process.exit(process.exitCode ?? 0);
+  throw error;
+});
+
+try {
+  process.exitCode = 0;
+  await build().parseAsync();
+} catch (error) {
+  if (error instanceof CommanderError) {
+    process.exitCode = error.exitCode === 0 ? 0 : 2;
+  } else {
+    process.stderr.write(`iommu: ${explain(error)}\n`);
+    process.exitCode = 2;
+  }
+}

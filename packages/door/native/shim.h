@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The client's side of the door: a library that is preloaded into a program and
+ * answers for /dev/iommu and /dev/vfio/ by asking the `iommu run` that started it.
+ *
+ * A fake descriptor is the program's own connection to that process's socket, so
+ * dup, fork, exec, SCM_RIGHTS and close work by themselves; its inode is its name.
+ * Requests travel over a connection of each thread, since the fake one is shared.
+ *
+ * No malloc, no stdio: any of this may run inside a signal handler or an allocator.
+ */
+#ifndef IOMMUKIT_SHIM_H
+#define IOMMUKIT_SHIM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum operation {
+	OP_HELLO = 1,	/* first on a thread's connection; in: token */
+	OP_OPEN = 2,	/* first on a fake descriptor; in: token, path */
+	OP_IOCTL = 3,	/* a: request, b: argument; in: the first bytes there */
+	OP_PREAD = 4,	/* a: position, b: address, c: length */
+	OP_PWRITE = 5,	/* a: position, c: length; in: the bytes */
+	OP_READ = 6,	/* b: address, c: length */
+	OP_WRITE = 7,	/* c: length; in: the bytes */
+	OP_SYNC = 8,	/* answered after every close that came before */
+	OP_PATH = 9,	/* in: path; 0 when it is a node of ours */
+};
+
+/* Little-endian; followed by inlen bytes. */
+struct request {
+	uint32_t length;
+	uint32_t op;
+	uint64_t inode;
+	uint64_t a, b, c;
+	uint32_t pid, tid, inlen, flags;
+};
+
+/* Followed by `copies` times a struct copy with its bytes. */
+struct reply {
+	uint32_t length;
+	int32_t result;		/* or a negative errno */
+	uint32_t copies;
+	uint32_t reserved;
+};
+
+struct copy {
+	uint64_t address;
+	uint32_t length;
+	uint32_t reserved;
+};
+
+#define TOKEN_BYTES 32
+#define INLINE_BYTES 512
+#define IO_BYTES 4096		/* bytes of one pread or pwrite; more is a short transfer */
+
+/* rpc.c */
+int door_available(void);
+int door_is_ours(int fd, uint64_t *inode);
+int door_open(const char *path, int flags);
+long door_call(struct request *request, const void *in);
+long door_copy_from(const void *address, void *target, size_t length);
+
+/* True for the paths that the door answers for. */
+int door_path(const char *path);
+
+#endif

@@ -1,0 +1,173 @@
+/** A client's memory through /proc/PID/mem, and what may be done to it by /proc/PID/maps. */
+import { closeSync, openSync, readFileSync, readSync, writeSync } from "node:fs";
+import { IommuError, type PinnedMemory, type UserMemory } from "@iommukit/core";
+import type { Copy } from "./protocol.js";
+
+function fault(address: bigint, what: string): IommuError {
+  return new IommuError("EFAULT", { message: `user address 0x${address.toString(16)} ${what}` });
+}
+
+/** Positions are numbers: Node takes a bigint position of writeSync for "wherever the file stands". */
+function position(address: bigint, length: number): number {
+  if (address + BigInt(length) > BigInt(Number.MAX_SAFE_INTEGER)) throw fault(address, "is no user address");
+  return Number(address);
+}
+
+/** One open /proc/PID/mem. It stays good for reaching nothing after the process has died. */
+class ProcessMemory {
+  readonly #fd: number;
+  readonly pid: number;
+
+  constructor(pid: number) {
+    this.pid = pid;
+    try {
+      this.#fd = openSync(`/proc/${pid}/mem`, "r+");
+    } catch (error) {
+      throw new IommuError("EFAULT", { message: `the memory of process ${pid} cannot be reached: ${String(error)}` });
+    }
+  }
+
+  read(address: bigint, target: Uint8Array): void {
+    const at = position(address, target.length);
+    for (let done = 0; done < target.length; ) {
+      const got = this.#attempt(address + BigInt(done), () => readSync(this.#fd, target, done, target.length - done, at + done));
+      if (got === 0) throw fault(address + BigInt(done), "is not mapped");
+      done += got;
+    }
+  }
+
+  write(address: bigint, source: Uint8Array): void {
+    const at = position(address, source.length);
+    for (let done = 0; done < source.length; ) {
+      const put = this.#attempt(address + BigInt(done), () => writeSync(this.#fd, source, done, source.length - done, at + done));
+      if (put === 0) throw fault(address + BigInt(done), "is not mapped");
+      done += put;
+    }
+  }
+
+  #attempt(address: bigint, access: () => number): number {
+    try {
+      return access();
+    } catch {
+      throw fault(address, `of process ${this.pid} is not mapped`);
+    }
+  }
+
+  /** @throws IommuError EFAULT unless every page of the range is mapped with the wanted right */
+  check(address: bigint, length: bigint, writable: boolean): void {
+    let next = address;
+    const end = address + length;
+    for (const { start, last, rights } of this.#maps()) {
+      if (last < next) continue;
+      if (start > next) break;
+      if (!rights.includes(writable ? "w" : "r")) throw fault(next, `of process ${this.pid} is ${writable ? "not writable" : "not readable"}`);
+      next = last + 1n;
+      if (next >= end) return;
+    }
+    if (length > 0n) throw fault(next, `of process ${this.pid} is not mapped`);
+  }
+
+  *#maps(): Generator<{ start: bigint; last: bigint; rights: string }> {
+    let text = "";
+    try {
+      text = readFileSync(`/proc/${this.pid}/maps`, "latin1");
+    } catch {
+      return; // the process is gone: nothing is mapped
+    }
+    for (const line of text.split("\n")) {
+      const match = /^([0-9a-f]+)-([0-9a-f]+) ([rwxps-]{4})/.exec(line);
+      if (match) yield { start: BigInt(`0x${match[1]}`), last: BigInt(`0x${match[2]}`) - 1n, rights: match[3] };
+    }
+  }
+
+  close(): void {
+    closeSync(this.#fd);
+  }
+}
+
+/** Memory of one client process for the length of its connections. */
+export class ClientMemory implements UserMemory {
+  readonly #pid: number;
+  #open: ProcessMemory | undefined;
+
+  constructor(pid: number) {
+    this.#pid = pid;
+  }
+
+  get #memory(): ProcessMemory {
+    this.#open ??= new ProcessMemory(this.#pid);
+    return this.#open;
+  }
+
+  read(address: bigint, target: Uint8Array): void {
+    this.#memory.read(address, target);
+  }
+
+  /** /proc/PID/mem would write through a read-only page: the map is asked first. */
+  write(address: bigint, source: Uint8Array): void {
+    this.#memory.check(address, BigInt(source.length), true);
+    this.#memory.write(address, source);
+  }
+
+  pin(address: bigint, length: bigint, writable: boolean): PinnedMemory {
+    const memory = new ProcessMemory(this.#pid);
+    try {
+      memory.check(address, length, writable);
+    } catch (error) {
+      memory.close();
+      throw error;
+    }
+    return {
+      read: (offset, target) => memory.read(address + BigInt(offset), target),
+      write: (offset, source) => memory.write(address + BigInt(offset), source),
+      release: () => memory.close(),
+    };
+  }
+
+  close(): void {
+    this.#open?.close();
+    this.#open = undefined;
+  }
+}
+
+/**
+ * The argument of an ioctl that came along with the request: reads and writes of it
+ * need no system call, and go back with the answer.
+ */
+export class InlineArgument implements UserMemory {
+  readonly copies: Copy[] = [];
+  readonly #behind: UserMemory;
+  readonly #start: bigint;
+  readonly #bytes: Uint8Array;
+
+  constructor(behind: UserMemory, start: bigint, bytes: Uint8Array) {
+    this.#behind = behind;
+    this.#start = start;
+    this.#bytes = Uint8Array.from(bytes);
+  }
+
+  #offset(address: bigint, length: number): number {
+    const offset = address - this.#start;
+    return offset >= 0n && offset + BigInt(length) <= BigInt(this.#bytes.length) ? Number(offset) : -1;
+  }
+
+  read(address: bigint, target: Uint8Array): void {
+    const offset = this.#offset(address, target.length);
+    if (offset === -1) this.#behind.read(address, target);
+    else target.set(this.#bytes.subarray(offset, offset + target.length));
+  }
+
+  write(address: bigint, source: Uint8Array): void {
+    const offset = this.#offset(address, source.length);
+    if (offset === -1) {
+      this.#behind.write(address, source);
+      return;
+    }
+    this.#bytes.set(source, offset);
+    this.copies.push({ address, bytes: Uint8Array.from(source) });
+  }
+
+  pin(address: bigint, length: bigint, writable: boolean): PinnedMemory {
+    return this.#behind.pin(address, length, writable);
+  }
+}

@@ -1,0 +1,3 @@
+export { findCompiler } from "./shim.js";
+export { runProgram } from "./run.js";
+export type { RunOptions } from "./run.js";

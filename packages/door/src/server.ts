@@ -1,0 +1,263 @@
+/**
+ * The door itself: a socket in Linux's abstract namespace, which leaves nothing on
+ * disk, guarded by a token. A connection is either a thread's (HELLO) or an open file
+ * (OPEN), whose end is the file's release.
+ */
+import { randomBytes } from "node:crypto";
+import { readFileSync, readlinkSync } from "node:fs";
+import { createServer, type Server, type Socket } from "node:net";
+import { type CallContext, type DeviceNodes, IommuError, type KernelFile, refuse, type UserMemory } from "@iommukit/core";
+import { ClientMemory, InlineArgument } from "./client-memory.js";
+import { encodeReply, Operation, ProtocolError, type Request, RequestReader, TOKEN_BYTES } from "./protocol.js";
+
+const EINVAL = 22;
+const EIO = 5;
+const ENOENT = 2;
+const ENOTTY = 25;
+/** CAP_IPC_LOCK and CAP_SYS_RESOURCE in /proc/PID/status. */
+const CAPABILITIES = { IPC_LOCK: 14n, SYS_RESOURCE: 24n } as const;
+
+export class DoorServer {
+  readonly token: string = randomBytes(TOKEN_BYTES / 2).toString("hex");
+  /** Name in the abstract namespace. */
+  readonly name: string = `iommukit-${process.pid}-${randomBytes(6).toString("hex")}`;
+  readonly #nodes: DeviceNodes;
+  readonly #server: Server;
+  readonly #files = new Map<bigint, KernelFile>();
+  readonly #clients = new Map<number, { readonly client: Client; connections: number }>();
+  readonly #sockets = new Set<Socket>();
+
+  constructor(nodes: DeviceNodes) {
+    this.#nodes = nodes;
+    this.#server = createServer((socket) => this.#accept(socket));
+  }
+
+  /** Open files of all clients. */
+  get openFiles(): number {
+    return this.#files.size;
+  }
+
+  async listen(): Promise<void> {
+    await new Promise<void>((resolve, reject) => {
+      this.#server.once("error", reject);
+      this.#server.listen(`\0${this.name}`, () => resolve());
+    });
+  }
+
+  /** Releases every file. */
+  async close(): Promise<void> {
+    for (const socket of this.#sockets) socket.destroy();
+    await new Promise<void>((resolve) => {
+      this.#server.close(() => resolve());
+    });
+  }
+
+  #accept(socket: Socket): void {
+    const reader = new RequestReader();
+    const connection: Connection = { socket, role: "new", inode: 0n, pid: 0, backlog: [] };
+    this.#sockets.add(socket);
+    socket.on("data", (chunk) => {
+      try {
+        for (const request of reader.push(chunk)) connection.backlog.push(request);
+      } catch (error) {
+        if (!(error instanceof ProtocolError)) throw error;
+        socket.destroy(); // not a shim: it alone is turned away
+        return;
+      }
+      // After this round's closes: a file that was closed before is released before (see shim OP_SYNC).
+      setImmediate(() => this.#drain(connection));
+    });
+    socket.on("end", () => this.#ended(connection));
+    socket.on("error", () => socket.destroy());
+    socket.on("close", () => {
+      this.#sockets.delete(socket);
+      this.#ended(connection);
+    });
+  }
+
+  #drain(connection: Connection): void {
+    for (let request = connection.backlog.shift(); request !== undefined; request = connection.backlog.shift()) {
+      if (connection.socket.destroyed) return;
+      if (connection.role === "new") this.#greet(connection, request);
+      else if (connection.role === "thread") this.#serve(connection, request);
+      else connection.socket.destroy(); // an open file sends nothing more
+    }
+  }
+
+  /** First message: the token, and what the connection is for. */
+  #greet(connection: Connection, request: Request): void {
+    const token = Buffer.from(request.input.subarray(0, TOKEN_BYTES)).toString("latin1");
+    if (token !== this.token || (request.op !== Operation.HELLO && request.op !== Operation.OPEN)) {
+      connection.socket.destroy();
+      return;
+    }
+    connection.pid = request.pid;
+    if (request.op === Operation.HELLO) {
+      connection.role = "thread";
+      this.#client(request.pid).connections++;
+      connection.socket.write(encodeReply(0));
+      return;
+    }
+    const path = Buffer.from(request.input.subarray(TOKEN_BYTES)).toString("utf8");
+    const context = this.#client(request.pid).client.context();
+    const result = attempt(() => {
+      this.#files.set(request.inode, this.#nodes.open(context, path));
+      return 0;
+    });
+    if (result === 0) {
+      connection.role = "file";
+      connection.inode = request.inode;
+    }
+    connection.socket.write(encodeReply(result));
+    // The nodes have no poll of their own, so Linux calls them readable at all times: one byte stays unread.
+    if (result === 0) connection.socket.write(Buffer.of(0));
+  }
+
+  #serve(connection: Connection, request: Request): void {
+    const { client } = this.#client(request.pid);
+    if (request.op === Operation.SYNC) {
+      connection.socket.write(encodeReply(0));
+      return;
+    }
+    if (request.op === Operation.PATH) {
+      const known = this.#nodes.paths.includes(Buffer.from(request.input).toString("utf8"));
+      connection.socket.write(encodeReply(known ? 0 : -ENOENT));
+      return;
+    }
+    const file = this.#files.get(request.inode);
+    if (file === undefined) {
+      connection.socket.write(encodeReply(-ENOTTY));
+      return;
+    }
+    connection.socket.write(answer(file, client, request));
+  }
+
+  #client(pid: number): { readonly client: Client; connections: number } {
+    let entry = this.#clients.get(pid);
+    if (entry === undefined) {
+      entry = { client: new Client(pid, this.#files), connections: 0 };
+      this.#clients.set(pid, entry);
+    }
+    return entry;
+  }
+
+  #ended(connection: Connection): void {
+    if (connection.role === "file") {
+      this.#files.get(connection.inode)?.release();
+      this.#files.delete(connection.inode);
+    } else if (connection.role === "thread") {
+      const entry = this.#clients.get(connection.pid);
+      if (entry && --entry.connections <= 0) {
+        entry.client.memory.close();
+        this.#clients.delete(connection.pid);
+      }
+    }
+    connection.role = "ended";
+    connection.socket.end();
+  }
+}
+
+interface Connection {
+  readonly socket: Socket;
+  role: "new" | "thread" | "file" | "ended";
+  inode: bigint;
+  pid: number;
+  readonly backlog: Request[];
+}
+
+/** Runs a call; a refusal becomes its negative errno, anything else EIO. */
+function attempt(run: () => number): number {
+  try {
+    return run();
+  } catch (error) {
+    if (error instanceof IommuError) return -error.code;
+    process.stderr.write(`iommu: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+    return -EIO;
+  }
+}
+
+function answer(file: KernelFile, client: Client, request: Request): Buffer {
+  const length = Number(request.c);
+  switch (request.op) {
+    case Operation.IOCTL: {
+      const memory = new InlineArgument(client.memory, request.b, request.input);
+      const result = attempt(() => file.ioctl(client.context(memory), Number(request.a & 0xffff_ffffn), request.b));
+      return encodeReply(result, memory.copies);
+    }
+    case Operation.PREAD:
+    case Operation.READ: {
+      if (length > 4096) return encodeReply(-EINVAL);
+      const target = new Uint8Array(length);
+      const read = request.op === Operation.PREAD ? file.pread?.bind(file, client.context(), request.a) : file.read?.bind(file, client.context());
+      const result = read === undefined ? -EINVAL : attempt(() => read(target));
+      return encodeReply(result, result > 0 ? [{ address: request.b, bytes: target.subarray(0, result) }] : []);
+    }
+    case Operation.PWRITE:
+    case Operation.WRITE: {
+      const write = request.op === Operation.PWRITE ? file.pwrite?.bind(file, client.context(), request.a) : file.write?.bind(file, client.context());
+      return encodeReply(write === undefined ? -EINVAL : attempt(() => write(request.input)));
+    }
+    default:
+      return encodeReply(-EINVAL);
+  }
+}
+
+/** A client process: what a call may reach of it. */
+class Client {
+  readonly memory: ClientMemory;
+  readonly #pid: number;
+  readonly #files: ReadonlyMap<bigint, KernelFile>;
+
+  constructor(pid: number, files: ReadonlyMap<bigint, KernelFile>) {
+    this.#pid = pid;
+    this.#files = files;
+    this.memory = new ClientMemory(pid);
+  }
+
+  context(memory: UserMemory = this.memory): CallContext {
+    const pid = this.#pid;
+    const files = this.#files;
+    return {
+      pid,
+      memory,
+      file: (fd) => fileOf(pid, fd, files),
+      install: () => refuse("EMFILE", "this door cannot give a program a new descriptor yet"),
+      get capabilities() {
+        return readCapabilities(pid);
+      },
+      get memlockLimit() {
+        return readMemlock(pid);
+      },
+    };
+  }
+}
+
+/** Descriptor number of a client to file: a fake descriptor is a socket, and its inode its name. */
+function fileOf(pid: number, fd: number, files: ReadonlyMap<bigint, KernelFile>): KernelFile | undefined {
+  let link: string;
+  try {
+    link = readlinkSync(`/proc/${pid}/fd/${fd}`);
+  } catch {
+    return refuse("EBADF", `descriptor ${fd} is not open in process ${pid}`, { argument: "fd" });
+  }
+  const match = /^socket:\[(\d+)\]$/.exec(link);
+  return match ? files.get(BigInt(match[1])) : undefined;
+}
+
+function readCapabilities(pid: number): ReadonlySet<string> {
+  const effective = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(readProc(pid, "status"))?.[1] ?? "0"}`);
+  return new Set(Object.entries(CAPABILITIES).flatMap(([name, bit]) => ((effective >> bit) & 1n ? [name] : [])));
+}
+
+function readMemlock(pid: number): bigint {
+  const limit = /^Max locked memory\s+(\S+)/m.exec(readProc(pid, "limits"))?.[1] ?? "0";
+  return limit === "unlimited" ? 2n ** 64n : BigInt(limit);
+}
+
+function readProc(pid: number, name: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/${name}`, "latin1");
+  } catch {
+    return "";
+  }
+}
