@@ -39,7 +39,8 @@ __attribute__((constructor)) static void door_setup(void)
 		return;
 	door_address.sun_family = AF_UNIX;
 	memcpy(door_address.sun_path + 1, name, length);
-	door_address_length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + length);
+	/* Node 20 binds an abstract name padded with zeros to the whole of sun_path. */
+	door_address_length = sizeof(door_address);
 	memcpy(door_token, token, TOKEN_BYTES);
 	/* Without its door the program would only see errors: it goes with it. */
 	if (parent && getppid() == atoi(parent))
