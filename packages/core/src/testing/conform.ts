@@ -52,7 +52,8 @@ function looksComplete(line: string): boolean {
 }
 
 function* lines(text: string, from: number): Generator<string> {
-  for (let start = from + 1; from !== -1 && start < text.length; ) {
+  if (from === -1) return;
+  for (let start = from + 1; start < text.length; ) {
     const end = text.indexOf("\n", start);
     yield text.slice(start, end === -1 ? undefined : end);
     if (end === -1) return;

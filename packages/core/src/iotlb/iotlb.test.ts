@@ -1,0 +1,56 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { Iotlb } from "./iotlb.js";
+
+describe("Iotlb", () => {
+  it("never answers what was not inserted, or was removed", () => {
+    const key = fc.record({ tag: fc.integer({ min: 0, max: 2 }), page: fc.integer({ min: 0, max: 2048 }), large: fc.boolean() });
+    const action = fc.oneof(
+      key.map((k) => ({ kind: "insert" as const, ...k })),
+      key.map((k) => ({ kind: "lookup" as const, ...k })),
+      fc.record({ kind: fc.constant("remove" as const), group: fc.integer({ min: 0, max: 2 }), first: fc.integer({ min: 0, max: 2048 }), count: fc.integer({ min: 1, max: 600 }) }),
+    );
+    fc.assert(
+      fc.property(fc.array(action, { maxLength: 200 }), (actions) => {
+        const tlb = new Iotlb({ sets: 8, ways: 2 });
+        const model: { tag: number; page: number; pages: number; out: number; live: boolean }[] = [];
+        let next = 1;
+        for (const a of actions) {
+          if (a.kind === "insert") {
+            const pages = a.large ? 512 : 1;
+            const page = a.page - (a.page % pages);
+            for (const entry of model) if (entry.tag === a.tag && entry.page === page && entry.pages === pages) entry.live = false;
+            model.push({ tag: a.tag, page, pages, out: next * 4096, live: true });
+            tlb.insert(a.tag, 7, a.page, a.large ? 21 : 12, next * 4096 + (a.page - page), a.tag, a.tag, 0);
+            next++;
+          } else if (a.kind === "lookup") {
+            const slot = tlb.lookup(a.tag, 7, a.page);
+            if (slot === -1) continue;
+            const out = tlb.outPage[slot] + (a.page - tlb.page[slot]);
+            const possible = model.filter((e) => e.live && e.tag === a.tag && a.page >= e.page && a.page < e.page + e.pages).map((e) => e.out + a.page - e.page);
+            expect(possible).toContain(out);
+          } else {
+            tlb.removeWhere(-1, a.group, 0, 0, a.first, a.first + a.count - 1);
+            for (const entry of model) {
+              if (entry.tag === a.group && entry.page < a.first + a.count && entry.page + entry.pages > a.first) entry.live = false;
+            }
+          }
+        }
+      }),
+    );
+  });
+
+  it("finds what it holds while nothing is evicted", () => {
+    const tlb = new Iotlb({ sets: 64, ways: 4 });
+    for (let page = 0; page < 64; page++) tlb.insert(1, -1, page * 3, 12, page, 5, 0, 0);
+    for (let page = 0; page < 64; page++) expect(tlb.outPage[tlb.lookup(1, -1, page * 3)]).toBe(page);
+    expect(tlb.lookup(2, -1, 3)).toBe(-1);
+    expect(tlb.stats).toMatchObject({ hits: 64, misses: 1, inserts: 64, evictions: 0 });
+  });
+
+  it("holds nothing with capacity 0", () => {
+    const tlb = new Iotlb({ sets: 0, ways: 1 });
+    expect(tlb.insert(1, 1, 1, 12, 1, 0, 0, 0)).toBe(-1);
+    expect(tlb.lookup(1, 1, 1)).toBe(-1);
+  });
+});
