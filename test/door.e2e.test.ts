@@ -1,0 +1,215 @@
+/** The native example and odd clients through the preload door. Needs a C compiler. */
+import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { buildMachine, type Machine, Tracer } from "@iommukit/core";
+import { cHeader } from "@iommukit/core/abi";
+import { dmaTestModel } from "@iommukit/core/devices";
+import { findCompiler, runProgram } from "@iommukit/door";
+import { vtdIommuFactory } from "@iommukit/hw-vtd/plugin";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { DoorServer } from "../packages/door/src/server.js";
+
+const compiler = findCompiler();
+if (compiler === undefined) console.warn("SKIPPED: the door needs a C compiler (cc, gcc or clang), and none is on the PATH");
+
+function machineOf(tracer?: Tracer): Machine {
+  return buildMachine(vtdIommuFactory.defaultMachine?.(), { iommus: [vtdIommuFactory], devices: [dmaTestModel] }, tracer);
+}
+
+describe.skipIf(compiler === undefined)("the preload door", () => {
+  let folder: string;
+
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), "iommukit-door-"));
+    writeFileSync(join(folder, "iommukit-abi.h"), cHeader());
+  });
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+  const compile = (name: string, source: string, flags: string[] = []): string => {
+    const file = join(folder, `${name}.c`);
+    writeFileSync(file, source);
+    execFileSync(compiler ?? "cc", ["-Wall", "-Werror", `-I${folder}`, ...flags, "-o", join(folder, name), file, "-lpthread"]);
+    return join(folder, name);
+  };
+  const run = async (program: string, tracer?: Tracer, args: string[] = []): Promise<{ code: number; output: string }> => {
+    const output: string[] = [];
+    const push = (text: string): void => void output.push(text);
+    const code = await runProgram({ nodes: machineOf(tracer).nodes, command: program, args, onOutput: push, warn: push });
+    return { code, output: output.join("") };
+  };
+  const C = `#define _GNU_SOURCE
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "iommukit-abi.h"
+#define CHECK(x) do { if (!(x)) { printf("line %d: %s (errno %d)\\n", __LINE__, #x, errno); exit(1); } } while (0)
+static int alloc(int fd) { struct iommu_ioas_alloc a = { .size = sizeof(a) }; return ioctl(fd, IOMMU_IOAS_ALLOC, &a) == 0 ? (int)a.out_ioas_id : -errno; }
+`;
+
+  it("runs the example unmodified", async () => {
+    const program = compile("roundtrip", readFileSync(new URL("../examples/native/dma-roundtrip.c", import.meta.url), "utf8"));
+    const { code, output } = await run(program);
+    expect(output).toContain("all is well");
+    expect(code).toBe(0);
+  });
+
+  it("answers wild pointers with EFAULT, and the log says why something was refused", async () => {
+    const tracer = new Tracer();
+    const refused: string[] = [];
+    tracer.listener = (event) => {
+      if (event.kind === "call" && event.errno) refused.push(`${event.name} ${event.errno}`);
+    };
+    const program = compile(
+      "wild",
+      `${C}int main(void) {
+  int fd = open("/dev/iommu", O_RDWR);
+  CHECK(fd >= 0);
+  CHECK(ioctl(fd, IOMMU_IOAS_ALLOC, (void *)8) == -1 && errno == EFAULT);
+  CHECK(ioctl(fd, IOMMU_IOAS_ALLOC, NULL) == -1 && errno == EFAULT);
+  struct iommu_ioas_alloc small = { .size = 4 };
+  CHECK(ioctl(fd, IOMMU_IOAS_ALLOC, &small) == -1 && errno == EINVAL);
+  struct iommu_ioas_iova_ranges r = { .size = sizeof(r), .ioas_id = alloc(fd), .num_iovas = 4, .allowed_iovas = 16 };
+  CHECK(ioctl(fd, IOMMU_IOAS_IOVA_RANGES, &r) == -1 && errno == EFAULT);
+  CHECK(ioctl(fd, 0x3bff, &small) == -1 && errno == ENOTTY);
+  char byte;
+  CHECK(read(fd, &byte, 1) == -1 && errno == EINVAL);
+  struct stat st;
+  CHECK(fstat(fd, &st) == 0 && S_ISCHR(st.st_mode));
+  CHECK(stat("/dev/vfio/devices/vfio1", &st) == 0 && S_ISCHR(st.st_mode));
+  CHECK(access("/dev/vfio/devices/vfio7", F_OK) == -1 && errno == ENOENT);
+  CHECK(open("/dev/vfio/devices/vfio7", O_RDWR) == -1 && errno == ENOENT);
+  CHECK(open("/etc/hostname-that-is-not-there", O_RDONLY) == -1 && errno == ENOENT);
+  return 0;
+}`,
+    );
+    expect(await run(program, tracer)).toEqual({ code: 0, output: "" });
+    expect(refused).toContain("IOMMU_IOAS_ALLOC EFAULT");
+  });
+
+  it("keeps a file until its last descriptor is gone, over dup and fork", async () => {
+    const program = compile(
+      "life",
+      `${C}int main(void) {
+  int fd = open("/dev/iommu", O_RDWR), copy = dup(fd);
+  CHECK(alloc(fd) == 1);
+  close(fd);
+  CHECK(alloc(copy) == 2);
+  if (fork() == 0) _exit(alloc(copy) == 3 ? 0 : 1);
+  int status;
+  wait(&status);
+  CHECK(status == 0);
+  CHECK(alloc(copy) == 4);
+  close(copy);
+  for (int i = 0; i < 200; i++) {
+    int again = open("/dev/iommu", O_RDWR), device = open("/dev/vfio/devices/vfio0", O_RDWR);
+    struct vfio_device_bind_iommufd b = { .argsz = sizeof(b), .iommufd = again };
+    CHECK(ioctl(device, VFIO_DEVICE_BIND_IOMMUFD, &b) == 0 && b.out_devid == 1);
+    close(device);
+    CHECK(alloc(again) == 1);
+    close(again);
+  }
+  return 0;
+}`,
+    );
+    expect(await run(program)).toEqual({ code: 0, output: "" });
+  });
+
+  it("serves threads side by side", async () => {
+    const program = compile(
+      "threads",
+      `${C}static int fd;
+static void *work(void *unused) {
+  (void)unused;
+  for (int i = 0; i < 100; i++) {
+    int id = alloc(fd);
+    CHECK(id > 0);
+    struct iommu_destroy d = { .size = sizeof(d), .id = id };
+    CHECK(ioctl(fd, IOMMU_DESTROY, &d) == 0);
+  }
+  return NULL;
+}
+int main(void) {
+  pthread_t threads[4];
+  fd = open("/dev/iommu", O_RDWR);
+  for (int i = 0; i < 4; i++) pthread_create(&threads[i], NULL, work, NULL);
+  for (int i = 0; i < 4; i++) pthread_join(threads[i], NULL);
+  CHECK(alloc(fd) == 1);
+  return 0;
+}`,
+    );
+    expect(await run(program)).toEqual({ code: 0, output: "" });
+  });
+
+  it("passes exit codes and signals on, and survives a program that is killed", async () => {
+    const program = compile(
+      "ends",
+      `${C}int main(int argc, char **argv) {
+  int fd = open("/dev/iommu", O_RDWR);
+  CHECK(alloc(fd) == 1);
+  (void)argc;
+  if (argv[1][0] == 'k') raise(SIGKILL);
+  return atoi(argv[1]);
+}`,
+    );
+    expect((await run(program, undefined, ["42"])).code).toBe(42);
+    expect((await run(program, undefined, ["kill"])).code).toBe(128 + 9);
+    expect((await run(join(folder, "nothing-here"))).code).toBe(127);
+    expect((await run(join(folder, "iommukit-abi.h"))).code).toBe(126);
+  });
+
+  it("says when a program cannot be reached", async () => {
+    const program = compile("static", `${C}int main(void) { return open("/dev/iommu", O_RDWR) >= 0 ? 0 : 3; }`, ["-static"]);
+    const { code, output } = await run(program);
+    expect(output).toContain("is statically linked");
+    expect(code).toBe(3);
+  });
+
+  it("dies with its door", async () => {
+    const program = compile("waits", `${C}int main(void) { int fd = open("/dev/iommu", O_RDWR); CHECK(alloc(fd) == 1); printf("%d\\n", getpid()); fflush(stdout); for (;;) pause(); }`);
+    const parent = spawn(process.execPath, [join(import.meta.dirname, "../packages/cli/dist/main.js"), "run", "--", program], { stdio: ["ignore", "pipe", "inherit"] });
+    const pid = await new Promise<number>((resolve) => parent.stdout.once("data", (chunk: Buffer) => resolve(Number(chunk.toString()))));
+    parent.kill("SIGKILL");
+    await new Promise((resolve) => parent.once("exit", resolve));
+    const gone = (): boolean => spawnSync("kill", ["-0", String(pid)]).status !== 0;
+    for (let i = 0; i < 100 && !gone(); i++) await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(gone()).toBe(true);
+  });
+});
+
+describe("the door's socket", () => {
+  it("turns strangers away and stays open for others", async () => {
+    const door = new DoorServer(machineOf().nodes);
+    await door.listen();
+    const talk = (bytes: Buffer): Promise<number> =>
+      new Promise((resolve) => {
+        let received = 0;
+        const socket = connect(`\0${door.name}`, () => socket.write(bytes));
+        socket.on("data", (chunk) => (received += chunk.length));
+        socket.on("error", () => socket.destroy());
+        socket.on("close", () => resolve(received));
+      });
+    const hello = Buffer.alloc(56 + 32);
+    hello.writeUInt32LE(hello.length, 0);
+    hello.writeUInt32LE(1, 4);
+    hello.writeUInt32LE(32, 48);
+    expect(await talk(hello)).toBe(0);
+    expect(await talk(Buffer.alloc(4096, 0xff))).toBe(0);
+    expect(await talk(Buffer.from("GET / HTTP/1.0\r\n\r\n"))).toBe(0);
+    expect(door.openFiles).toBe(0);
+    await door.close();
+  });
+});
