@@ -1,0 +1,119 @@
+/**
+ * pnpm bench: speed as ratios against C compiled in place, in one run. Ratios are what counts: the
+ * machine's own speed cancels out. Medians of interleaved repetitions.
+ */
+import { execFileSync, spawn } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { parseArgs } from "node:util";
+import { buildShim, findCompiler } from "../packages/door/dist/shim.js";
+import { cHeader } from "../packages/core/dist/abi/index.js";
+
+const here = import.meta.dirname;
+const { values: options } = parseArgs({
+  options: { json: { type: "string" }, only: { type: "string" }, repeat: { type: "string", default: "7" }, help: { type: "boolean" } },
+});
+if (options.help) {
+  console.log("node bench/run.mjs [--json FILE] [--only NAME] [--repeat N]\n\nExamples:\n  pnpm bench --json bench.json\n  pnpm bench --only walk-64MiB");
+  process.exit(0);
+}
+const compiler = findCompiler();
+if (compiler === undefined) {
+  console.error("bench: the C baseline needs a compiler (cc, gcc or clang), and none is on the PATH");
+  process.exit(2);
+}
+
+const folder = mkdtempSync(join(tmpdir(), "iommukit-bench-"));
+const baseline = join(folder, "baseline");
+execFileSync(compiler, ["-O2", "-Wall", "-o", baseline, join(here, "native/baseline.c")]);
+
+const c = (...args) => Number(execFileSync(baseline, args.map(String), { encoding: "utf8" }));
+/** A job in a process of its own: one benchmark's objects do not shape another's code. */
+const js = (...args) =>
+  JSON.parse(execFileSync(process.execPath, ["--expose-gc", join(here, "jobs.mjs"), ...args.map(String)], { encoding: "utf8" }));
+const median = (list) => [...list].sort((a, b) => a - b)[list.length >> 1];
+
+/** Runs two measurements in turn and returns the median of each. */
+async function interleave(first, second) {
+  const a = [];
+  const b = [];
+  for (let i = 0; i < Number(options.repeat); i++) {
+    a.push(await first());
+    b.push(await second());
+    process.stderr.write(process.stderr.isTTY ? "." : "");
+  }
+  return [median(a), median(b)];
+}
+
+const rate = (ns) => 1000 / ns;
+const speed = (job, cJob) => async () => {
+  const [mine, theirs] = await interleave(() => js(...job).ns, () => c(...cJob));
+  return { value: rate(mine), unit: "M/s", baseline: rate(theirs), ratio: theirs / mine };
+};
+
+/** Milliseconds from start to exit. */
+const start = (...args) => {
+  const before = process.hrtime.bigint();
+  execFileSync(process.execPath, args, { stdio: "ignore" });
+  return Number(process.hrtime.bigint() - before) / 1e6;
+};
+
+async function doorIoctl() {
+  writeFileSync(join(folder, "iommukit-abi.h"), cHeader());
+  const client = join(folder, "door-client");
+  execFileSync(compiler, ["-O2", "-Wall", `-I${folder}`, "-o", client, join(here, "native/door-client.c")]);
+  buildShim();
+  const through = () =>
+    new Promise((done, fail) => {
+      const child = spawn(process.execPath, [resolve(here, "../packages/cli/dist/main.js"), "run", "--", client], { stdio: ["ignore", "pipe", "inherit"] });
+      let output = "";
+      child.stdout.on("data", (chunk) => (output += chunk));
+      child.on("close", (code) => (code === 0 ? done(Number(output) / 1000) : fail(new Error(`door-client ended with ${code}`))));
+    });
+  const [mine, theirs] = await interleave(through, () => c("pingpong") / 1000);
+  return { value: mine, unit: "us", baseline: theirs, ratio: mine / theirs };
+}
+
+/** name, bar, whether the ratio has to be above or below it, how to measure. */
+const benches = [
+  ["walk-64MiB", 0.6, "above", speed(["walk", 16384], ["walk", 16384])],
+  ["walk-1GiB", 0.6, "above", speed(["walk", 262144], ["walk", 262144])],
+  ["iotlb-hit", 0.4, "above", speed(["iotlb"], ["iotlb"])],
+  ["translate-hit", 0.2, "above", speed(["translate"], ["walk", 16384])],
+  ["formats-5-6", 1.2, "below", async () => {
+    const runs = Array.from({ length: Number(options.repeat) }, () => js("formats"));
+    const [four, six] = [median(runs.map((run) => run.four)), median(runs.map((run) => run.six))];
+    return { value: rate(six), unit: "M/s", baseline: rate(four), ratio: median(runs.map((run) => run.six / run.four)) };
+  }],
+  ["map-1GiB", 0.3, "above", speed(["map", 262144], ["map", 262144])],
+  ["door-ioctl", 2.5, "below", doorIoctl],
+  ["cli-start", 2.5, "below", async () => {
+    const [mine, theirs] = await interleave(() => start(resolve(here, "../packages/cli/dist/main.js"), "--help"), () => start("-e", "0"));
+    return { value: mine, unit: "ms", baseline: theirs, ratio: mine / theirs };
+  }],
+];
+
+const results = [];
+let missed = 0;
+try {
+  console.log("name           value        baseline     ratio   bar");
+  for (const [name, bar, side, measure] of benches) {
+    if (options.only && options.only !== name) continue;
+    const result = await measure();
+    const good = side === "above" ? result.ratio >= bar : result.ratio <= bar;
+    if (!good) missed++;
+    results.push({ name, ...result });
+    const show = (value) => `${value.toFixed(1)} ${result.unit}`.padEnd(12);
+    console.log(`${name.padEnd(14)} ${show(result.value)} ${show(result.baseline)} ${result.ratio.toFixed(2).padStart(5)}   ${side === "above" ? ">=" : "<="} ${bar} ${good ? "" : "MISSED"}`);
+  }
+  if (!options.only || options.only === "translate-hit") {
+    const { bytes, count } = js("allocation");
+    console.log(`heap growth over ${count} translations: ${bytes} bytes`);
+    if (bytes > 4096) missed++;
+  }
+} finally {
+  rmSync(folder, { recursive: true, force: true });
+}
+if (options.json) writeFileSync(options.json, `${JSON.stringify(results, null, 2)}\n`);
+process.exitCode = missed === 0 ? 0 : 1;
