@@ -30,8 +30,8 @@ execFileSync(compiler, ["-O2", "-Wall", "-o", baseline, join(here, "native/basel
 
 const c = (...args) => Number(execFileSync(baseline, args.map(String), { encoding: "utf8" }));
 /** A job in a process of its own: one benchmark's objects do not shape another's code. */
-const js = (...args) =>
-  JSON.parse(execFileSync(process.execPath, ["--expose-gc", join(here, "jobs.mjs"), ...args.map(String)], { encoding: "utf8" }));
+const js = (job, ...args) =>
+  JSON.parse(execFileSync(process.execPath, ["--expose-gc", join(here, `jobs/${job}.mjs`), ...args.map(String)], { encoding: "utf8" }));
 const median = (list) => [...list].sort((a, b) => a - b)[list.length >> 1];
 
 /** Runs two measurements in turn and returns the median of each. */
@@ -108,9 +108,9 @@ try {
     console.log(`${name.padEnd(14)} ${show(result.value)} ${show(result.baseline)} ${result.ratio.toFixed(2).padStart(5)}   ${side === "above" ? ">=" : "<="} ${bar} ${good ? "" : "MISSED"}`);
   }
   if (!options.only || options.only === "translate-hit") {
-    const { bytes, count } = js("allocation");
-    console.log(`heap growth over ${count} translations: ${bytes} bytes`);
-    if (bytes > 4096) missed++;
+    const { bytesPerTranslation } = js("translate");
+    console.log(`heap growth: ${bytesPerTranslation.toFixed(4)} bytes a translation`);
+    if (bytesPerTranslation > 0.01) missed++;
   }
 } finally {
   rmSync(folder, { recursive: true, force: true });

@@ -57,7 +57,7 @@ export { createFormat, IllegalLeaf, levelShift } from "./pt/format.js";
 export type { PageTableFormat, PageTableFormatOptions } from "./pt/format.js";
 export { PageTable } from "./pt/page-table.js";
 export type { TableWriteListener, UnmapResult } from "./pt/page-table.js";
-export { WalkResult, WalkStatus, walk } from "./pt/walk.js";
+export { classifyEntry, EntryKind, WalkResult, WalkStatus, walk, walkPath } from "./pt/walk.js";
 export { decodeFields, defineFields, encodeFields, extractBits, fieldValue, reservedMask } from "./spec/fields.js";
 export type { Field, FieldRow, FieldTable } from "./spec/fields.js";
 export { Bus } from "./bus/bus.js";

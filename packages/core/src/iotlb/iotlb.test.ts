@@ -26,7 +26,7 @@ describe("Iotlb", () => {
           } else if (a.kind === "lookup") {
             const slot = tlb.lookup(a.tag, 7, a.page);
             if (slot === -1) continue;
-            const out = tlb.outPage[slot] + (a.page - tlb.page[slot]);
+            const out = tlb.output(slot, a.page);
             const possible = model.filter((e) => e.live && e.tag === a.tag && a.page >= e.page && a.page < e.page + e.pages).map((e) => e.out + a.page - e.page);
             expect(possible).toContain(out);
           } else {
@@ -43,7 +43,7 @@ describe("Iotlb", () => {
   it("finds what it holds while nothing is evicted", () => {
     const tlb = new Iotlb({ sets: 64, ways: 4 });
     for (let page = 0; page < 64; page++) tlb.insert(1, -1, page * 3, 12, page, 5, 0, 0);
-    for (let page = 0; page < 64; page++) expect(tlb.outPage[tlb.lookup(1, -1, page * 3)]).toBe(page);
+    for (let page = 0; page < 64; page++) expect(tlb.output(tlb.lookup(1, -1, page * 3), page * 3)).toBe(page);
     expect(tlb.lookup(2, -1, 3)).toBe(-1);
     expect(tlb.stats).toMatchObject({ hits: 64, misses: 1, inserts: 64, evictions: 0 });
   });

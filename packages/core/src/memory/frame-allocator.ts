@@ -39,7 +39,7 @@ export class FrameAllocator {
       // What alignment skipped stays usable.
       for (let gap = this.#next; gap < pa; gap += FRAME) this.#put(1, gap);
       this.#next = pa + block * FRAME;
-    } else if (!this.#memory.write(pa, new Uint8Array(block * FRAME))) {
+    } else if (!this.#memory.clear(pa, block * FRAME)) {
       refuse("ENOMEM", `frame 0x${pa.toString(16)} is not RAM`);
     }
     this.#inUse += block;

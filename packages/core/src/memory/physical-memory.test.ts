@@ -4,10 +4,11 @@ import { IommuError } from "../errors.js";
 import { PhysicalMemory } from "./physical-memory.js";
 
 describe("PhysicalMemory", () => {
-  it("gives back what was stored, across chunks and windows", () => {
+  it("gives back what was stored, across the bank, blocks and windows", () => {
     const window = new Uint8Array(8192);
     const memory = new PhysicalMemory();
-    memory.addRam(0, 0x30_1000);
+    memory.addRam(0, 0x10_1000);
+    memory.addRam(0x10_1000, 0x20_0000);
     memory.addWindow(0x30_1000, 8192, {
       read: (offset, target) => target.set(window.subarray(offset, offset + target.length)),
       write: (offset, source) => window.set(source, offset),

@@ -2,30 +2,21 @@
  * Physical memory as an IOMMU sees it: RAM, windows onto memory that lives
  * elsewhere (a client's pinned pages), and registers.
  *
- * RAM is sparse. It is cut into chunks of 1 MiB that are made on first touch;
- * `chunks` maps a chunk number to its words and is what the page-table walker
- * indexes directly (ARCHITECTURE.md, "Speed"). Chunks below RAM's end that
- * were never written share one chunk of zeros.
+ * The RAM that begins at address 0, up to 256 MiB of it, is one typed array: the *bank*. Page tables
+ * live there, and the walker indexes it directly (ARCHITECTURE.md, "Speed"); the operating system gives its pages
+ * on first touch. All other RAM is sparse: blocks of 1 MiB that are made when they are first written.
  */
 import type { MemoryBackend, MmioHandler } from "./types.js";
 
-/** log2 of a chunk's size in bytes. */
-export const CHUNK_SHIFT = 20;
-const CHUNK_BYTES = 2 ** CHUNK_SHIFT;
-const CHUNK_WORDS = CHUNK_BYTES / 4;
+/** The bank's size, whatever RAM there is. */
+export const BANK_BYTES: number = 2 ** 28;
+const BLOCK_BYTES = 2 ** 20;
 /** Highest physical address + 1 of any architecture modelled here. */
 export const PHYSICAL_LIMIT: number = 2 ** 52;
-/** Chunk numbers above this are looked up in the region list only. */
-const MAX_CHUNK_TABLE = 2 ** 18;
 
 if (new Uint8Array(new Uint32Array([1]).buffer)[0] !== 1) {
   throw new Error("iommukit needs a little-endian machine");
 }
-
-/** Stands for "not RAM" in the chunk table. */
-const NOTHING: Int32Array = new Int32Array(0);
-/** Stands for RAM that was never written; never written itself. */
-const ZEROS: Int32Array = new Int32Array(CHUNK_WORDS);
 
 interface Region {
   readonly base: number;
@@ -35,8 +26,8 @@ interface Region {
 }
 
 export class PhysicalMemory {
-  /** Words of RAM by chunk number; length 0 where there is no whole chunk of RAM. For walkers: read only. */
-  readonly chunks: Int32Array[] = [];
+  /** The bank's words, from physical address 0 on; zeros where there is no RAM. For walkers: read only. */
+  readonly words: Int32Array = new Int32Array(BANK_BYTES / 4);
   /** Halves of the word that `load64` read, as signed 32-bit numbers. */
   lo = 0;
   hi = 0;
@@ -44,18 +35,16 @@ export class PhysicalMemory {
   /** Sorted by base, not overlapping. */
   readonly #regions: Region[] = [];
   #last: Region | undefined;
-  readonly #bytes = new Map<Int32Array, Uint8Array>();
-  readonly #sparse = new Map<number, Int32Array>();
+  #bank: Uint8Array = new Uint8Array(0);
+  readonly #blocks = new Map<number, Uint8Array>();
   readonly #word = new Uint8Array(8);
   readonly #wordView = new DataView(this.#word.buffer);
 
   /** Adds RAM. `base` and `size` are multiples of 4096. Throws RangeError on overlap. */
   addRam(base: number, size: number): void {
     this.#add(base, size, undefined, undefined);
-    const first = Math.ceil(base / CHUNK_BYTES);
-    const end = Math.min(Math.floor((base + size) / CHUNK_BYTES), MAX_CHUNK_TABLE);
-    for (let chunk = this.chunks.length; chunk < end; chunk++) this.chunks.push(NOTHING);
-    for (let chunk = first; chunk < end; chunk++) this.chunks[chunk] = ZEROS;
+    if (base !== 0) return;
+    this.#bank = new Uint8Array(this.words.buffer, 0, Math.min(size, BANK_BYTES));
   }
 
   /** Adds a window onto `backend`. `base` and `size` are multiples of 4096. */
@@ -99,14 +88,19 @@ export class PhysicalMemory {
     });
   }
 
+  /** Stores zeros. False when some byte has nothing behind it. */
+  clear(pa: number, size: number): boolean {
+    if (!this.inBank(pa, size)) return this.write(pa, new Uint8Array(size));
+    this.#bank.fill(0, pa, pa + size);
+    return true;
+  }
+
   /** Reads the aligned 8-byte word at `pa` into `lo` and `hi`. False when nothing answers. */
   load64(pa: number): boolean {
-    const number = Math.floor(pa / CHUNK_BYTES);
-    const chunk = this.chunks[number];
-    if (chunk !== undefined && chunk.length !== 0) {
-      const word = (pa - number * CHUNK_BYTES) >>> 2;
-      this.lo = chunk[word];
-      this.hi = chunk[word + 1];
+    if (pa < this.#bank.length) {
+      const word = pa >>> 2;
+      this.lo = this.words[word];
+      this.hi = this.words[word + 1];
       return true;
     }
     if (!this.read(pa, this.#word)) return false;
@@ -117,26 +111,24 @@ export class PhysicalMemory {
 
   /** Stores an aligned 8-byte word. False when nothing takes it. */
   store64(pa: number, lo: number, hi: number): boolean {
-    const chunk = this.ramChunk(pa);
-    if (chunk === undefined) {
+    if (pa >= this.#bank.length) {
       this.#wordView.setInt32(0, lo, true);
       this.#wordView.setInt32(4, hi, true);
       return this.write(pa, this.#word);
     }
-    const word = (pa % CHUNK_BYTES) >>> 2;
-    chunk[word] = lo;
-    chunk[word + 1] = hi;
+    const word = pa >>> 2;
+    this.words[word] = lo;
+    this.words[word + 1] = hi;
     return true;
   }
 
   /** Stores an aligned 4-byte word. False when nothing takes it. */
   store32(pa: number, value: number): boolean {
-    const chunk = this.ramChunk(pa);
-    if (chunk === undefined) {
+    if (pa >= this.#bank.length) {
       this.#wordView.setInt32(0, value, true);
       return this.write(pa, this.#word.subarray(0, 4));
     }
-    chunk[(pa % CHUNK_BYTES) >>> 2] = value;
+    this.words[pa >>> 2] = value;
     return true;
   }
 
@@ -165,15 +157,9 @@ export class PhysicalMemory {
     region?.mmio?.write(pa - region.base, size, value);
   }
 
-  /** The writable chunk of RAM around `pa`; undefined when `pa` is not in a whole chunk of RAM. */
-  ramChunk(pa: number): Int32Array | undefined {
-    const number = Math.floor(pa / CHUNK_BYTES);
-    const chunk = this.chunks[number];
-    if (chunk === undefined || chunk.length === 0) return undefined;
-    if (chunk !== ZEROS) return chunk;
-    const fresh = new Int32Array(CHUNK_WORDS);
-    this.chunks[number] = fresh;
-    return fresh;
+  /** True when the range is RAM in the bank. */
+  inBank(pa: number, size: number): boolean {
+    return pa + size <= this.#bank.length;
   }
 
   /** True when every byte of the range is RAM. */
@@ -230,38 +216,27 @@ export class PhysicalMemory {
   #copyRam(pa: number, bytes: Uint8Array, store: boolean): void {
     for (let done = 0; done < bytes.length; ) {
       const at = pa + done;
-      const offset = at % CHUNK_BYTES;
-      const length = Math.min(bytes.length - done, CHUNK_BYTES - offset);
-      const memory = this.#ramBytes(at, store);
+      const inBank = at < this.#bank.length;
+      const offset = inBank ? at : at % BLOCK_BYTES;
+      const length = Math.min(bytes.length - done, (inBank ? this.#bank.length : BLOCK_BYTES) - offset);
+      const ram = inBank ? this.#bank : this.#block(at, store);
       const part = bytes.subarray(done, done + length);
-      if (memory === undefined) part.fill(0);
-      else if (store) memory.set(part, offset);
-      else part.set(memory.subarray(offset, offset + length));
+      if (ram === undefined) part.fill(0);
+      else if (store) ram.set(part, offset);
+      else part.set(ram.subarray(offset, offset + length));
       done += length;
     }
   }
 
-  /** Bytes of the chunk around `pa`, which is RAM; undefined when it was never written and `create` is false. */
-  #ramBytes(pa: number, create: boolean): Uint8Array | undefined {
-    const number = Math.floor(pa / CHUNK_BYTES);
-    let chunk: Int32Array | undefined;
-    if (create) chunk = this.ramChunk(pa);
-    else if (this.chunks[number] !== ZEROS && this.chunks[number] !== NOTHING) chunk = this.chunks[number];
-    if (chunk === undefined && this.chunks[number] !== ZEROS) {
-      // RAM whose chunk is shared with something else, or lies above the chunk table.
-      chunk = this.#sparse.get(number);
-      if (chunk === undefined && create) {
-        chunk = new Int32Array(CHUNK_WORDS);
-        this.#sparse.set(number, chunk);
-      }
+  /** The block around `pa`; undefined when it was never written and `create` is false. */
+  #block(pa: number, create: boolean): Uint8Array | undefined {
+    const number = Math.floor(pa / BLOCK_BYTES);
+    let block = this.#blocks.get(number);
+    if (block === undefined && create) {
+      block = new Uint8Array(BLOCK_BYTES);
+      this.#blocks.set(number, block);
     }
-    if (chunk === undefined) return undefined;
-    let bytes = this.#bytes.get(chunk);
-    if (bytes === undefined) {
-      bytes = new Uint8Array(chunk.buffer);
-      this.#bytes.set(chunk, bytes);
-    }
-    return bytes;
+    return block;
   }
 
   #readMmioBytes(region: Region, at: number, part: Uint8Array): boolean {

@@ -6,7 +6,7 @@
  * Vocabulary: level 0 holds leaves only, the top level is the highest; an entry
  * is a *leaf* or points to a *table*. Input addresses are 4 KiB page numbers.
  */
-
+import { BANK_BYTES } from "../memory/physical-memory.js";
 
 /** What a leaf at a level without leaves is. */
 export const IllegalLeaf = {
@@ -24,9 +24,8 @@ export interface PageTableFormat {
   readonly indexBits: number;
   /** Highest level that a walk may start at. */
   readonly maxLevel: number;
-  /** An entry is present when (lo & presentMask) meets presentValue; a presentValue of 0 means "any bit set". */
+  /** An entry is present when any of these bits is set. */
   readonly presentMask: number;
-  readonly presentValue: number;
   /** Above level 0 an entry is a leaf when (lo & leafMask) === leafValue. */
   readonly leafMask: number;
   readonly leafValue: number;
@@ -47,6 +46,17 @@ export interface PageTableFormat {
   readonly tableLo: number;
   readonly pageLo: number;
   readonly blockLo: number;
+  /**
+   * What the walker follows without asking further. A *plain* table entry has (lo & plainTableMask) === plainTableValue and
+   * a high word of 0, so that its table lies in the bank; a plain page, present, (lo & plainPageMask) === plainPageValue and
+   * (hi & plainPageHi) === 0. Bit n of plainTops: a walk from top level n is so followed; none is for granules above 4 KiB.
+   */
+  readonly plainTops: number;
+  readonly plainTableMask: number;
+  readonly plainTableValue: number;
+  readonly plainPageMask: number;
+  readonly plainPageValue: number;
+  readonly plainPageHi: number;
 }
 
 export interface PageTableFormatOptions {
@@ -54,7 +64,6 @@ export interface PageTableFormatOptions {
   readonly granuleShift?: number;
   readonly maxLevel: number;
   readonly presentMask: number;
-  readonly presentValue?: number;
   readonly leafMask: number;
   readonly leafValue: number;
   readonly pageMask?: number;
@@ -71,7 +80,14 @@ export interface PageTableFormatOptions {
   readonly blockLo?: number;
 }
 
-/** Makes a format. The only function that does. */
+/** High address bits of a page whose number is at or above 2^30, so that it is not a small integer. */
+const LARGE_PAGE_NUMBER = ~0x3ff;
+const OUTSIDE_BANK = -BANK_BYTES;
+
+/**
+ * Makes a format. The only function that does.
+ * @throws RangeError when what the editor would write is not what the format says a table or a page is
+ */
 export function createFormat(options: PageTableFormatOptions): PageTableFormat {
   const granuleShift = options.granuleShift ?? 12;
   const address = ((1n << BigInt(options.addressWidth)) - 1n) & ~((1n << BigInt(granuleShift)) - 1n);
@@ -86,26 +102,44 @@ export function createFormat(options: PageTableFormatOptions): PageTableFormat {
   }
   let leafLevels = 1;
   for (const level of options.leafLevels) leafLevels |= 1 << level;
+  let tableReserved = 0;
+  for (let level = 1; level <= options.maxLevel; level++) tableReserved |= reservedLo[level * 2];
+  const { presentMask, leafMask, leafValue, tableLo } = options;
+  const pageMask = options.pageMask ?? 0;
+  const pageValue = options.pageValue ?? 0;
+  const pageLo = options.pageLo ?? 0;
+  if ((tableLo & presentMask) === 0 || (tableLo & leafMask) === leafValue || (tableLo & tableReserved) !== 0) {
+    throw new RangeError(`${options.name}: tableLo 0x${tableLo.toString(16)} does not make a present table entry without reserved bits`);
+  }
+  if ((pageLo & pageMask) !== pageValue || (pageLo & reservedLo[1]) !== 0) {
+    throw new RangeError(`${options.name}: pageLo 0x${pageLo.toString(16)} does not make a page`);
+  }
+  const addressHi = Number(BigInt.asIntN(32, address >> 32n));
   return {
     name: options.name,
     granuleShift,
     indexBits: granuleShift - 3,
     maxLevel: options.maxLevel,
-    presentMask: options.presentMask,
-    presentValue: options.presentValue ?? 0,
-    leafMask: options.leafMask,
-    leafValue: options.leafValue,
-    pageMask: options.pageMask ?? 0,
-    pageValue: options.pageValue ?? 0,
+    presentMask,
+    leafMask,
+    leafValue,
+    pageMask,
+    pageValue,
     leafLevels,
     illegalLeaf: options.illegalLeaf ?? IllegalLeaf.RESERVED,
     addressLo: Number(BigInt.asIntN(32, address)),
-    addressHi: Number(BigInt.asIntN(32, address >> 32n)),
+    addressHi,
     reservedLo,
     reservedHi,
-    tableLo: options.tableLo,
-    pageLo: options.pageLo ?? 0,
+    tableLo,
+    pageLo,
     blockLo: options.blockLo ?? 0,
+    plainTops: granuleShift === 12 ? 0b11100 : 0,
+    plainTableMask: OUTSIDE_BANK | presentMask | leafMask | tableReserved,
+    plainTableValue: tableLo & (presentMask | leafMask),
+    plainPageMask: pageMask | reservedLo[1],
+    plainPageValue: pageValue,
+    plainPageHi: reservedHi[1] | (addressHi & LARGE_PAGE_NUMBER),
   };
 }
 

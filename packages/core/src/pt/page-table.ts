@@ -125,8 +125,7 @@ export class PageTable {
   }
 
   #isPresent(lo: number): boolean {
-    const present = lo & this.format.presentMask;
-    return this.format.presentValue === 0 ? present !== 0 : present === this.format.presentValue;
+    return (lo & this.format.presentMask) !== 0;
   }
 
   #isLeaf(lo: number, level: number): boolean {
@@ -135,27 +134,26 @@ export class PageTable {
 
   /** `entries` consecutive leaves; the hot loop of a large map. */
   #writeRun(pa: number, entries: number, outPage: number, span: number, leafLo: number, leafHi: number): void {
-    const chunk = this.#memory.ramChunk(pa);
-    if (chunk === undefined) {
+    const { words } = this.#memory;
+    if (!this.#memory.inBank(pa, entries * 8)) {
       for (let i = 0; i < entries; i++) {
         const out = outPage + i * span;
         this.#memory.store64(pa + i * 8, (out << 12) | leafLo, Math.floor(out / 0x100000) | leafHi);
       }
       return;
     }
-    let word = (pa % (chunk.length * 4)) >>> 2;
-    const end = word + entries * 2;
-    let low = outPage % 0x100000;
-    let high = Math.floor(outPage / 0x100000);
-    const step = span % 0x100000;
-    const highStep = Math.floor(span / 0x100000);
-    for (; word < end; word += 2) {
-      chunk[word] = (low << 12) | leafLo;
-      chunk[word + 1] = high | leafHi;
-      low += step;
+    const first = pa / 4;
+    let frame = outPage % 0x100000 | 0;
+    let high = Math.floor(outPage / 0x100000) | 0;
+    const step = span % 0x100000 | 0;
+    const highStep = Math.floor(span / 0x100000) | 0;
+    for (let i = 0; i < entries * 2; i += 2) {
+      words[first + i] = (frame << 12) | leafLo;
+      words[first + i + 1] = high | leafHi;
+      frame += step;
       high += highStep;
-      if (low >= 0x100000) {
-        low -= 0x100000;
+      if (frame >= 0x100000) {
+        frame -= 0x100000;
         high++;
       }
     }

@@ -1,5 +1,5 @@
 /** Requests to addresses (VT-d 3, 7.1): the order of checks is that of data, then of the manual's wording. */
-import { Access, NO_PASID, type PageTableFormat, type PhysicalMemory, type Tracer, WalkResult, WalkStatus, walk } from "@iommukit/core";
+import { Access, levelShift, NO_PASID, type PageTableFormat, type PhysicalMemory, type Tracer, WalkResult, WalkStatus, walk, walkPath } from "@iommukit/core";
 import type { Capabilities } from "../spec/capabilities.js";
 import { Pgtt, TranslationTableMode } from "../spec/entries.js";
 import { FAULTS, faultIndex } from "../spec/faults.js";
@@ -81,10 +81,10 @@ export class Translator {
       const { iotlb } = this.#caches;
       const slot = iotlb.lookup(rid, pasid, page);
       if (slot !== -1) {
-        const data = iotlb.data[slot];
+        const data = iotlb.data(slot);
         // A write that would dirty a clean entry, and a denied request, go to the tables.
         if ((data & needed) === needed && ((access & Access.WRITE) === 0 || (data & DIRTY) !== 0)) {
-          const out = iotlb.outPage[slot] + (page - iotlb.page[slot]);
+          const out = iotlb.output(slot, page);
           if (this.#tracer?.listener) this.#trace(rid, pasid, page, access, "iotlb", out);
           return out;
         }
@@ -188,13 +188,13 @@ export class Translator {
     const flags = this.#flags(accessed, FirstStage.D, write);
     if (flags && !(this.#caps.walkCoherency && c.walkSnoop)) return F.SFS9;
     if (this.#interruptRange(w.outPage)) return F.SGN8;
-    if (flags && !this.#setFlags(accessed, write ? FirstStage.D : 0)) return F.SFS10;
+    if (flags && !this.#setFlags(this.#firstStage, c, page, accessed, write ? FirstStage.D : 0)) return F.SFS10;
     const userRights = user ? (writable ? 3 : 1) : 0;
     const privilegedRights = writable || !c.writeProtect ? 3 : 1;
     const own = c.supervisorEnable ? privilegedRights << PRIVILEGED_SHIFT : 0;
     this.#rights = (c.privileged ? privilegedRights | own : userRights | own) | (this.#isDirty(FirstStage.D, write) ? DIRTY : 0);
     this.#outPage = w.outPage;
-    this.#pageShift = w.pageShift;
+    this.#pageShift = levelShift(this.#firstStage, w.level);
     return NONE;
   }
 
@@ -222,11 +222,11 @@ export class Translator {
     const flags = c.secondStageDirty && this.#flags(SecondStage.A, SecondStage.D, write);
     if (flags && !(this.#caps.walkCoherency && c.walkSnoop)) return F.SSS5;
     if (this.#interruptRange(w.outPage)) return c.legacy ? F.LGN4 : F.SGN8;
-    if (flags && !this.#setFlags(SecondStage.A, write ? SecondStage.D : 0)) return F.SSS6;
+    if (flags && !this.#setFlags(this.#secondStage, c, page, SecondStage.A, write ? SecondStage.D : 0)) return F.SSS6;
     const clean = c.secondStageDirty && !this.#isDirty(SecondStage.D, write);
     this.#rights = rights | (rights << PRIVILEGED_SHIFT) | (clean ? 0 : DIRTY);
     this.#outPage = w.outPage;
-    this.#pageShift = w.pageShift;
+    this.#pageShift = levelShift(this.#secondStage, w.level);
     return NONE;
   }
 
@@ -245,13 +245,9 @@ export class Translator {
   }
 
   /** ORs the flags into every entry of the walk, `dirty` into the leaf only. */
-  #setFlags(accessed: number, dirty: number): boolean {
-    const w = this.#walk;
-    for (let i = 0; i < w.depth; i++) {
-      const bits = i === w.depth - 1 ? accessed | dirty : accessed;
-      if (!this.#memory.or64(w.path[i], bits, 0)) return false;
-    }
-    return true;
+  #setFlags(format: PageTableFormat, c: Configuration, page: number, accessed: number, dirty: number): boolean {
+    const path = walkPath(this.#memory, format, c.root, c.topLevel, page, this.#walk.level);
+    return path.every((entry, i) => this.#memory.or64(entry, i === path.length - 1 ? accessed | dirty : accessed, 0));
   }
 
   #fill(c: Configuration, rid: number, pasid: number, page: number): void {

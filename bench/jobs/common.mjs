@@ -1,0 +1,66 @@
+/** What the jobs share. Each job is a process of its own and keeps what it measures in constants, as a program would. */
+import { createFormat, FrameAllocator, PageTable, PhysicalMemory } from "../../packages/core/dist/index.js";
+import { VtdUnit } from "../../packages/hw-vtd/dist/index.js";
+import { PRESETS } from "../../packages/hw-vtd/dist/presets.js";
+import { firstStageFormat, readCapabilities } from "../../packages/hw-vtd/dist/spec/index.js";
+
+export const COUNT = 1 << 20;
+/** Rounds before the clock starts: by then the compiler has seen enough. */
+const WARM = 3;
+
+/** Nanoseconds for one of `count` operations that `run` makes. */
+export function time(run, count = COUNT, rounds = 6) {
+  for (let i = 0; i < WARM; i++) run();
+  const start = process.hrtime.bigint();
+  for (let i = 0; i < rounds; i++) run();
+  return Number(process.hrtime.bigint() - start) / count / rounds;
+}
+
+export const print = (result) => console.log(JSON.stringify(result));
+
+/** The same sequence as in baseline.c. */
+export function randomPages(count, pages) {
+  const list = new Uint32Array(count);
+  let state = 12345;
+  for (let i = 0; i < count; i++) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    list[i] = Number((BigInt(state) * BigInt(pages)) >> 32n);
+  }
+  return list;
+}
+
+export const x86 = (name, leafLevels, extra = {}) =>
+  createFormat({
+    name, maxLevel: 3, presentMask: 1, leafMask: 0x80, leafValue: 0x80, leafLevels, addressWidth: 52,
+    reserved: (level, leaf) => (15n << 48n) | (leaf ? 0n : 0x80n), tableLo: 7, blockLo: 0x80, ...extra,
+  });
+
+/** Memory with `pages` pages mapped by 4 KiB leaves: the output is not aligned for larger ones. */
+export function tables(format, pages, leafLo = 7) {
+  const memory = new PhysicalMemory();
+  memory.addRam(0, 2 ** 28);
+  const frames = new FrameAllocator(memory, 2 ** 20, 2 ** 28);
+  const table = new PageTable(memory, frames, format, 3);
+  table.map(0, 0x100001, pages, leafLo);
+  return { memory, frames, table };
+}
+
+/** A unit in scalable mode with a first-stage table for 00:03.0. */
+export function scalableUnit(pages) {
+  const { version, cap, ecap, haw } = PRESETS.scalable;
+  const caps = readCapabilities(version, cap, ecap, haw);
+  // Accessed and dirty already.
+  const { memory, frames, table } = tables(firstStageFormat(caps), pages, 0x67);
+  const unit = new VtdUnit(memory, { version, cap, ecap, haw });
+  const [root, context, directory, pasidTable] = [frames.alloc(), frames.alloc(), frames.alloc(), frames.alloc()];
+  memory.writeU64(root, BigInt(context) | 1n);
+  memory.writeU64(context + 0x18 * 32, BigInt(directory) | 1n);
+  memory.writeU64(directory, BigInt(pasidTable) | 1n);
+  memory.writeU64(pasidTable, (1n << 6n) | 1n);
+  memory.writeU64(pasidTable + 8, 5n | (1n << 23n));
+  memory.writeU64(pasidTable + 16, BigInt(table.root));
+  unit.write(0x20, 8, BigInt(root) | 0x400n);
+  unit.write(0x18, 4, 0x4000_0000n);
+  unit.write(0x18, 4, 0x8000_0000n);
+  return unit;
+}
