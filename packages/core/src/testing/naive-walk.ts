@@ -1,0 +1,37 @@
+/** The walk as the definition of a format says it, in BigInt and with nothing shared with the walker: what it is compared to. */
+import type { PhysicalMemory } from "../memory/physical-memory.js";
+import { IllegalLeaf, type PageTableFormat } from "../pt/format.js";
+
+export interface NaiveWalk {
+  readonly status: "ok" | "not present" | "reserved bit" | "bus error";
+  /** Level of the last entry read. */
+  readonly level: number;
+  /** Output address, when ok. */
+  readonly output?: bigint;
+}
+
+const word = (value: number): bigint => BigInt.asUintN(32, BigInt(value));
+
+/** Walks the table at `root` for input address `address`. */
+export function naiveWalk(memory: PhysicalMemory, format: PageTableFormat, root: number, topLevel: number, address: bigint): NaiveWalk {
+  const addressBits = (word(format.addressHi) << 32n) | word(format.addressLo);
+  let table = BigInt(root);
+  for (let level = topLevel; ; level--) {
+    const size = 1n << BigInt(format.granuleShift + level * format.indexBits);
+    const index = (address / size) % (1n << BigInt(format.indexBits));
+    const entry = memory.readU64(Number(table + index * 8n));
+    if (entry === undefined) return { status: "bus error", level };
+    if ((entry & word(format.presentMask)) === 0n) return { status: "not present", level };
+    let leaf = level === 0 || (entry & word(format.leafMask)) === word(format.leafValue);
+    if (level === 0 && (entry & word(format.pageMask)) !== word(format.pageValue)) return { status: "not present", level };
+    if (leaf && ((format.leafLevels >> level) & 1) === 0) {
+      if (format.illegalLeaf === IllegalLeaf.NOT_PRESENT) return { status: "not present", level };
+      leaf = false;
+    }
+    const row = level * 2 + (leaf ? 1 : 0);
+    const reserved = (word(format.reservedHi[row]) << 32n) | word(format.reservedLo[row]);
+    if ((entry & reserved) !== 0n) return { status: "reserved bit", level };
+    if (leaf) return { status: "ok", level, output: ((entry & addressBits) / size) * size + (address % size) };
+    table = entry & addressBits;
+  }
+}
