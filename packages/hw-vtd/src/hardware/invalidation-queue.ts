@@ -27,6 +27,7 @@ export class InvalidationQueue {
   readonly #caps: Capabilities;
   readonly #name: string;
   readonly #tracer: Tracer | undefined;
+  #running = false;
 
   constructor(name: string, host: QueueHost, memory: PhysicalMemory, caps: Capabilities, tracer: Tracer | undefined) {
     this.#name = name;
@@ -36,14 +37,28 @@ export class InvalidationQueue {
     this.#tracer = tracer;
   }
 
-  /** Executes what lies between head and tail. A tail names at most one lap, so this ends. */
+  /**
+   * Executes what lies between head and tail, one lap at the most: a wait descriptor whose status write lands in the tail
+   * register could go on for ever. That same write may not start the queue inside itself.
+   */
   run(): void {
+    if (this.#running) return;
+    this.#running = true;
+    try {
+      this.#lap();
+    } finally {
+      this.#running = false;
+    }
+  }
+
+  #lap(): void {
     const { bank } = this.#host;
     const address = bank.get(Reg.IQA);
     const wide = (address & 0x800n) !== 0n;
     const bytes = 2 ** (12 + Number(address & 7n));
     const base = Number(address >> 12n) * 4096;
-    while ((Number(bank.get(Reg.GSTS)) & Gcmd.QIE) !== 0 && !this.#stopped()) {
+    const step = wide ? 32 : 16;
+    for (let left = bytes / step; left > 0 && (Number(bank.get(Reg.GSTS)) & Gcmd.QIE) !== 0 && !this.#stopped(); left--) {
       const head = Number(bank.get(Reg.IQH));
       const tail = Number(bank.get(Reg.IQT));
       if (head === tail) return;
@@ -52,7 +67,7 @@ export class InvalidationQueue {
         this.#fail(error);
         return;
       }
-      bank.set(Reg.IQH, BigInt((head + (wide ? 32 : 16)) % bytes));
+      bank.set(Reg.IQH, BigInt((head + step) % bytes));
     }
   }
 
