@@ -48,7 +48,13 @@ export function* playVectors(headerLine: JsonObject, lines: Iterable<string>, fa
 
 function playCase(header: Header, steps: readonly unknown[], factory: ReplayUnitFactory): Failure[] {
   const memory = new PhysicalMemory();
-  for (const { base, size } of header.ram) memory.addRam(base, size);
+  for (const { base, size } of header.ram) {
+    try {
+      memory.addRam(base, size);
+    } catch (error) {
+      throw new FormatError(`header.ram: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+    }
+  }
   const unit = factory.create(memory, {
     registers: header.registers,
     ...(header.haw === undefined ? {} : { haw: header.haw }),

@@ -1,7 +1,9 @@
 /** `TableDecoder` for VT-d: one walk explained, or everything that the tables map. */
 import {
   type AddressSpaceDump,
+  classifyEntry,
   decodeFields,
+  EntryKind,
   levelShift,
   type MappedLeaf,
   type PageTableFormat,
@@ -26,32 +28,20 @@ import { Blocked, describeCondition, locate, readUnit, readWords, type Translati
 const INTERRUPT_FIRST = 0xfee0_0000;
 const INTERRUPT_LAST = 0xfeef_ffff;
 const ADDRESS = 0x000f_ffff_ffff_f000n;
-/** Leaves of one address space before a dump gives up: a map of 64 GiB in 4 KiB pages. */
-const LEAF_LIMIT = 2 ** 24;
+/** Entries that one dump reads before it gives up: 128 GiB in 4 KiB pages. Damaged tables can name each other without end. */
+const ENTRY_LIMIT = 2 ** 25;
 
-/** One entry, taken apart with the format's rules. */
-interface Entry {
-  readonly word: bigint;
-  readonly present: boolean;
-  readonly leaf: boolean;
-  readonly reserved: boolean;
+interface Budget {
+  left: number;
 }
 
 function formatOf(unit: Unit, translation: Translation): PageTableFormat {
   return translation.kind === "first-stage" ? firstStageFormat(unit.caps) : secondStageFormat(unit.caps);
 }
 
-function classify(format: PageTableFormat, level: number, word: bigint): Entry {
-  const lo = Number(BigInt.asIntN(32, word));
-  const hi = Number(BigInt.asIntN(32, word >> 32n));
-  const leaf = level === 0 || (((format.leafLevels >> level) & 1) === 1 && (lo & format.leafMask) === format.leafValue);
-  const row = level * 2 + Number(leaf);
-  return {
-    word,
-    leaf,
-    present: (lo & format.presentMask) !== 0,
-    reserved: (lo & format.reservedLo[row]) !== 0 || (hi & format.reservedHi[row]) !== 0,
-  };
+/** `EntryKind` of a word. */
+function classify(format: PageTableFormat, level: number, word: bigint): number {
+  return classifyEntry(format, level, Number(BigInt.asIntN(32, word)), Number(BigInt.asIntN(32, word >> 32n)));
 }
 
 /** Rights of an entry as bits: 1 read, 2 write. A first-stage entry that user requests may not use grants none. */
@@ -83,12 +73,13 @@ export const vtdTableDecoder: TableDecoder = {
 
   *dump(source: TableSource): Generator<AddressSpaceDump> {
     const unit = readUnit(source);
+    const budget = { left: ENTRY_LIMIT };
     for (let bus = 0; bus < 256; bus++) {
       const root = readWords(source, unit.rootTable + bus * 16, 128);
       if (root === undefined) throw new RangeError(`the root table at 0x${unit.rootTable.toString(16)} is not in the dump`);
       for (let devfn = 0; devfn < 256; devfn++) {
         const half = unit.mode === 0 ? 0 : devfn >> 7;
-        if ((root[half] & 1n) === 1n) yield* dumpDevice(unit, (bus << 8) | devfn);
+        if ((root[half] & 1n) === 1n) yield* dumpDevice(unit, (bus << 8) | devfn, budget);
       }
     }
   },
@@ -112,21 +103,22 @@ function translate(unit: Unit, translation: Translation, request: WalkRequest, s
     const index = Number((iova >> BigInt(shift)) & 511n);
     const words = readWords(unit.source, table + index * 8, 64);
     if (words === undefined) throw new Blocked(unreadable(translation, level));
-    const entry = classify(format, level, words[0]);
-    steps.push(entryStep(firstStage, format, level, table + index * 8, index, entry));
-    if (!entry.present) throw new Blocked(firstStage ? "SFS.2" : legacy ? (write ? "LGN.2" : "LGN.3") : "SSS.2");
-    if (entry.reserved) throw new Blocked(firstStage ? "SFS.3" : legacy ? "LSS.2" : "SSS.3");
-    granted &= rights(firstStage, entry.word);
+    const word = words[0];
+    const kind = classify(format, level, word);
+    steps.push(entryStep(firstStage, format, level, table + index * 8, index, word));
+    if (kind === EntryKind.NOT_PRESENT) throw new Blocked(firstStage ? "SFS.2" : legacy ? (write ? "LGN.2" : "LGN.3") : "SSS.2");
+    if (kind === EntryKind.RESERVED) throw new Blocked(firstStage ? "SFS.3" : legacy ? "LSS.2" : "SSS.3");
+    granted &= rights(firstStage, word);
     if (firstStage && (granted & 1) === 0) throw new Blocked("SGN.2");
-    if (!entry.leaf) {
-      table = Number(entry.word & ADDRESS);
+    if (kind === EntryKind.TABLE) {
+      table = Number(word & ADDRESS);
       continue;
     }
     if (granted === 0 && !legacy) throw new Blocked("SSS.2");
     if (write && (granted & 2) === 0) throw new Blocked(legacy ? "LGN.2" : "SGN.6");
     if (!write && (granted & 1) === 0) throw new Blocked(legacy ? "LGN.3" : "SGN.7");
     const size = 1n << BigInt(shift);
-    const pa = Number((entry.word & ADDRESS & ~(size - 1n)) | (iova & (size - 1n)));
+    const pa = Number((word & ADDRESS & ~(size - 1n)) | (iova & (size - 1n)));
     if (pa >= INTERRUPT_FIRST && pa <= INTERRUPT_LAST) throw new Blocked(legacy ? "LGN.4" : "SGN.8");
     return { ok: true, pa, pageSize: Number(size), permissions: letters(granted) };
   }
@@ -150,23 +142,26 @@ function unreadable(translation: Translation, level: number): string {
   return top ? "SSS.4" : "SSS.1";
 }
 
-function entryStep(firstStage: boolean, format: PageTableFormat, level: number, pa: number, index: number, entry: Entry): WalkStep {
-  const table = firstStage ? (entry.leaf ? FIRST_STAGE_LEAF : FIRST_STAGE_TABLE) : entry.leaf ? SECOND_STAGE_LEAF : SECOND_STAGE_TABLE;
+function entryStep(firstStage: boolean, format: PageTableFormat, level: number, pa: number, index: number, word: bigint): WalkStep {
+  const leaf = level === 0 || (Number(word & 0xffn) & format.leafMask) === format.leafValue;
+  const table = firstStage ? (leaf ? FIRST_STAGE_LEAF : FIRST_STAGE_TABLE) : leaf ? SECOND_STAGE_LEAF : SECOND_STAGE_TABLE;
   const low = levelShift(format, level);
-  const fields = decodeFields(table, [entry.word]);
-  if (entry.present && entry.reserved) fields.push({ name: "reserved", bits: "63:0", value: entry.word, violation: `${table.section}: a reserved bit is set at this level` });
+  const fields = decodeFields(table, [word]);
+  if (classify(format, level, word) === EntryKind.RESERVED) {
+    fields.push({ name: "reserved", bits: "63:0", value: word, violation: `${table.section}: a reserved bit is set at this level` });
+  }
   return {
     structure: `${entryName(firstStage, level)} (level ${level})`,
     section: table.section,
     pa,
     index: { value: index, from: `IOVA bits ${low + 8}:${low}` },
-    words: [entry.word],
+    words: [word],
     fields,
   };
 }
 
 /** The requester itself, and each PASID that has a present entry. */
-function* dumpDevice(unit: Unit, rid: number): Generator<AddressSpaceDump> {
+function* dumpDevice(unit: Unit, rid: number, budget: Budget): Generator<AddressSpaceDump> {
   const steps: WalkStep[] = [];
   let translation: Translation;
   try {
@@ -177,11 +172,11 @@ function* dumpDevice(unit: Unit, rid: number): Generator<AddressSpaceDump> {
     if (error.condition !== "LCT.2" && error.condition !== "SCT.2") yield blockedSpace(rid, error.condition);
     return;
   }
-  yield new AddressSpace(unit, rid, unit.mode === 0 ? undefined : 0, translation);
+  yield new AddressSpace(unit, rid, unit.mode === 0 ? undefined : 0, translation, budget);
   if (unit.mode !== 1) return;
   for (const pasid of presentPasids(unit, steps)) {
     try {
-      yield new AddressSpace(unit, rid, pasid, locate(unit, rid, pasid, []));
+      yield new AddressSpace(unit, rid, pasid, locate(unit, rid, pasid, []), budget);
     } catch (error) {
       if (!(error instanceof Blocked)) throw error;
       yield blockedSpace(rid, error.condition, pasid);
@@ -218,21 +213,22 @@ class AddressSpace implements AddressSpaceDump {
   problem?: string;
   readonly #unit: Unit;
   readonly #translation: Translation;
+  readonly #budget: Budget;
 
-  constructor(unit: Unit, rid: number, pasid: number | undefined, translation: Translation) {
+  constructor(unit: Unit, rid: number, pasid: number | undefined, translation: Translation, budget: Budget) {
     this.rid = rid;
     if (pasid !== undefined) this.pasid = pasid;
     this.type = translation.kind;
     this.ids = { domain: translation.domain };
     this.#unit = unit;
     this.#translation = translation;
+    this.#budget = budget;
   }
 
   *leaves(): Generator<MappedLeaf> {
     if (this.type === "pass-through") return;
-    const budget = { left: LEAF_LIMIT };
     const format = formatOf(this.#unit, this.#translation);
-    yield* this.#table(format, this.#translation.root, this.#translation.topLevel, 0n, 3, [], budget);
+    yield* this.#table(format, this.#translation.root, this.#translation.topLevel, 0n, 3, []);
   }
 
   *#table(
@@ -242,7 +238,6 @@ class AddressSpace implements AddressSpaceDump {
     base: bigint,
     granted: number,
     above: readonly number[],
-    budget: { left: number },
   ): Generator<MappedLeaf> {
     if (above.includes(table)) {
       this.problem ??= `the table at 0x${table.toString(16)} points back to itself`;
@@ -255,19 +250,19 @@ class AddressSpace implements AddressSpaceDump {
     }
     const size = 1n << BigInt(levelShift(format, level));
     for (const [index, word] of words.entries()) {
-      const entry = classify(format, level, word);
-      if (!entry.present) continue;
-      if (budget.left-- <= 0) {
-        this.problem ??= `more than ${LEAF_LIMIT} entries; the rest is left out`;
+      const kind = classify(format, level, word);
+      if (kind === EntryKind.NOT_PRESENT) continue;
+      if (this.#budget.left-- <= 0) {
+        this.problem ??= `the dump has more than ${ENTRY_LIMIT} entries; the rest is left out`;
         return;
       }
       const iova = this.#canonical(base + BigInt(index) * size);
-      if (entry.reserved) {
+      if (kind === EntryKind.RESERVED) {
         this.problem ??= `the ${entryName(this.type === "first-stage", level)} for IOVA 0x${iova.toString(16)} has a reserved bit set`;
         continue;
       }
       const below = granted & rights(this.type === "first-stage", word);
-      if (!entry.leaf) yield* this.#table(format, Number(word & ADDRESS), level - 1, base + BigInt(index) * size, below, [...above, table], budget);
+      if (kind === EntryKind.TABLE) yield* this.#table(format, Number(word & ADDRESS), level - 1, base + BigInt(index) * size, below, [...above, table]);
       else yield { iova, pa: Number(word & ADDRESS & ~(size - 1n)), size: Number(size), permissions: letters(below), entry: word };
     }
   }

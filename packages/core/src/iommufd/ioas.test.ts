@@ -1,0 +1,106 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { IommuError } from "../errors.js";
+import { holes, type Interval } from "./interval.js";
+import { type Area, Ioas } from "./ioas.js";
+
+/** A naive address space: the state of each of 64 pages. */
+type State = "free" | "reserved" | number;
+const PAGES = 64;
+const page = (n: number): bigint => BigInt(n) * 4096n;
+const rangeOf = (first: number, count: number): Interval => ({ start: page(first), last: page(first + count) - 1n });
+const pages = { address: 0n, pin: () => 0, unpin: () => undefined } as unknown as Area["pages"];
+
+function errno(run: () => void): string {
+  try {
+    run();
+    return "success";
+  } catch (error) {
+    if (!(error instanceof IommuError)) throw error;
+    expect(error.reason.message).not.toBe("");
+    return error.errno;
+  }
+}
+
+describe("IOAS", () => {
+  const spot = { first: fc.integer({ min: 0, max: PAGES - 1 }), count: fc.integer({ min: 1, max: 12 }) };
+  const action = fc.oneof(
+    fc.record({ kind: fc.constant("map" as const), ...spot }),
+    fc.record({ kind: fc.constant("unmap" as const), ...spot }),
+    fc.record({ kind: fc.constant("reserve" as const), ...spot }),
+    fc.record({ kind: fc.constant("auto" as const), ...spot }),
+  );
+
+  it("agrees with a list of pages over any history", () => {
+    fc.assert(
+      fc.property(fc.array(action, { maxLength: 40 }), (actions) => {
+        const ioas = new Ioas(1);
+        const model: State[] = Array.from({ length: PAGES + 12 }, () => "free");
+        let next = 0;
+        const has = (first: number, count: number, test: (state: State) => boolean): boolean => model.slice(first, first + count).some(test);
+        const fill = (first: number, count: number, state: State): void => void model.fill(state, first, first + count);
+        for (const { kind, first, count } of actions) {
+          const range = rangeOf(first, count);
+          if (kind === "map") {
+            const got = errno(() => ioas.map({ ...ioas.checkFixed(range.start, page(count)), pages, prot: 3 }));
+            if (has(first, count, (state) => state === "reserved")) expect(got).toBe("EINVAL");
+            else if (has(first, count, (state) => state !== "free")) expect(got).toBe("EEXIST");
+            else {
+              expect(got).toBe("success");
+              fill(first, count, next++);
+            }
+          } else if (kind === "reserve") {
+            const got = errno(() => ioas.reserve(range, model, "a test"));
+            const taken = has(first, count, (state) => typeof state === "number");
+            expect(got).toBe(taken ? "EADDRINUSE" : "success");
+            if (!taken) fill(first, count, "reserved");
+          } else if (kind === "auto") {
+            const chosen = ioas.chooseIova(0n, page(count));
+            const at = Number(chosen.start / 4096n);
+            expect(chosen.last - chosen.start).toBe(page(count) - 1n);
+            expect(has(at, count, (state) => state !== "free")).toBe(false);
+          } else {
+            const inside = new Set(model.slice(first, first + count).filter((state) => typeof state === "number"));
+            // Areas go lowest first, until one sticks out.
+            let refused = false;
+            for (const area of inside) {
+              if (refused) break;
+              if (model[first - 1] === area || model[first + count] === area) refused = true;
+              else model.forEach((state, i) => { if (state === area) model[i] = "free"; });
+            }
+            expect(errno(() => ioas.unmap(range))).toBe(refused ? "ENOENT" : "success");
+          }
+        }
+        const mapped = [...ioas.areas].flatMap((area) => Array.from({ length: Number((area.last - area.start + 1n) / 4096n) }, (_, i) => Number(area.start / 4096n) + i));
+        expect(mapped).toEqual(model.flatMap((state, i) => (typeof state === "number" ? [i] : [])));
+        const usable = ioas.usableRanges();
+        model.forEach((state, i) => expect(usable.some((range) => range.start <= page(i) && range.last >= page(i))).toBe(state !== "reserved"));
+      }),
+    );
+  });
+
+  it("keeps the allowed list when a new one meets a reservation", () => {
+    const ioas = new Ioas(1);
+    ioas.reserve(rangeOf(8, 2), ioas, "a test");
+    ioas.allow([rangeOf(20, 4)]);
+    expect(errno(() => ioas.allow([rangeOf(9, 1)]))).toBe("EADDRINUSE");
+    expect(ioas.chooseIova(0n, page(2)).start).toBe(page(20));
+    expect(errno(() => ioas.reserve(rangeOf(21, 1), ioas, "another"))).toBe("EADDRINUSE");
+    expect(errno(() => ioas.chooseIova(0n, page(8)))).toBe("ENOSPC");
+  });
+});
+
+describe("holes", () => {
+  it("are what no interval covers", () => {
+    const interval = fc.tuple(fc.integer({ min: 0, max: 40 }), fc.integer({ min: 0, max: 10 })).map(([start, length]) => ({ start: BigInt(start), last: BigInt(start + length) }));
+    fc.assert(
+      fc.property(fc.array(interval, { maxLength: 8 }), (taken) => {
+        const gaps = holes(taken);
+        for (let at = 0n; at < 60n; at++) {
+          const covers = (range: Interval): boolean => range.start <= at && at <= range.last;
+          expect(gaps.some(covers)).toBe(!taken.some(covers));
+        }
+      }),
+    );
+  });
+});
