@@ -1,8 +1,14 @@
-/** Colour on a terminal only (NO_COLOR and FORCE_COLOR are heeded by picocolors). */
-import { stdout } from "node:process";
+/** Colour on a terminal only, unless NO_COLOR or FORCE_COLOR says otherwise, in Node's way: FORCE_COLOR=0 is no colour. */
+import { env, stdout } from "node:process";
 import pc from "picocolors";
 
-const colour = pc.createColors(process.env.FORCE_COLOR ? pc.isColorSupported : stdout.isTTY === true && pc.isColorSupported);
+function wantsColour(): boolean {
+  if (env.NO_COLOR) return false;
+  if (env.FORCE_COLOR !== undefined) return env.FORCE_COLOR !== "0" && env.FORCE_COLOR !== "false";
+  return stdout.isTTY === true && env.TERM !== "dumb";
+}
+
+const colour = pc.createColors(wantsColour());
 
 export const style = {
   title: (text: string): string => colour.bold(text),

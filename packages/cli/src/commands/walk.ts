@@ -25,12 +25,20 @@ export async function walk(file: string, options: WalkOptions, globals: GlobalOp
   process.exitCode = report.verdict.ok ? 0 : 1;
 }
 
+const WORDS_A_LINE = 4;
+
 /** Every structure with its fields, then the verdict. */
 export function* walkLines({ steps, verdict }: WalkReport): Generator<string> {
   for (const step of steps) {
     const index = step.index ? style.dim(`  index ${hex(step.index.value)} = ${step.index.from}`) : "";
     yield `${style.title(step.structure)}  at ${hex(step.pa)}${index}  ${style.dim(`[${step.section}]`)}`;
-    yield style.dim(`  ${step.words.map((word) => `0x${word.toString(16).padStart(16, "0")}`).join(" ")}`);
+    for (let i = 0; i < step.words.length; i += WORDS_A_LINE) {
+      yield style.dim(`  ${step.words.slice(i, i + WORDS_A_LINE).map((word) => `0x${word.toString(16).padStart(16, "0")}`).join(" ")}`);
+    }
+    if (step.words.every((word) => word === 0n)) {
+      yield "  every field is 0";
+      continue;
+    }
     for (const field of step.fields) {
       if (field.value === 0n && field.meaning === undefined) continue;
       const meaning = field.meaning ? `  ${field.meaning}` : "";

@@ -6,14 +6,14 @@
 import type { DecodedField } from "../decode/types.js";
 
 /** One row: `[width, name, meaning?]`. A name of "" is reserved, "-" is ignored by the hardware. */
-export type FieldRow = readonly [width: number, name: string, meaning?: (value: bigint) => string];
+export type FieldRow = readonly [width: number, name: string, meaning?: (value: bigint) => string | undefined];
 
 export interface Field {
   /** "" for reserved bits, "-" for ignored ones. */
   readonly name: string;
   readonly low: number;
   readonly width: number;
-  readonly meaning: ((value: bigint) => string) | undefined;
+  readonly meaning: ((value: bigint) => string | undefined) | undefined;
 }
 
 export interface FieldTable {
@@ -75,8 +75,10 @@ export function decodeFields(table: FieldTable, words: readonly bigint[]): Decod
     if (field.name === "-" || (field.name === "" && value === 0n)) continue;
     const bits = field.width === 1 ? `${field.low}` : `${field.low + field.width - 1}:${field.low}`;
     if (field.name === "") decoded.push({ name: "reserved", bits, value, violation: `${table.section}: bits ${bits} must be 0` });
-    else if (field.meaning) decoded.push({ name: field.name, bits, value, meaning: field.meaning(value) });
-    else decoded.push({ name: field.name, bits, value });
+    else {
+      const meaning = field.meaning?.(value);
+      decoded.push(meaning === undefined ? { name: field.name, bits, value } : { name: field.name, bits, value, meaning });
+    }
   }
   return decoded;
 }

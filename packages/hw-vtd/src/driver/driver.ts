@@ -264,9 +264,11 @@ export class VtdDriver implements IommuDriver {
     if (domain === undefined) return;
     const scalable = this.#caps.scalableMode;
     const entry = scalable ? this.#pasidEntry(tables, pasid) : tables.context;
+    const table = scalable ? PASID_TABLE_ENTRY : LEGACY_CONTEXT_ENTRY;
     this.#memory.writeU64(entry, (this.#memory.readU64(entry) ?? 0n) & ~1n);
+    this.#traceStructure(table, entry);
     this.#invalidateEntry(device, pasid, domain);
-    this.#clear(scalable ? PASID_TABLE_ENTRY : LEGACY_CONTEXT_ENTRY, entry);
+    this.#clear(table, entry);
     tables.domains.delete(pasid);
     const users = (domain.pasids.get(pasid) ?? 1) - 1;
     if (users === 0) domain.pasids.delete(pasid);
@@ -306,7 +308,7 @@ export class VtdDriver implements IommuDriver {
       pa,
       value: words.find((word) => word !== 0n) ?? 0n,
       count: 1,
-      meaning: meaning === "" ? "not present" : meaning,
+      meaning: (words[0] & 1n) === 1n ? meaning : `not present ${meaning}`.trimEnd(),
     });
   }
 

@@ -12,7 +12,7 @@ const addressWidth = (value: bigint): string =>
 const pgtt = (value: bigint): string =>
   ["reserved", "first stage", "second stage", "nested", "pass-through"][Number(value)] ?? "reserved";
 const pagingMode = (value: bigint): string => ["4-level", "5-level"][Number(value)] ?? "reserved";
-const address = (value: bigint): string => `at 0x${(value << 12n).toString(16)}`;
+const address = (value: bigint): string | undefined => (value === 0n ? undefined : `at 0x${(value << 12n).toString(16)}`);
 
 export const LEGACY_ROOT_ENTRY: FieldTable = defineFields("Root entry", "VT-d 9.1", 128, [
   [1, "P"], [11, ""], [52, "CTP", address], [64, ""],

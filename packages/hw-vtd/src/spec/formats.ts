@@ -18,7 +18,7 @@ export const FirstStage = { P: 1, RW: 2, US: 4, A: 0x20, D: 0x40, PS: 0x80, EA: 
 /** Bits of a second-stage entry (9.8). */
 export const SecondStage = { R: 1, W: 2, PS: 0x80, A: 0x100, D: 0x200, SNP: 0x800 } as const;
 
-const address = (value: bigint): string => `at 0x${(value << 12n).toString(16)}`;
+const address = (value: bigint): string | undefined => (value === 0n ? undefined : `at 0x${(value << 12n).toString(16)}`);
 
 export const FIRST_STAGE_TABLE: FieldTable = defineFields("First-stage table entry", "VT-d 9.7", 64, [
   [1, "P"], [1, "R/W"], [1, "U/S"], [2, "-"], [1, "A"], [1, "-"], [1, "PS"], [2, "-"], [1, "EA"], [1, "-"], [40, "ADDR", address], [12, "-"],

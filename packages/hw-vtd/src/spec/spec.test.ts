@@ -9,7 +9,7 @@ const isTable = (value: unknown): value is FieldTable => typeof value === "objec
 const tables = Object.values(spec as Record<string, unknown>).filter(isTable);
 
 describe("structures", () => {
-  it.each(tables.map((table) => [table.name, table] as const))("%s decodes to what was encoded", (_name, table) => {
+  it.each(tables.map((table) => [table.structure, table] as const))("%s decodes to what was encoded", (_name, table) => {
     const named = table.fields.filter((field) => field.name !== "" && field.name !== "-");
     fc.assert(
       fc.property(fc.array(fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }), { minLength: named.length, maxLength: named.length }), (noise) => {

@@ -1,0 +1,183 @@
+/** The `iommu` command from outside: what it prints, and with which code it ends. */
+import { spawn, spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { findCompiler } from "@iommukit/door";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const main = join(root, "packages/cli/dist/main.js");
+const TABLES = "conformance/tables/linux-fs.tables.json.gz";
+const CORE = "conformance/tables/linux-fs-core.core.gz";
+
+function iommu(args: readonly string[], env: Readonly<Record<string, string>> = {}): { code: number | null; out: string; err: string } {
+  const { FORCE_COLOR: _, NO_COLOR: __, ...inherited } = process.env;
+  const { status, stdout, stderr } = spawnSync(process.execPath, [main, ...args], { cwd: root, encoding: "utf8", env: { ...inherited, ...env }, timeout: 60_000 });
+  return { code: status, out: stdout, err: stderr };
+}
+
+let folder: string;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), "iommukit-cli-"));
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const file = (name: string, text: string | Uint8Array): string => {
+  const path = join(folder, name);
+  writeFileSync(path, text);
+  return path;
+};
+
+describe("iommu", () => {
+  it.each(["tour", "run", "walk", "dump", "conform", "abi", "list"])("%s --help shows examples and ends with 0", (command) => {
+    const { code, out } = iommu([command, "--help"]);
+    expect(code).toBe(0);
+    expect(out).toContain("Examples:");
+    expect(out).toContain(`iommu ${command}`);
+  });
+
+  it.each([
+    ["no such command", ["dance"], "unknown command"],
+    ["no such option", ["list", "--dance"], "unknown option"],
+    ["a missing option", ["walk", TABLES], "--rid"],
+    ["a requester that is none", ["walk", TABLES, "--rid", "xyz", "--iova", "0"], "xyz"],
+    ["an address that is none", ["walk", TABLES, "--rid", "00:03.0", "--iova", "1.5"], "--iova 1.5"],
+    ["a PASID too large", ["walk", TABLES, "--rid", "00:03.0", "--iova", "0", "--pasid", "0x100000"], "does not fit 20 bits"],
+    ["an access that is none", ["walk", TABLES, "--rid", "00:03.0", "--iova", "0", "--access", "both"], "expected read or write"],
+    ["a file that is not there", ["dump", "/nowhere"], "/nowhere"],
+    ["a requester that the tables lack", ["dump", TABLES, "--rid", "ff:1f.7"], "no requester ff:1f.7"],
+    ["a core without registers", ["dump", CORE, "--registers", "/nowhere"], "/nowhere"],
+    ["a register that is none", ["dump", CORE, "--reg", "RTADDR"], "--reg RTADDR"],
+    ["a plugin that is not there", ["--plugin", "./nothing.mjs", "list"], "nothing.mjs"],
+    ["a machine that is not there", ["tour", "--machine", "none"], "none"],
+    ["a program that is not there", ["run", "--", "/nowhere/program"], "/nowhere/program"],
+  ])("%s: a message and code 2", (_what, args, message) => {
+    const { code, out, err } = iommu(args);
+    expect(err + out).toContain(message);
+    expect(err).not.toContain("    at ");
+    expect(code).toBe(args[0] === "run" ? 127 : 2);
+  });
+
+  it("colours only where it is asked to", () => {
+    expect(iommu(["list"]).out).not.toContain("\x1b[");
+    expect(iommu(["list"], { FORCE_COLOR: "0" }).out).not.toContain("\x1b[");
+    expect(iommu(["list"], { FORCE_COLOR: "1" }).out).toContain("\x1b[");
+    expect(iommu(["list"], { FORCE_COLOR: "1", NO_COLOR: "1" }).out).not.toContain("\x1b[");
+  });
+
+  it("ends quietly when the reader has enough", async () => {
+    const child = spawn(process.execPath, [main, "dump", TABLES, "--leaves"], { cwd: root, stdio: ["ignore", "pipe", "pipe"] });
+    let err = "";
+    child.stderr.on("data", (chunk) => (err += chunk));
+    child.stdout.once("data", () => child.stdout.destroy());
+    const code = await new Promise((done) => child.on("close", done));
+    expect(err).toBe("");
+    expect(code).toBe(0);
+  });
+});
+
+describe("iommu walk and dump", () => {
+  const truth = JSON.parse(iommuJson(["dump", TABLES, "--json"])) as { rid: string; ranges: { iova: string; pa: number; permissions: string }[] }[];
+
+  it("walk agrees with dump, from tables and from a core", () => {
+    const device = truth.find((space) => space.ranges.length > 2);
+    const range = device?.ranges[1];
+    const { code, out } = iommu(["walk", TABLES, "--rid", device?.rid ?? "", "--iova", range?.iova ?? ""]);
+    expect(out).toContain(`=> physical address 0x${range?.pa.toString(16)}`);
+    expect(out).toContain("[VT-d 9.7]");
+    expect(code).toBe(0);
+    expect(iommu(["dump", CORE]).out).toBe(iommu(["dump", CORE.replace("core.core", "core.tables.json")]).out);
+  });
+
+  it("a blocked address ends with 1 and the reason", () => {
+    const { code, out } = iommu(["walk", TABLES, "--rid", "00:03.0", "--iova", "0x100000"]);
+    expect(out).toContain("=> blocked: reason 0x71 (SFS.2)");
+    expect(out).not.toContain("at 0x0 ");
+    expect(code).toBe(1);
+  });
+
+  it.each([
+    ["text", "hello", "neither an ELF core nor JSON"],
+    ["half an ELF core", readFileSync(join(root, CORE)).subarray(0, 900), ""],
+    ["a list", "[]", "does not hold a JSON object"],
+    ["tables of another IOMMU", '{"iommu":"riscv","registers":{},"pages":[]}', 'no decoder for tables of "riscv"'],
+    ["tables without registers", '{"iommu":"vtd","registers":{},"pages":[]}', "RTADDR"],
+  ])("%s: a message and code 2", (name, text, message) => {
+    const { code, err } = iommu(["dump", file(`${name}.core.gz`.replaceAll(" ", "-"), text)]);
+    expect(err).toContain(message);
+    expect(err).not.toContain("    at ");
+    expect(code).toBe(2);
+  });
+});
+
+function iommuJson(args: readonly string[]): string {
+  const { code, out, err } = iommu(args);
+  if (code !== 0) throw new Error(err);
+  return out;
+}
+
+describe("iommu conform", () => {
+  it("counts cases, and files that cannot be played", () => {
+    const { code, out } = iommu(["conform", "conformance/vectors/vtd-legacy.jsonl.gz", file("x.jsonl", '{"format":"y/1","iommu":"vtd"}')]);
+    expect(out).toContain('the format "y/1" is not known');
+    expect(out.trimEnd().split("\n").at(-1)).toMatch(/^\d+ passed, 1 failed$/);
+    expect(code).toBe(1);
+  });
+
+  it("says case, step, expected and got of a failure", () => {
+    const bent = file("bent.json", readFileSync(join(root, "conformance/tables/linux-vfio-fs.tables.json"), "utf8").replace(/"perm": ?"rw"/, '"perm":"r"'));
+    const { code, out } = iommu(["conform", bent]);
+    expect(out).toMatch(/case 0x[0-9a-f]+, step \d+/);
+    expect(out).toContain("expected");
+    expect(out).toContain("got");
+    expect(code).toBe(1);
+    const json = JSON.parse(iommu(["conform", "--json", bent]).out) as { failed: number };
+    expect(json.failed).toBe(1);
+  });
+});
+
+const compiler = findCompiler();
+describe.skipIf(compiler === undefined)("iommu run and tour (needs a C compiler)", () => {
+  const program = (name: string, source: string): string => {
+    const path = join(folder, name);
+    const { status, stderr } = spawnSync(compiler ?? "cc", ["-x", "c", "-o", path, "-"], { input: source, encoding: "utf8" });
+    if (status !== 0) throw new Error(stderr);
+    return path;
+  };
+
+  it("passes the program's code on, and 128 + n for a signal", () => {
+    expect(iommu(["run", "--", program("seven", "int main(void) { return 7; }")]).code).toBe(7);
+    expect(iommu(["run", "--", program("abrt", "#include <stdlib.h>\nint main(void) { abort(); }")]).code).toBe(134);
+  });
+
+  it("logs every call with its answer, and the reason of a refusal", () => {
+    const source = `#include <fcntl.h>\n#include <sys/ioctl.h>
+struct { unsigned size, id; } d = { 8, 77 };
+struct { unsigned size, flags, id; } a = { 12, 0, 0 };
+int main(void) { int fd = open("/dev/iommu", O_RDWR); ioctl(fd, 0x3b80, &d); ioctl(fd, 0x3b81, &a); return 0; }`;
+    const { code, err } = iommu(["run", "--log", "--", program("calls", source)]);
+    expect(err).toMatch(/IOMMU_DESTROY\(\/dev\/iommu, id=0x4d\) = -1 ENOENT: .+/);
+    expect(err).toMatch(/IOMMU_IOAS_ALLOC\(\/dev\/iommu.*\) = 0/);
+    expect(code).toBe(0);
+  });
+
+  it("Ctrl-C ends the program and leaves nothing behind", async () => {
+    const sleeper = program("sleeper", `#include <fcntl.h>\n#include <unistd.h>\n#include <stdio.h>
+int main(void) { open("/dev/iommu", O_RDWR); printf("%d\\n", (int)getpid()); fflush(stdout); pause(); return 0; }`);
+    const child = spawn(process.execPath, [main, "run", "--", sleeper], { cwd: root, stdio: ["ignore", "pipe", "inherit"], detached: true });
+    const pid = await new Promise<number>((done) => child.stdout.once("data", (chunk) => done(Number(chunk))));
+    // A terminal signals the whole process group.
+    process.kill(-(child.pid ?? 0), "SIGINT");
+    const code = await new Promise((done) => child.on("close", (status) => done(status)));
+    expect(code).toBe(130);
+    expect(() => process.kill(pid, 0)).toThrow("ESRCH");
+  });
+
+  it("tour holds every check, and says so to machines", () => {
+    const { code, out } = iommu(["tour", "--json"]);
+    const { checks } = JSON.parse(out) as { checks: { held: number; of: number } };
+    expect(checks).toEqual({ held: 12, of: 12 });
+    expect(code).toBe(0);
+  });
+});
