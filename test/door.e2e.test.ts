@@ -9,6 +9,7 @@ import { cHeader } from "@iommukit/core/abi";
 import { dmaTestModel } from "@iommukit/core/devices";
 import { findCompiler, runProgram } from "@iommukit/door";
 import { vtdIommuFactory } from "@iommukit/hw-vtd/plugin";
+import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { DoorServer } from "../packages/door/src/server.js";
 
@@ -191,6 +192,49 @@ int main(void) {
 });
 
 describe("the door's socket", () => {
+  it("survives a client that knows the token and then says anything", async () => {
+    const door = new DoorServer(machineOf().nodes);
+    await door.listen();
+    const message = (op: number, pid: number, inode: bigint, body: Uint8Array, a = 0n, b = 0n, c = 0n): Buffer => {
+      const bytes = Buffer.alloc(56 + body.length);
+      bytes.writeUInt32LE(bytes.length, 0);
+      bytes.writeUInt32LE(op >>> 0, 4);
+      [inode, a, b, c].forEach((value, i) => bytes.writeBigUInt64LE(value, 8 + 8 * i));
+      bytes.writeUInt32LE(pid, 40);
+      bytes.writeUInt32LE(body.length, 48);
+      bytes.set(body, 56);
+      return bytes;
+    };
+    const say = (chunks: readonly Buffer[]): Promise<void> =>
+      new Promise((resolve) => {
+        const socket = connect(`\0${door.name}`, () => {
+          for (const chunk of chunks) socket.write(chunk);
+          socket.end();
+        });
+        socket.on("data", () => undefined);
+        socket.on("error", () => socket.destroy());
+        socket.on("close", () => resolve());
+      });
+    const token = Buffer.from(door.token, "latin1");
+    const word = fc.oneof(fc.constantFrom(0n, 1n, 7n, 0x3b80n, 0x3b85n, 4096n, 2n ** 64n - 1n), fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }));
+    const request = fc.tuple(fc.integer({ min: 0, max: 12 }), fc.constantFrom(process.pid, 0, 1, 0xffff_ffff), fc.constantFrom(7n, 8n), fc.uint8Array({ maxLength: 80 }), word, word, word);
+    await fc.assert(
+      fc.asyncProperty(fc.array(request, { maxLength: 12 }), fc.uint8Array({ maxLength: 60 }), async (requests, tail) => {
+        const open = connect(`\0${door.name}`);
+        open.on("error", () => undefined);
+        open.write(message(2, process.pid, 7n, Buffer.concat([token, Buffer.from("/dev/iommu")])));
+        await new Promise((resolve) => open.once("data", resolve));
+        await say([message(1, process.pid, 0n, token), ...requests.map((r) => message(...r)), Buffer.from(tail)]);
+        await new Promise((resolve) => open.on("close", resolve).destroy());
+      }),
+      { numRuns: 60 },
+    );
+    await say([message(1, process.pid, 0n, token)]);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(door.openFiles).toBe(0);
+    await door.close();
+  });
+
   it("turns strangers away and stays open for others", async () => {
     const door = new DoorServer(machineOf().nodes);
     await door.listen();

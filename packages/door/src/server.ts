@@ -101,6 +101,7 @@ export class DoorServer {
     const path = Buffer.from(request.input.subarray(TOKEN_BYTES)).toString("utf8");
     const context = this.#client(request.pid).client.context();
     const result = attempt(() => {
+      if (this.#files.has(request.inode)) refuse("EINVAL", `socket ${request.inode} is an open file already`, { argument: "inode" });
       this.#files.set(request.inode, this.#nodes.open(context, path));
       return 0;
     });

@@ -9,7 +9,7 @@ import { IommuError, refuse } from "../errors.js";
 import type { IommufdContext } from "./context.js";
 import { IommufdDevice } from "./device.js";
 import { HwptPaging } from "./hwpt.js";
-import { type Interval, U64_MAX } from "./interval.js";
+import { type Interval, SortedIntervals, U64_MAX } from "./interval.js";
 import { Ioas, protOf } from "./ioas.js";
 import { Pages } from "./pages.js";
 import type { TableObject } from "./object-table.js";
@@ -78,18 +78,18 @@ const handlers: Readonly<Record<string, Omit<Command, "row" | "size">>> = {
     run(context, call, values) {
       mustBeZero(values, "__reserved");
       const ioas = context.objects.find(number(values, "ioas_id"), Ioas, "ioas_id");
-      const allowed: Interval[] = [];
+      const allowed = new SortedIntervals<Interval>();
       const bytes = new Uint8Array(16);
       const view = new DataView(bytes.buffer);
       for (let i = 0; i < number(values, "num_iovas"); i++) {
         call.memory.read(big(values, "allowed_iovas") + BigInt(16 * i), bytes);
         const next = { start: view.getBigUint64(0, true), last: view.getBigUint64(8, true) };
         if (next.start >= next.last) refuse("EINVAL", `allowed_iovas[${i}]: start ${hex(next.start)} is not below last ${hex(next.last)}`, { argument: "allowed_iovas" });
-        const other = allowed.find((range) => range.start <= next.last && next.start <= range.last);
+        const other = allowed.first(next);
         if (other) refuse("EINVAL", `allowed_iovas[${i}] overlaps ${hex(other.start)}-${hex(other.last)}`, { argument: "allowed_iovas" });
-        allowed.push(next);
+        allowed.add(next);
       }
-      ioas.allow(allowed);
+      ioas.allow([...allowed]);
       return undefined;
     },
   },

@@ -9,7 +9,7 @@ import { FormatError } from "./json.js";
 const silent: ReplayUnitFactory = {
   iommu: "test",
   create: () => ({
-    hardware: { translate: (_rid, _pasid, page) => page },
+    hardware: { name: "silent", translate: (_rid, _pasid, page) => page },
     read: () => 0n,
     write: () => undefined,
     takeFault: () => undefined,

@@ -48,7 +48,7 @@ describe("VT-d decoder on damaged tables", () => {
         }
         const source = memoryOf(words, mode);
         for (const access of ["read", "write"] as const) {
-          const { verdict } = vtdTableDecoder.walk(source, { rid, iova, access, pasid: rid % 3 === 0 ? rid : undefined });
+          const { verdict } = vtdTableDecoder.walk(source, { rid, iova, access, ...(rid % 3 === 0 ? { pasid: rid } : {}) });
           if (!verdict.ok) expect(verdict.reason).not.toBe("");
         }
         explore(source, 2000);
