@@ -27,6 +27,7 @@ export const Errno = {
   ESPIPE: 29,
   ERANGE: 34,
   EDEADLK: 35,
+  EBADE: 52,
   EBADFD: 77,
   EMSGSIZE: 90,
   EOVERFLOW: 75,

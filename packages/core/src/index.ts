@@ -16,16 +16,40 @@ export type { DeviceModel, PciBar, PciDevice, PciIdentity } from "./devices/type
 export { Prot } from "./driver/types.js";
 export type {
   DeviceCapabilities,
+  DirtyTracking,
+  Domain,
+  DriverViommu,
+  EventSink,
   HwInfo,
+  InvalidationEntries,
   IommuDevice,
   IommuDriver,
+  MmapOwner,
+  NestedDomain,
+  NestedDomainOptions,
+  PageFault,
   PagingDomain,
   PagingDomainOptions,
   ReservedRegion,
+  UserData,
 } from "./driver/types.js";
 export { Errno, IommuError, refuse } from "./errors.js";
 export type { ErrnoName, Reason } from "./errors.js";
-export type { CallContext, DeviceNodes, KernelFile, MmapRegion, PinnedMemory, UserMemory } from "./files/types.js";
+export type {
+  CallContext,
+  DeviceNodes,
+  EventFile,
+  FrameIdentity,
+  KernelFile,
+  MemoryFile,
+  MmapRegion,
+  MmapRequest,
+  OpenFile,
+  PageCounters,
+  PinnedMemory,
+  UserBytes,
+  UserMemory,
+} from "./files/types.js";
 export type {
   DeviceSpec,
   IommuEnvironment,

@@ -1,6 +1,6 @@
 /** A client's memory through /proc/PID/mem, and what may be done to it by /proc/PID/maps. */
-import { closeSync, openSync, readFileSync, readSync, writeSync } from "node:fs";
-import { IommuError, type PinnedMemory, type UserMemory } from "@iommukit/core";
+import { closeSync, existsSync, openSync, readFileSync, readSync, writeSync } from "node:fs";
+import { IommuError, type PageCounters, type PinnedMemory, type UserBytes, type UserMemory } from "@iommukit/core";
 import type { Copy } from "./protocol.js";
 
 function fault(address: bigint, what: string): IommuError {
@@ -87,6 +87,8 @@ class ProcessMemory {
 
 /** Memory of one client process for the length of its connections. */
 export class ClientMemory implements UserMemory {
+  /** What the door charges to the process; the process's own VmPin and VmLck do not move. */
+  readonly counters: PageCounters = { pinned: 0, locked: 0 };
   readonly #pid: number;
   #open: ProcessMemory | undefined;
 
@@ -117,11 +119,20 @@ export class ClientMemory implements UserMemory {
       memory.close();
       throw error;
     }
+    let pages = Number((length + 4095n) / 4096n);
     return {
       read: (offset, target) => memory.read(address + BigInt(offset), target),
       write: (offset, source) => memory.write(address + BigInt(offset), source),
-      release: () => memory.close(),
+      release: (_first, count) => {
+        pages -= count;
+        if (pages <= 0) memory.close();
+      },
     };
+  }
+
+  /** False once the process has ended. */
+  get alive(): boolean {
+    return existsSync(`/proc/${this.#pid}`);
   }
 
   close(): void {
@@ -134,13 +145,13 @@ export class ClientMemory implements UserMemory {
  * The argument of an ioctl that came along with the request: reads and writes of it
  * need no system call, and go back with the answer.
  */
-export class InlineArgument implements UserMemory {
+export class InlineArgument implements UserBytes {
   readonly copies: Copy[] = [];
-  readonly #behind: UserMemory;
+  readonly #behind: UserBytes;
   readonly #start: bigint;
   readonly #bytes: Uint8Array;
 
-  constructor(behind: UserMemory, start: bigint, bytes: Uint8Array) {
+  constructor(behind: UserBytes, start: bigint, bytes: Uint8Array) {
     this.#behind = behind;
     this.#start = start;
     this.#bytes = Uint8Array.from(bytes);
@@ -165,9 +176,5 @@ export class InlineArgument implements UserMemory {
     }
     this.#bytes.set(source, offset);
     this.copies.push({ address, bytes: Uint8Array.from(source) });
-  }
-
-  pin(address: bigint, length: bigint, writable: boolean): PinnedMemory {
-    return this.#behind.pin(address, length, writable);
   }
 }

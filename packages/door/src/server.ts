@@ -6,7 +6,7 @@
 import { randomBytes } from "node:crypto";
 import { readFileSync, readlinkSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
-import { type CallContext, type DeviceNodes, IommuError, type KernelFile, refuse, type UserMemory } from "@iommukit/core";
+import { type CallContext, type DeviceNodes, IommuError, type KernelFile, refuse, type UserBytes } from "@iommukit/core";
 import { ClientMemory, InlineArgument } from "./client-memory.js";
 import { encodeReply, Operation, ProtocolError, type Request, RequestReader, TOKEN_BYTES } from "./protocol.js";
 
@@ -203,6 +203,9 @@ function answer(file: KernelFile, client: Client, request: Request): Buffer {
   }
 }
 
+/** Every client runs as the door's own user. */
+const USER = { locked: 0 };
+
 /** A client process: what a call may reach of it. */
 class Client {
   readonly memory: ClientMemory;
@@ -215,12 +218,15 @@ class Client {
     this.memory = new ClientMemory(pid);
   }
 
-  context(memory: UserMemory = this.memory): CallContext {
+  context(memory: UserBytes = this.memory): CallContext {
     const pid = this.#pid;
     const files = this.#files;
     return {
       pid,
       memory,
+      process: this.memory,
+      user: USER,
+      uninstall: () => undefined,
       file: (fd) => fileOf(pid, fd, files),
       install: () => refuse("EMFILE", "this door cannot give a program a new descriptor yet"),
       get capabilities() {

@@ -1,52 +1,99 @@
 /**
- * The driver interface: what iommufd asks of the software that programs one
- * kind of IOMMU. Optional method = optional ability; the caller answers for a
- * missing one as Linux does (EOPNOTSUPP, or "none").
+ * What core asks of an IOMMU's driver. A driver programs its unit through memory
+ * and registers only, and never calls the hardware model; core never knows which vendor it talks to.
  */
 
-/** Mapping permissions. */
-export const Prot = {
-  READ: 1,
-  WRITE: 2,
-  /** Device memory, not to be cached. */
-  MMIO: 4,
-} as const;
+/** Permissions of a mapping, as `IOMMU_READ` and `IOMMU_WRITE`. */
+export const Prot = { READ: 1, WRITE: 2 } as const;
 
-/** A range that the IOAS of an attached device must leave alone; `last` inclusive. */
+/** A range that a device cannot use for DMA mappings. Both ends inclusive. */
 export interface ReservedRegion {
   readonly start: bigint;
   readonly last: bigint;
   readonly kind: "direct" | "direct-relaxable" | "reserved" | "msi" | "sw-msi";
 }
 
-/** What GET_HW_INFO answers. */
+/** GET_HW_INFO: a vendor's type number and its struct. */
 export interface HwInfo {
-  /** enum iommu_hw_info_type. */
   readonly type: number;
   readonly data: Uint8Array;
 }
 
-/** What a device behind this driver can do. */
 export interface DeviceCapabilities {
   readonly dirtyTracking: boolean;
   /** log2 of the number of PASIDs, 0 for none. */
   readonly maxPasidLog2: number;
+  /** Highest PASID + 1 that an attach takes; undefined: a device without PASIDs takes any and ignores it. */
+  readonly pasidLimit?: number;
+  /** The device may raise page requests. */
+  readonly pageRequests?: boolean;
+  /** Every access of the device is coherent with the caches. */
+  readonly coherent?: boolean;
   readonly ats: boolean;
 }
 
-/** Options of a paging domain; a driver refuses what it cannot do with EOPNOTSUPP. */
+/** Vendor data of a request: `data_type`, `data_len` and the bytes in the caller's memory. */
+export interface UserData {
+  readonly type: number;
+  readonly length: number;
+  /**
+   * The vendor's struct of `size` bytes, zero-filled behind the caller's length.
+   * @throws IommuError EINVAL for a length below `least` or above `size`, EFAULT
+   */
+  read(least: number, size: number): Uint8Array;
+  /** Writes the struct back, as far as the caller's length goes. @throws IommuError EFAULT */
+  write(bytes: Uint8Array): void;
+}
+
+/** Entries of HWPT_INVALIDATE. */
+export interface InvalidationEntries {
+  readonly type: number;
+  readonly entryLength: number;
+  readonly count: number;
+  /** One entry. @throws IommuError EINVAL for an entry length below `least` or above `size`, EFAULT */
+  read(index: number, least: number, size: number): Uint8Array;
+  /** Every entry at once. @throws IommuError E2BIG for bytes behind `size` that are not 0, EFAULT */
+  readAll(size: number): Uint8Array[];
+  /** Counts entries as handled: the number goes back to the caller, whatever happens next. */
+  handled(count: number): void;
+}
+
+/** Options of a page table; a driver refuses what it cannot do with EOPNOTSUPP. */
 export interface PagingDomainOptions {
   readonly nestParent?: boolean;
   readonly dirtyTracking?: boolean;
   readonly pasid?: boolean;
 }
 
+export interface NestedDomainOptions {
+  readonly pasid: boolean;
+}
+
+/** Something that a device can be attached to. */
+export interface Domain {
+  /** Gives the tables back; no device is attached. */
+  free(): void;
+}
+
+/** Dirty bits of a domain that was allocated for it. */
+export interface DirtyTracking {
+  set(enabled: boolean): void;
+  /**
+   * Reports each dirty piece of [iova, iova + length), ascending, as far as mappings go without a hole; the last
+   * piece may be longer than the range. Clears what it reports when `clear`.
+   */
+  read(iova: bigint, length: bigint, clear: boolean, report: (iova: bigint, length: bigint) => void): void;
+}
+
 /** An input address space that a driver made: tables in memory. */
-export interface PagingDomain {
+export interface PagingDomain extends Domain {
   /** Lowest and highest input address, inclusive. */
   readonly aperture: { readonly start: bigint; readonly last: bigint };
   /** Bitmap of page sizes, bit n = 2^n bytes. */
   readonly pageSizes: bigint;
+  readonly dirty?: DirtyTracking;
+  /** False when a device could write past the caches through it. */
+  readonly enforcesCoherency?: boolean;
   /**
    * Maps one extent; all or nothing. iova, pa and length are multiples of the
    * smallest page size and the range is not mapped.
@@ -57,8 +104,48 @@ export interface PagingDomain {
   unmap(iova: bigint, length: number): void;
   /** The physical address behind iova; undefined when not mapped. */
   iovaToPa(iova: bigint): number | undefined;
-  /** Gives the tables back; no device is attached. */
+}
+
+/** A guest's own first stage, on top of a nest parent. */
+export interface NestedDomain extends Domain {
+  /** @throws IommuError of the first entry that is refused; EINVAL for a data type that is not this domain's */
+  invalidate?(entries: InvalidationEntries): void;
+}
+
+/** What a driver may hand to mmap(2) on /dev/iommu. */
+export interface MmapOwner {
+  /** Offers `backend` and returns the offset to map it at. */
+  offer(length: number, backend: import("../memory/types.js").MemoryBackend): bigint;
+}
+
+/** A slice of an IOMMU for one virtual machine. */
+export interface DriverViommu {
+  allocNested?(device: IommuDevice, options: NestedDomainOptions, data: UserData): NestedDomain;
+  invalidate?(entries: InvalidationEntries): void;
+  /** @throws IommuError what the driver refuses about the device's place in the virtual machine */
+  addDevice?(device: IommuDevice, virtId: bigint): void;
+  removeDevice?(device: IommuDevice): void;
+  /** Types of HW_QUEUE_ALLOC. */
+  hasQueue?(type: number): boolean;
+  /** @param pa physical address of the queue's memory @returns a function that ends it */
+  addQueue?(type: number, index: number, pa: number, iova: bigint, length: bigint): () => void;
   free(): void;
+}
+
+/** How a driver reports to the queues of a virtual IOMMU. */
+export interface EventSink {
+  /** @throws IommuError EOPNOTSUPP when no queue of that type is there */
+  report(type: number, payload: Uint8Array): void;
+}
+
+/** A page request of a device. */
+export interface PageFault {
+  /** undefined: without PASID. */
+  readonly pasid: number | undefined;
+  readonly group: number;
+  readonly permissions: number;
+  readonly address: bigint;
+  readonly last: boolean;
 }
 
 /** A device as its IOMMU driver knows it. */
@@ -77,14 +164,19 @@ export interface IommuDriver {
   removeDevice(device: IommuDevice): void;
   capabilities(device: IommuDevice): DeviceCapabilities;
   reservedRegions(device: IommuDevice): readonly ReservedRegion[];
-  hwInfo?(device: IommuDevice): HwInfo;
-  /** @throws IommuError EOPNOTSUPP for an option that this unit lacks */
-  allocPaging(device: IommuDevice, options: PagingDomainOptions): PagingDomain;
+  /** @param type asked for; 0 = the driver's own @throws IommuError EOPNOTSUPP for a type that it lacks */
+  hwInfo?(device: IommuDevice, type: number): HwInfo;
+  /** @throws IommuError EOPNOTSUPP for an option or data that this unit lacks */
+  allocPaging(device: IommuDevice, options: PagingDomainOptions, data?: UserData): PagingDomain;
+  allocNested?(device: IommuDevice, parent: PagingDomain, options: NestedDomainOptions, data: UserData): NestedDomain;
+  /** @throws IommuError EOPNOTSUPP for a type that this unit lacks, before the parent is looked at */
+  checkViommu?(device: IommuDevice, type: number): void;
+  allocViommu?(device: IommuDevice, type: number, parent: PagingDomain, data: UserData | undefined, mmap: MmapOwner, events: EventSink): DriverViommu;
   /**
    * Lets (device, pasid) use the domain in place of what it used before; PASID 0 means the RID itself.
    * @throws IommuError EINVAL when the domain does not fit the device's unit
    */
-  attach(device: IommuDevice, pasid: number, domain: PagingDomain): void;
+  attach(device: IommuDevice, pasid: number, domain: Domain): void;
   /** Blocks (device, pasid); returns when no cache holds a translation. */
   detach(device: IommuDevice, pasid: number): void;
 }

@@ -4,7 +4,7 @@
  */
 import { decodeStruct, encodeStruct, IOCTLS, storeFields, structLayout, type StructValues } from "../abi/index.js";
 import { refuse } from "../errors.js";
-import type { CallContext, DeviceNodes, KernelFile, PinnedMemory, UserMemory } from "./types.js";
+import type { CallContext, DeviceNodes, KernelFile, OpenFile, PageCounters, PinnedMemory, UserMemory } from "./types.js";
 
 const PAGE = 4096n;
 
@@ -16,6 +16,8 @@ interface Mapping {
 
 /** User memory made of byte arrays at addresses. */
 export class SimulatedMemory implements UserMemory {
+  readonly alive = true;
+  readonly counters: PageCounters = { pinned: 0, locked: 0 };
   readonly #mappings: Mapping[] = [];
   #next = 0x7f00_0000_0000n;
 
@@ -109,6 +111,8 @@ export class SimulatedClient implements CallContext {
   readonly pid: number;
   readonly memory: SimulatedMemory = new SimulatedMemory();
   readonly capabilities: ReadonlySet<string> = new Set<string>();
+  readonly process: SimulatedMemory = this.memory;
+  readonly user: { locked: number } = { locked: 0 };
   readonly memlockLimit: bigint = 2n ** 63n;
   readonly #nodes: DeviceNodes;
   readonly #files = new Map<number, KernelFile>();
@@ -120,7 +124,7 @@ export class SimulatedClient implements CallContext {
     this.#argument = this.memory.map(4096).address;
   }
 
-  file(fd: number): KernelFile | undefined {
+  file(fd: number): OpenFile | undefined {
     return this.#files.get(fd) ?? refuse("EBADF", `descriptor ${fd} is not open`, { argument: "fd" });
   }
 
@@ -129,6 +133,10 @@ export class SimulatedClient implements CallContext {
     while (this.#files.has(fd)) fd++;
     this.#files.set(fd, file);
     return fd;
+  }
+
+  uninstall(fd: number): void {
+    this.close(fd);
   }
 
   open(path: string): number {

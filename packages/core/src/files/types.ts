@@ -5,41 +5,100 @@
  */
 import type { MemoryBackend } from "../memory/types.js";
 
-/** A caller's address space. Every failure is `IommuError` EFAULT. */
-export interface UserMemory {
+/** Bytes at user addresses. Every failure is `IommuError` EFAULT. */
+export interface UserBytes {
   read(address: bigint, target: Uint8Array): void;
   /** Respects page protections. */
   write(address: bigint, source: Uint8Array): void;
+}
+
+/** A process's address space. */
+export interface UserMemory extends UserBytes {
   /**
-   * Holds [address, address + length) for DMA. Throws EFAULT if any page is
+   * Holds the pages of [address, address + length) for DMA. Throws EFAULT if any page is
    * not mapped, or not writable when `writable`.
    */
   pin(address: bigint, length: bigint, writable: boolean): PinnedMemory;
+  /** False once its process is gone: nothing can be pinned any more, what is pinned stays. */
+  readonly alive: boolean;
+  /** VmPin and VmLck in pages; the charger moves them. */
+  readonly counters: PageCounters;
+  /** Which frame is behind an address now; undefined where the door cannot tell. @throws IommuError EFAULT */
+  frame?(address: bigint, writable: boolean): FrameIdentity;
 }
 
-/** Pinned user memory; offset 0 is the address that was pinned. */
+export interface PageCounters {
+  pinned: number;
+  locked: number;
+}
+
+/** A page frame: two addresses show the same memory when they have the same one. */
+export interface FrameIdentity {
+  /** How often the frame is pinned for DMA. */
+  readonly pins: number;
+  /** Part of a compound page, whose frames are not counted one by one. */
+  readonly compound: boolean;
+}
+
+/** Pinned user memory; offset 0 is the beginning of its first page. */
 export interface PinnedMemory extends MemoryBackend {
-  release(): void;
+  /** Lets go of `count` pages from page `first` on. */
+  release(first: number, count: number): void;
+  frame?(page: number): FrameIdentity;
 }
 
 /** Whom a call comes from. */
 export interface CallContext {
   readonly pid: number;
-  readonly memory: UserMemory;
-  /** The file behind the caller's descriptor number; throws EBADF; undefined for a descriptor that is not ours. */
-  file(fd: number): KernelFile | undefined;
+  /** For the arguments of this call. */
+  readonly memory: UserBytes;
+  /** The caller's address space; it outlives the call. */
+  readonly process: UserMemory;
+  /** Locked pages of the caller's user id, over all processes. */
+  readonly user: { locked: number };
+  /** The file behind the caller's descriptor number; throws EBADF; undefined for a descriptor that nobody here knows. */
+  file(fd: number): OpenFile | undefined;
   /** Gives the caller a new descriptor for `file` and returns its number. Throws EMFILE. */
   install(file: KernelFile): number;
+  /** Takes back a descriptor that `install` gave in this call. */
+  uninstall(fd: number): void;
   /** Capability names without CAP_: "IPC_LOCK", "SYS_RESOURCE". */
   readonly capabilities: ReadonlySet<string>;
   /** RLIMIT_MEMLOCK in bytes. */
   readonly memlockLimit: bigint;
 }
 
+/** A file of memory (memfd): what MAP_FILE maps. */
+export interface MemoryFile {
+  readonly kind: "memory";
+  /** Holds pages from byte `offset` on. @throws IommuError EINVAL behind the end of the file */
+  pin(offset: bigint, length: bigint, writable: boolean): PinnedMemory;
+}
+
+/** An eventfd. */
+export interface EventFile {
+  readonly kind: "event";
+  signal(): void;
+}
+
+export type OpenFile = KernelFile | MemoryFile | EventFile;
+
 /** What a client may map of a file. */
 export interface MmapRegion {
   readonly length: number;
   readonly backend: MemoryBackend;
+  /** The mapping was split, or inherited by a child: there is one more. */
+  retain(): void;
+  /** A mapping is gone. */
+  unmapped(): void;
+}
+
+/** How a file is to be mapped. */
+export interface MmapRequest {
+  readonly position: bigint;
+  readonly length: number;
+  readonly shared: boolean;
+  readonly executable: boolean;
 }
 
 /**
@@ -47,6 +106,7 @@ export interface MmapRegion {
  * EINVAL for read and write, ENODEV for mmap, as in Linux.
  */
 export interface KernelFile {
+  readonly kind?: undefined;
   /** The path that was opened, for logs. */
   readonly path: string;
   /** Returns a non-negative result. `argument` is the raw third argument of ioctl(2). */
@@ -57,7 +117,11 @@ export interface KernelFile {
   pwrite?(context: CallContext, position: bigint, source: Uint8Array): number;
   read?(context: CallContext, target: Uint8Array): number;
   write?(context: CallContext, source: Uint8Array): number;
-  mmap?(context: CallContext, position: bigint, length: number): MmapRegion;
+  /** What the last read gave never reached its reader. */
+  unread?(): void;
+  /** poll(2): the events that stand, of those asked for or not. Without it a file is always readable and writable. */
+  poll?(): number;
+  mmap?(context: CallContext, request: MmapRequest): MmapRegion;
   /** The last descriptor is gone. Never throws. */
   release(): void;
 }

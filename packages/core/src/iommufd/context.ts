@@ -1,20 +1,46 @@
 /** One open of /dev/iommu: an id space with its objects. */
-import type { IommuDriver, PagingDomainOptions } from "../driver/types.js";
-import { IommuError, refuse } from "../errors.js";
+import { refuse } from "../errors.js";
+import type { CallContext } from "../files/types.js";
 import type { ClientWindows } from "../memory/windows.js";
+import { Access, type AccessOptions } from "./access.js";
+import { RlimitMode } from "./accounting.js";
 import { type BindableDevice, IommufdDevice } from "./device.js";
-import { HwptPaging } from "./hwpt.js";
-import type { Ioas } from "./ioas.js";
+import { Ioas } from "./ioas.js";
+import { MmapRegions } from "./mmap-regions.js";
 import { ObjectTable } from "./object-table.js";
 
 export class IommufdContext {
   readonly objects: ObjectTable = new ObjectTable();
   readonly windows: ClientWindows;
-  /** Open files that keep it: /dev/iommu itself and each bound device (2.4). */
+  readonly regions: MmapRegions = new MmapRegions();
+  /** The kernel has IOMMU_TEST_CMD. */
+  testCommands = false;
+  /** Who pays for pinned pages: `RlimitMode`. */
+  rlimitMode: number;
+  /** The IOAS that VFIO container requests use. */
+  compatIoas: Ioas | undefined;
+  /** Open files and mappings that keep it: /dev/iommu itself, each bound device, access, fault and event queue (2.4). */
   #holders = 1;
 
-  constructor(windows: ClientWindows) {
+  constructor(windows: ClientWindows, rlimitMode: number = RlimitMode.USER) {
     this.windows = windows;
+    this.rlimitMode = rlimitMode;
+  }
+
+  newIoas(): Ioas {
+    return new Ioas(this.objects.reserve(), (ioas) => {
+      if (this.compatIoas === ioas) this.compatIoas = undefined;
+    });
+  }
+
+  /** The container's IOAS, made when there is none. */
+  needCompatIoas(): Ioas {
+    if (this.compatIoas === undefined) {
+      const ioas = this.newIoas();
+      this.objects.publish(ioas);
+      this.compatIoas = ioas;
+    }
+    return this.compatIoas;
   }
 
   /**
@@ -30,40 +56,31 @@ export class IommufdContext {
     group.owner = this;
     group.devices.add(device);
     this.objects.publish(device);
-    this.#holders++;
     return device;
   }
 
-  /** Makes a page table for an IOAS, filled with all that is mapped there. */
-  createHwpt(ioas: Ioas, device: IommufdDevice, options: PagingDomainOptions & { readonly automatic: boolean }): HwptPaging {
-    const id = this.objects.reserve();
-    try {
-      const hwpt = this.buildHwpt(id, ioas, device, options);
-      this.objects.publish(hwpt);
-      return hwpt;
-    } catch (error) {
-      this.objects.abandon(id);
-      throw error;
-    }
+  /** A user of IOASes inside this process. */
+  newAccess(options: AccessOptions): Access {
+    const access = new Access(this.objects.reserve(), options);
+    this.objects.publish(access);
+    return access;
   }
 
-  /** The same with an id that the caller publishes. */
-  buildHwpt(id: number, ioas: Ioas, device: IommufdDevice, options: PagingDomainOptions & { readonly automatic: boolean }): HwptPaging {
-    const { driver, device: hardware } = device.bindable;
-    const { automatic, ...wanted } = options;
-    const domain = allocate(driver, hardware, wanted);
-    return new HwptPaging(id, ioas, driver, domain, { automatic, pasid: wanted.pasid ?? false });
+  removeAccess(access: Access): void {
+    this.objects.remove(access);
+  }
+
+  hold(): void {
+    this.#holders++;
   }
 
   /** One holder less; the last one takes everything with it. */
   put(): void {
     if (--this.#holders === 0) this.objects.clear();
   }
-}
 
-function allocate(driver: IommuDriver, device: BindableDevice["device"], options: PagingDomainOptions): ReturnType<IommuDriver["allocPaging"]> {
-  if (options.dirtyTracking && !driver.capabilities(device).dirtyTracking) {
-    throw new IommuError("EOPNOTSUPP", { message: `${device.name} cannot track dirty pages`, argument: "flags", rule: "IOMMU_HW_CAP_DIRTY_TRACKING" });
+  /** For handlers that need a caller's capability. */
+  static requireCapability(call: CallContext, capability: string, argument: string): void {
+    if (!call.capabilities.has(capability)) refuse("EPERM", `the caller lacks CAP_${capability}`, { argument });
   }
-  return driver.allocPaging(device, options);
 }

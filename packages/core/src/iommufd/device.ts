@@ -1,28 +1,39 @@
 /** Bound devices and their groups: attach, replace, detach (iommufd facts, section 5). */
-import type { IommuDevice, IommuDriver } from "../driver/types.js";
+import type { IommuDevice, IommuDriver, PageFault } from "../driver/types.js";
 import { IommuError, refuse } from "../errors.js";
-import { HwptPaging } from "./hwpt.js";
-import { Ioas } from "./ioas.js";
 import type { IommufdContext } from "./context.js";
+import { type AnyHwpt, HwptNested, HwptPaging } from "./hwpt.js";
+import { Ioas } from "./ioas.js";
 import type { TableObject } from "./object-table.js";
+import type { Vdevice } from "./viommu.js";
 
 /** Devices that the IOMMU cannot tell apart: one owner, one page table for each PASID. */
 export class DeviceGroup {
   readonly id: number;
   owner: IommufdContext | undefined;
+  /** Every function of the group, bound or not. */
+  readonly members: BindableDevice[] = [];
   readonly devices: Set<IommufdDevice> = new Set<IommufdDevice>();
 
   constructor(id: number) {
     this.id = id;
   }
 
-  /** The page table that some device of the group uses for `pasid`. */
-  attachment(pasid: number): HwptPaging | undefined {
+  /** The page table that the group uses for `pasid`. */
+  attachment(pasid: number): AnyHwpt | undefined {
     for (const device of this.devices) {
       const hwpt = device.attachments.get(pasid);
       if (hwpt) return hwpt;
     }
     return undefined;
+  }
+
+  attached(pasid: number): IommufdDevice[] {
+    return [...this.devices].filter((device) => device.attachments.has(pasid));
+  }
+
+  get usesPasids(): boolean {
+    return [...this.devices].some((device) => [...device.attachments.keys()].some((pasid) => pasid !== 0));
   }
 }
 
@@ -33,6 +44,8 @@ export interface BindableDevice {
   readonly group: DeviceGroup;
 }
 
+type Change = (pasid: number, hwpt: AnyHwpt) => void;
+
 export class IommufdDevice implements TableObject {
   readonly type = "DEVICE";
   readonly id: number;
@@ -40,12 +53,15 @@ export class IommufdDevice implements TableObject {
   users = 1;
   readonly bindable: BindableDevice;
   /** PASID, 0 for the RID itself, to page table. */
-  readonly attachments: Map<number, HwptPaging> = new Map<number, HwptPaging>();
-  readonly #context: IommufdContext;
+  readonly attachments: Map<number, AnyHwpt> = new Map<number, AnyHwpt>();
+  vdevice: Vdevice | undefined;
+  readonly context: IommufdContext;
+  /** Requests of groups whose last one has not come. */
+  readonly #partial = new Map<string, PageFault[]>();
 
   constructor(id: number, context: IommufdContext, bindable: BindableDevice) {
     this.id = id;
-    this.#context = context;
+    this.context = context;
     this.bindable = bindable;
   }
 
@@ -53,76 +69,155 @@ export class IommufdDevice implements TableObject {
     return this.bindable.driver;
   }
 
+  get #group(): DeviceGroup {
+    return this.bindable.group;
+  }
+
   /**
-   * Attaches an IOAS or HWPT, in place of what was attached before; returns the id of the page table in use.
-   * @throws IommuError ENOENT, EINVAL, EADDRINUSE and what pinning or the driver refuses
+   * Attaches an IOAS or page table; returns the id of the page table in use.
+   * @throws IommuError ENOENT, EBUSY, EINVAL, EADDRINUSE and what pinning or the driver refuses
    */
   attach(pasid: number, ptId: number): number {
-    const target = this.#context.objects.get(ptId);
+    return this.#change(pasid, ptId, (id, hwpt) => this.#attach(id, hwpt), true);
+  }
+
+  /** The same in place of what is attached. @throws IommuError EINVAL when nothing is */
+  replace(pasid: number, ptId: number): number {
+    return this.#change(pasid, ptId, (id, hwpt) => this.#replace(id, hwpt), false);
+  }
+
+  #change(pasid: number, ptId: number, change: Change, immediately: boolean): number {
+    const target = this.context.objects.get(ptId);
     if (target === undefined) return refuse("ENOENT", `pt_id ${ptId}: no object has this id`, { argument: "pt_id" });
-    if (target instanceof HwptPaging) return this.#attachHwpt(pasid, target);
-    if (target instanceof Ioas) return this.#attachIoas(pasid, target);
+    if (target instanceof HwptPaging || target instanceof HwptNested) {
+      change(pasid, target);
+      return target.id;
+    }
+    if (target instanceof Ioas) return this.#changeToIoas(pasid, target, change, immediately);
     return refuse("EINVAL", `pt_id ${ptId} is a ${target.type}, neither an IOAS nor a page table`, { argument: "pt_id" });
   }
 
-  /** Automatic page tables of the IOAS in creation order; a driver's EINVAL means "try the next" (5.2). */
-  #attachIoas(pasid: number, ioas: Ioas): number {
+  /** Automatic page tables of the IOAS in creation order; EINVAL means "try the next" (5.2). */
+  #changeToIoas(pasid: number, ioas: Ioas, change: Change, immediately: boolean): number {
     for (const hwpt of ioas.hwpts) {
       if (!hwpt.automatic) continue;
       try {
-        return this.#attachHwpt(pasid, hwpt);
+        change(pasid, hwpt);
+        return hwpt.id;
       } catch (error) {
         if (!(error instanceof IommuError) || error.errno !== "EINVAL") throw error;
       }
     }
-    const hwpt = this.#context.createHwpt(ioas, this, { automatic: true });
+    const id = this.context.objects.reserve();
     try {
-      return this.#attachHwpt(pasid, hwpt);
+      const domain = this.#driver.allocPaging(this.bindable.device, {});
+      const hwpt = new HwptPaging(id, ioas, this.#driver, domain, { automatic: true });
+      try {
+        this.#fillAndChange(pasid, hwpt, change, immediately);
+      } catch (error) {
+        domain.free();
+        throw error;
+      }
+      this.context.objects.publish(hwpt);
+      return id;
     } catch (error) {
-      this.#context.objects.remove(hwpt);
+      this.context.objects.abandon(id);
       throw error;
     }
   }
 
-  #attachHwpt(pasid: number, hwpt: HwptPaging): number {
-    const old = this.attachments.get(pasid);
-    if (old === hwpt) return hwpt.id;
-    const group = this.bindable.group.attachment(pasid);
-    if (old === undefined && group !== undefined && group !== hwpt) {
-      refuse("EINVAL", `group ${this.bindable.group.id} already uses page table ${group.id}, not ${hwpt.id}`, { argument: "pt_id" });
-    }
-    this.#checkPasid(pasid, hwpt);
-    const movesIoas = pasid === 0 && old?.ioas !== hwpt.ioas;
-    if (movesIoas) this.#reserve(hwpt.ioas);
+  /** A device that had nothing is attached before the page table is filled, as in Linux; a replacement is filled first. */
+  #fillAndChange(pasid: number, hwpt: HwptPaging, change: Change, immediately: boolean): void {
+    if (!immediately) hwpt.ioas.addHwpt(hwpt);
     try {
-      this.#driver.attach(this.bindable.device, pasid, hwpt.domain);
+      change(pasid, hwpt);
     } catch (error) {
-      if (movesIoas) hwpt.ioas.unreserve(this);
+      if (!immediately) hwpt.ioas.removeHwpt(hwpt);
+      throw error;
+    }
+    if (!immediately) return;
+    try {
+      hwpt.ioas.addHwpt(hwpt);
+    } catch (error) {
+      this.#leave(pasid, hwpt);
+      throw error;
+    }
+  }
+
+  #attach(pasid: number, hwpt: AnyHwpt): void {
+    if (this.attachments.has(pasid)) {
+      refuse("EBUSY", `${this.bindable.device.name} uses page table ${this.attachments.get(pasid)?.id}${pasid === 0 ? "" : ` for PASID ${pasid}`} already`, { argument: "pt_id" });
+    }
+    const used = this.#group.attachment(pasid);
+    if (used !== undefined && used !== hwpt) {
+      refuse("EINVAL", `group ${this.#group.id} uses page table ${used.id}, not ${hwpt.id}`, { argument: "pt_id" });
+    }
+    if (pasid === 0) this.#reserve(hwpt.ioas);
+    try {
+      if (used === undefined) {
+        this.#checkCompatible(pasid, hwpt);
+        this.#program(pasid, hwpt);
+      }
+    } catch (error) {
+      if (pasid === 0) hwpt.ioas.unreserve(this);
       throw error;
     }
     this.attachments.set(pasid, hwpt);
     hwpt.users++;
-    if (old !== undefined) this.#leave(old, movesIoas);
-    return hwpt.id;
+  }
+
+  /** All devices of the group move together (5.3). */
+  #replace(pasid: number, hwpt: AnyHwpt): void {
+    const old = this.attachments.get(pasid);
+    if (old === undefined) return refuse("EINVAL", `nothing is attached${pasid === 0 ? "" : ` for PASID ${pasid}`}`, { argument: "pt_id" });
+    if (old === hwpt) return;
+    const devices = this.#group.attached(pasid);
+    const moves = pasid === 0 && old.ioas !== hwpt.ioas;
+    try {
+      if (moves) for (const device of devices) device.#reserve(hwpt.ioas);
+      this.#checkCompatible(pasid, hwpt);
+      this.#program(pasid, hwpt);
+    } catch (error) {
+      // As Linux: undone whether it was done or not, so a failed replace inside one IOAS loses the device's ranges.
+      if (pasid === 0) for (const device of devices) hwpt.ioas.unreserve(device);
+      throw error;
+    }
+    for (const device of devices) {
+      if (moves) old.ioas.unreserve(device);
+      old.faults?.drop(device);
+      device.attachments.set(pasid, hwpt);
+      hwpt.users++;
+      old.users--;
+    }
+    this.#collect(old);
+  }
+
+  /** Every function of the group is programmed: the IOMMU may not tell them apart. */
+  #program(pasid: number, hwpt: AnyHwpt): void {
+    if (hwpt.faults && this.#driver.capabilities(this.bindable.device).pageRequests === false) {
+      refuse("ENODEV", `${this.bindable.device.name} makes no page requests`, { argument: "pt_id", rule: "IOMMU_HWPT_FAULT_ID_VALID" });
+    }
+    if (!this.#isProgrammed(pasid)) return;
+    for (const member of this.#group.members) member.driver.attach(member.device, pasid, hwpt.domain);
   }
 
   /** PASID 0 is the RID. Mixing needs page tables allocated for it on both sides (5.4). */
-  #checkPasid(pasid: number, hwpt: HwptPaging): void {
+  #checkCompatible(pasid: number, hwpt: AnyHwpt): void {
     const rule = "IOMMU_HWPT_ALLOC_PASID";
-    const others = [...this.bindable.group.devices].some((device) => [...device.attachments.keys()].some((used) => used !== 0));
-    if (pasid === 0 ? others && !hwpt.pasidCompatible : !hwpt.pasidCompatible) {
+    if (pasid === 0 ? this.#group.usesPasids && !hwpt.pasidCompatible : !hwpt.pasidCompatible) {
       refuse("EINVAL", `page table ${hwpt.id} was not allocated for use with PASIDs`, { argument: "pt_id", rule });
     }
     if (pasid === 0) return;
-    const rid = this.attachments.get(0);
+    const rid = this.#group.attachment(0);
     if (rid && !rid.pasidCompatible) {
       refuse("EINVAL", `the device itself uses page table ${rid.id}, which was not allocated for use with PASIDs`, { argument: "pt_id", rule });
     }
-    const limit = 2 ** this.bindable.driver.capabilities(this.bindable.device).maxPasidLog2;
-    if (limit > 1 && pasid >= limit) refuse("EINVAL", `PASID ${pasid} is not below the device's limit ${limit}`, { argument: "pasid" });
+    const { pasidLimit } = this.#driver.capabilities(this.bindable.device);
+    if (pasidLimit !== undefined && pasid >= pasidLimit) refuse("EINVAL", `PASID ${pasid} is not below the device's limit ${pasidLimit}`, { argument: "pasid" });
   }
 
   #reserve(ioas: Ioas): void {
+    ioas.unreserve(this);
     try {
       for (const region of this.#driver.reservedRegions(this.bindable.device)) {
         if (region.kind === "direct-relaxable") continue;
@@ -138,24 +233,54 @@ export class IommufdDevice implements TableObject {
   detach(pasid: number): void {
     const hwpt = this.attachments.get(pasid);
     if (hwpt === undefined) return;
-    this.#driver.detach(this.bindable.device, pasid);
+    this.#leave(pasid, hwpt);
+    this.#collect(hwpt);
+  }
+
+  #leave(pasid: number, hwpt: AnyHwpt): void {
     this.attachments.delete(pasid);
-    this.#leave(hwpt, pasid === 0);
-  }
-
-  #leave(hwpt: HwptPaging, leavesIoas: boolean): void {
-    if (leavesIoas) hwpt.ioas.unreserve(this);
+    if (this.#group.attached(pasid).length === 0 && this.#isProgrammed(pasid)) {
+      for (const member of this.#group.members) member.driver.detach(member.device, pasid);
+    }
+    hwpt.faults?.drop(this);
+    if (pasid === 0) hwpt.ioas.unreserve(this);
     hwpt.users--;
-    if (hwpt.automatic && hwpt.users === 0) this.#context.objects.remove(hwpt);
   }
 
-  /** Close of the device file: detaches everything, the id goes. */
+  /** A device that knows no PASIDs takes an attach for one, and nothing happens (5.4). */
+  #isProgrammed(pasid: number): boolean {
+    return pasid === 0 || this.#driver.capabilities(this.bindable.device).pasidLimit !== undefined;
+  }
+
+  #collect(hwpt: AnyHwpt): void {
+    if (hwpt instanceof HwptPaging && hwpt.automatic && hwpt.users === 0) this.context.objects.remove(hwpt);
+  }
+
+  /** A page request. Without a page table for its PASID it goes to the RID's nested one (5.4). */
+  report(fault: PageFault): void {
+    const hwpt = this.attachments.get(fault.pasid ?? 0) ?? this.#nestedRid();
+    const queue = hwpt?.faults;
+    if (queue === undefined) return;
+    const key = `${fault.pasid ?? "-"} ${fault.group}`;
+    const group = [...(this.#partial.get(key) ?? []), fault];
+    if (fault.last) {
+      this.#partial.delete(key);
+      queue.deliver(this, this.id, group);
+    } else this.#partial.set(key, group);
+  }
+
+  #nestedRid(): AnyHwpt | undefined {
+    const hwpt = this.attachments.get(0);
+    return hwpt instanceof HwptNested ? hwpt : undefined;
+  }
+
+  /** Close of the device file: detaches everything, the id goes; that of its vdevice stays out of use. */
   unbind(): void {
     for (const pasid of [...this.attachments.keys()]) this.detach(pasid);
-    this.bindable.group.devices.delete(this);
-    if (this.bindable.group.devices.size === 0) this.bindable.group.owner = undefined;
-    this.#context.objects.remove(this);
-    this.#context.put();
+    if (this.vdevice) this.context.objects.entomb(this.vdevice);
+    this.#group.devices.delete(this);
+    if (this.#group.devices.size === 0) this.#group.owner = undefined;
+    this.context.objects.remove(this);
   }
 
   destroy(): void {

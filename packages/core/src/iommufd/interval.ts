@@ -24,6 +24,11 @@ export function holes(taken: Iterable<Interval>): Interval[] {
   return gaps;
 }
 
+/** The same addresses in ascending order, neighbours joined. */
+export function joined(intervals: Iterable<Interval>): Interval[] {
+  return holes(holes(intervals));
+}
+
 /** Non-overlapping intervals in order, found by binary search. */
 export class SortedIntervals<T extends Interval> {
   readonly #items: T[] = [];

@@ -2,14 +2,15 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { IommuError } from "../errors.js";
 import { holes, type Interval } from "./interval.js";
-import { type Area, Ioas } from "./ioas.js";
+import { type Area, newArea } from "./area.js";
+import { Ioas } from "./ioas.js";
 
 /** A naive address space: the state of each of 64 pages. */
 type State = "free" | "reserved" | number;
 const PAGES = 64;
 const page = (n: number): bigint => BigInt(n) * 4096n;
 const rangeOf = (first: number, count: number): Interval => ({ start: page(first), last: page(first + count) - 1n });
-const pages = { address: 0n, pin: () => 0, unpin: () => undefined } as unknown as Area["pages"];
+const pages = { start: 0, source: { kind: "user", address: 0n } } as unknown as Area["pages"];
 
 function errno(run: () => void): string {
   try {
@@ -42,7 +43,7 @@ describe("IOAS", () => {
         for (const { kind, first, count } of actions) {
           const range = rangeOf(first, count);
           if (kind === "map") {
-            const got = errno(() => ioas.map({ ...ioas.checkFixed(range.start, page(count)), pages, prot: 3 }));
+            const got = errno(() => ioas.map([newArea(ioas.checkFixed(range.start, page(count)), pages, 0n, 3)]));
             if (has(first, count, (state) => state === "reserved")) expect(got).toBe("EINVAL");
             else if (has(first, count, (state) => state !== "free")) expect(got).toBe("EEXIST");
             else {

@@ -1,26 +1,31 @@
 /**
  * An I/O address space: areas, reserved ranges, the allowed list, and the
- * domains that mirror its areas (iommufd facts, section 3).
+ * domains and accesses that use it (iommufd facts, section 3).
  */
 import { Prot } from "../driver/types.js";
-import { IommuError, refuse } from "../errors.js";
-import { holes, type Interval, overlaps, SortedIntervals, U64_MAX } from "./interval.js";
-import type { TableObject } from "./object-table.js";
-import type { Pages } from "./pages.js";
+import { refuse } from "../errors.js";
+import { type Area, areaPages, empty, fill, lengthOf, unfill } from "./area.js";
 import type { HwptPaging } from "./hwpt.js";
+import { holes, type Interval, joined, overlaps, SortedIntervals, U64_MAX } from "./interval.js";
+import type { TableObject } from "./object-table.js";
 
 const PAGE = 4096n;
 /** Automatic IOVAs are aligned to at most this: the huge page size. */
 const HUGE = 0x20_0000n;
-
-export interface Area extends Interval {
-  readonly pages: Pages;
-  readonly prot: number;
-}
+/** Rounds of asking accesses to let go before UNMAP gives up. */
+const UNMAP_ROUNDS = 100;
 
 interface Reservation extends Interval {
   readonly owner: object;
   readonly why: string;
+}
+
+/** What an IOAS asks of an access that is attached to it. */
+export interface IoasAccess {
+  /** Smallest alignment that it can live with. */
+  readonly alignment: bigint;
+  /** Let go of pins in the range. */
+  unmapping(range: Interval): void;
 }
 
 const hex = (value: bigint): string => `0x${value.toString(16)}`;
@@ -33,20 +38,26 @@ export class Ioas implements TableObject {
   readonly areas: SortedIntervals<Area> = new SortedIntervals<Area>();
   /** In creation order. */
   readonly hwpts: Set<HwptPaging> = new Set<HwptPaging>();
+  readonly accesses: Set<IoasAccess> = new Set<IoasAccess>();
+  /** False after HUGE_PAGES was set to 0: every page is mapped on its own. */
+  hugePages = true;
   #reserved: Reservation[] = [];
   #allowed: readonly Interval[] = [];
+  /** What areas that show dma-bufs do when theirs is revoked. */
+  readonly #revocations = new Map<Area, () => void>();
+  /** Told when the IOAS is destroyed. */
+  readonly #onDestroy: (ioas: Ioas) => void;
 
-  constructor(id: number) {
+  constructor(id: number, onDestroy: (ioas: Ioas) => void = () => undefined) {
     this.id = id;
+    this.#onDestroy = onDestroy;
   }
 
-  /** Largest of 1 and the smallest page of each domain (3.2). */
+  /** Largest of 1, the smallest page of each domain, and what accesses need (3.2). */
   get alignment(): bigint {
-    let alignment = 1n;
-    for (const { domain } of this.hwpts) {
-      const page = domain.pageSizes & -domain.pageSizes;
-      if (page > alignment) alignment = page;
-    }
+    let alignment = this.hugePages ? 1n : PAGE;
+    for (const { domain } of this.hwpts) alignment = max(alignment, smallestPage(domain.pageSizes));
+    for (const access of this.accesses) alignment = max(alignment, access.alignment);
     return alignment;
   }
 
@@ -77,15 +88,49 @@ export class Ioas implements TableObject {
     this.#reserved = this.#reserved.filter((reservation) => reservation.owner !== owner);
   }
 
+  // Alignment ----------------------------------------------------------------------------------------------------
+
+  /** @throws IommuError EADDRINUSE when an area does not fit a larger alignment */
+  #checkAreas(alignment: bigint, why: string): void {
+    if (alignment <= this.alignment) return;
+    for (const area of this.areas) {
+      const misfit = [area.start, lengthOf(area), BigInt(area.pages.start) + area.offset].some((value) => value % alignment !== 0n);
+      if (misfit) refuse("EADDRINUSE", `the mapping ${show(area)} of IOAS ${this.id} is not made of whole ${hex(alignment)} pages, which ${why} needs`);
+    }
+  }
+
+  addAccess(access: IoasAccess): void {
+    this.#checkAreas(access.alignment, "the access");
+    this.accesses.add(access);
+    this.users++;
+  }
+
+  removeAccess(access: IoasAccess): void {
+    this.accesses.delete(access);
+    this.users--;
+  }
+
+  /** HUGE_PAGES = 0 (4.8). @throws IommuError EINVAL, EADDRINUSE */
+  disableHugePages(): void {
+    if (!this.hugePages) return;
+    if (this.hwpts.size > 0 && this.areas.length > 0) {
+      refuse("EINVAL", `IOAS ${this.id} has page tables and mappings, which may use large pages`, { argument: "val64", rule: "IOMMU_OPTION_HUGE_PAGES" });
+    }
+    this.#checkAreas(PAGE, "HUGE_PAGES = 0");
+    this.hugePages = false;
+  }
+
+  // Choice of addresses ------------------------------------------------------------------------------------------
+
   /** Checks a range that the caller chose (4.6, step 8b). */
-  checkFixed(iova: bigint, length: bigint): Interval {
-    if (iova % this.alignment !== 0n) this.#misaligned("iova", iova);
-    if (iova + length - 1n > U64_MAX) refuse("EOVERFLOW", `iova ${hex(iova)} + length ${hex(length)} wraps`, { argument: "iova" });
+  checkFixed(iova: bigint, length: bigint, argument = "iova"): Interval {
+    if (iova % this.alignment !== 0n) this.#misaligned(argument, iova);
+    if (iova + length - 1n > U64_MAX) refuse("EOVERFLOW", `${argument} ${hex(iova)} + length ${hex(length)} wraps`, { argument });
     const range = { start: iova, last: iova + length - 1n };
     const reserved = this.#reserved.find((candidate) => overlaps(candidate, range));
-    if (reserved) refuse("EINVAL", `IOVA ${show(range)} meets ${show(reserved)}, reserved for ${reserved.why}`, { argument: "iova" });
+    if (reserved) refuse("EINVAL", `IOVA ${show(range)} meets ${show(reserved)}, reserved for ${reserved.why}`, { argument });
     const area = this.areas.first(range);
-    if (area) refuse("EEXIST", `IOVA ${show(range)} meets ${show(area)}, which is mapped in IOAS ${this.id}`, { argument: "iova" });
+    if (area) refuse("EEXIST", `IOVA ${show(range)} meets ${show(area)}, which is mapped in IOAS ${this.id}`, { argument });
     return range;
   }
 
@@ -95,6 +140,13 @@ export class Ioas implements TableObject {
 
   checkOffset(address: bigint, argument: string): void {
     if ((address % PAGE) % this.alignment !== 0n) this.#misaligned(argument, address);
+  }
+
+  /** One piece of a copy: its place, size and memory must all suit. */
+  checkPiece(firstByte: bigint, iova: bigint, length: bigint): void {
+    if (iova % this.alignment !== 0n) this.#misaligned("dst_iova", iova);
+    this.checkLength(length);
+    this.checkOffset(firstByte, "src_iova");
   }
 
   #misaligned(argument: string, value: bigint): never {
@@ -112,10 +164,10 @@ export class Ioas implements TableObject {
     if (address !== 0n && (address & -address) < want) want = address & -address;
     if (want > HUGE) want = HUGE;
     if (want < this.alignment) {
-      refuse("EINVAL", `user_va ${hex(address)} and length ${hex(length)} allow alignment ${hex(want)}, IOAS ${this.id} needs ${hex(this.alignment)}`);
+      refuse("EINVAL", `address ${hex(address)} and length ${hex(length)} allow alignment ${hex(want)}, IOAS ${this.id} needs ${hex(this.alignment)}`, { argument: "length" });
     }
     const whole = { start: PAGE, last: U64_MAX - PAGE };
-    const allowed = this.#allowed.length === 0 ? [whole] : [...this.#allowed].sort((a, b) => (a.start < b.start ? -1 : 1));
+    const allowed = this.#allowed.length === 0 ? [whole] : joined(this.#allowed);
     const gaps = holes([...this.#reserved, ...this.areas]);
     for (const range of allowed) {
       const clipped = clip(range, whole);
@@ -131,65 +183,126 @@ export class Ioas implements TableObject {
     return refuse("ENOSPC", `IOAS ${this.id} has no hole of ${hex(length)} bytes`, { argument: "length" });
   }
 
-  /** Adds an area and maps it into every domain; all or nothing (4.6, step 10). */
-  map(area: Area): void {
-    const done: HwptPaging[] = [];
+  // Areas --------------------------------------------------------------------------------------------------------
+
+  /** Areas that cover the range without a hole. @throws IommuError ENOENT */
+  contiguous(range: Interval, argument = "iova"): Area[] {
+    const areas: Area[] = [];
+    for (let next = range.start; next <= range.last; ) {
+      const area = this.areas.first({ start: next, last: next });
+      if (area === undefined) return refuse("ENOENT", `IOVA ${hex(next)} of ${show(range)} is not mapped in IOAS ${this.id}`, { argument });
+      areas.push(area);
+      next = area.last + 1n;
+    }
+    return areas;
+  }
+
+  /** Adds areas and maps them into every domain; all or nothing (4.6, step 10). */
+  map(areas: readonly Area[]): void {
+    const done: [HwptPaging, Area][] = [];
     try {
-      for (const hwpt of this.hwpts) {
-        mapInto(hwpt, area);
-        done.push(hwpt);
+      for (const area of areas) {
+        for (const hwpt of this.hwpts) {
+          fill(hwpt.domain, area, this.hugePages);
+          done.push([hwpt, area]);
+        }
       }
     } catch (error) {
-      for (const hwpt of done) hwpt.domain.unmap(area.start, Number(lengthOf(area)));
-      area.pages.unpin();
+      for (const [{ domain }, area] of done) unfill(domain, area);
       throw error;
     }
-    this.areas.add(area);
+    for (const area of areas) {
+      this.areas.add(area);
+      const { source } = area.pages;
+      if (source.kind !== "dmabuf") continue;
+      const revoked = (): void => {
+        if (source.buffer.revoked) for (const { domain } of this.hwpts) empty(domain, area);
+      };
+      this.#revocations.set(area, revoked);
+      source.buffer.listeners.add(revoked);
+    }
   }
 
   /** Removes an area: out of every domain and its caches first, then the memory goes. */
   unmapArea(area: Area): void {
-    for (const { domain } of this.hwpts) domain.unmap(area.start, Number(lengthOf(area)));
+    for (const { domain } of this.hwpts) unfill(domain, area);
     this.areas.remove(area);
-    area.pages.unpin();
+    const revoked = this.#revocations.get(area);
+    if (revoked && area.pages.source.kind === "dmabuf") area.pages.source.buffer.listeners.delete(revoked);
+    this.#revocations.delete(area);
   }
 
-  /** UNMAP (4.7): whole areas only, lowest first; what was unmapped before a refusal stays unmapped. */
+  /**
+   * UNMAP (4.7): whole areas only, lowest first; what was unmapped before a refusal stays unmapped.
+   * @throws IommuError ENOENT, EBUSY, EDEADLK
+   */
   unmap(range: Interval): bigint {
     let bytes = 0n;
     for (let area = this.areas.first(range); area !== undefined; area = this.areas.first(range)) {
+      if (area.locks > 0) refuse("EBUSY", `${show(area)} of IOAS ${this.id} is in use by a hardware queue`, { argument: "iova", rule: "IOMMU_HW_QUEUE_ALLOC" });
       if (area.start < range.start || area.last > range.last) {
         refuse("ENOENT", `${show(range)} cuts the mapping ${show(area)} of IOAS ${this.id}`, { argument: "iova", rule: "IOMMU_IOAS_UNMAP" });
       }
+      this.#askToLetGo(area);
       this.unmapArea(area);
       bytes += lengthOf(area);
     }
     return bytes;
   }
 
+  #askToLetGo(area: Area): void {
+    for (let round = 0; area.pins > 0; round++) {
+      if (round > UNMAP_ROUNDS) refuse("EDEADLK", `an access keeps ${show(area)} of IOAS ${this.id} pinned`, { argument: "iova" });
+      for (const access of [...this.accesses]) access.unmapping(area);
+    }
+  }
+
+  /**
+   * Splits the area around `at` so that one begins there (type1 v1, 11.4). The pieces share their pages.
+   * @throws IommuError EINVAL, EOPNOTSUPP when it cannot be cut
+   */
+  cut(at: bigint): void {
+    const area = this.areas.first({ start: at, last: at });
+    if (area === undefined || area.start === at) return;
+    if (area.pages.source.kind === "dmabuf") refuse("EOPNOTSUPP", `${show(area)} shows a dma-buf and cannot be cut`, { argument: "iova" });
+    if (at % this.alignment !== 0n) this.#misaligned("iova", at);
+    if (area.pins > 0) refuse("EINVAL", `${show(area)} is pinned by an access and cannot be cut`, { argument: "iova" });
+    if (this.hwpts.size > 0 && this.hugePages) refuse("EINVAL", `${show(area)} may be mapped by large pages and cannot be cut`, { argument: "iova", rule: "IOMMU_OPTION_HUGE_PAGES" });
+    const low: Area = { ...area, last: at - 1n, emptied: new Set(area.emptied) };
+    const high: Area = { ...area, start: at, offset: area.offset + (at - area.start), emptied: new Set(area.emptied) };
+    this.areas.remove(area);
+    this.areas.add(low);
+    this.areas.add(high);
+    for (let i = 0; i < this.hwpts.size; i++) {
+      // Each domain holds the pages through both pieces now; a page that both share is held twice.
+      for (const piece of [low, high]) {
+        area.pages.hold(...areaPages(piece));
+        area.pages.open(0n);
+      }
+      area.pages.drop(...areaPages(area));
+      area.pages.close();
+    }
+  }
+
+  // Page tables --------------------------------------------------------------------------------------------------
+
   /** A new domain mirrors every area, and reserves what lies outside its aperture. */
   addHwpt(hwpt: HwptPaging): void {
     const { aperture, pageSizes } = hwpt.domain;
-    const page = pageSizes & -pageSizes;
-    if (page > PAGE) refuse("EINVAL", `the smallest page of the domain, ${hex(page)}, is larger than ${hex(PAGE)}`);
-    for (const area of this.areas) {
-      const misfit = [area.start, lengthOf(area), area.pages.address % PAGE].find((value) => value % page !== 0n);
-      if (misfit !== undefined) {
-        refuse("EADDRINUSE", `the mapping ${show(area)} of IOAS ${this.id} is not made of whole ${hex(page)} pages of the domain`);
-      }
-    }
+    const page = smallestPage(pageSizes);
+    if (page > PAGE) refuse("EINVAL", `the smallest page of the domain, ${hex(page)}, is larger than ${hex(PAGE)}`, { argument: "pt_id" });
+    this.#checkAreas(page, "the domain");
     const filled: Area[] = [];
     try {
       if (aperture.start > 0n) this.reserve({ start: 0n, last: aperture.start - 1n }, hwpt, "addresses below the domain's aperture");
       if (aperture.last < U64_MAX) this.reserve({ start: aperture.last + 1n, last: U64_MAX }, hwpt, "addresses above the domain's aperture");
       for (const area of this.areas) {
-        mapInto(hwpt, area);
+        fill(hwpt.domain, area, this.hugePages);
         filled.push(area);
       }
     } catch (error) {
       this.unreserve(hwpt);
-      for (const area of filled) hwpt.domain.unmap(area.start, Number(lengthOf(area)));
-      if (this.hwpts.size === 0) for (const area of this.areas) area.pages.unpin();
+      for (const area of filled) unfill(hwpt.domain, area);
       throw error;
     }
     this.hwpts.add(hwpt);
@@ -197,31 +310,24 @@ export class Ioas implements TableObject {
   }
 
   removeHwpt(hwpt: HwptPaging): void {
-    for (const area of this.areas) hwpt.domain.unmap(area.start, Number(lengthOf(area)));
+    for (const area of this.areas) unfill(hwpt.domain, area);
     this.hwpts.delete(hwpt);
     this.unreserve(hwpt);
     this.users--;
-    if (this.hwpts.size === 0) for (const area of this.areas) area.pages.unpin();
   }
 
   destroy(): void {
     for (const area of [...this.areas]) this.unmapArea(area);
+    this.#onDestroy(this);
   }
 }
 
-export function lengthOf(range: Interval): bigint {
-  return range.last - range.start + 1n;
+function max(a: bigint, b: bigint): bigint {
+  return a > b ? a : b;
 }
 
-/** Pins if need be and maps. Without a domain before, a failed pin leaves nothing. */
-function mapInto(hwpt: HwptPaging, area: Area): void {
-  const pa = area.pages.pin();
-  try {
-    hwpt.domain.map(area.start, pa, Number(lengthOf(area)), area.prot);
-  } catch (error) {
-    if (error instanceof IommuError) throw new IommuError(error.errno, { ...error.reason, message: `${error.reason.message} (${show(area)})` });
-    throw error;
-  }
+function smallestPage(sizes: bigint): bigint {
+  return sizes & -sizes;
 }
 
 function clip(a: Interval, b: Interval): Interval | undefined {
@@ -240,4 +346,3 @@ function fit(range: Interval, want: bigint, address: bigint, length: bigint): bi
 export function protOf(readable: boolean, writable: boolean): number {
   return (readable ? Prot.READ : 0) | (writable ? Prot.WRITE : 0);
 }
-

@@ -6,10 +6,13 @@ import { refuse } from "../errors.js";
 
 const ID_MAX = 0x7fffffff;
 
+export type ObjectType =
+  | "IOAS" | "HWPT_PAGING" | "HWPT_NESTED" | "DEVICE" | "ACCESS" | "FAULT" | "VIOMMU" | "VDEVICE" | "VEVENTQ" | "HW_QUEUE" | "SELFTEST";
+
 /** Something with an id. `users` counts what keeps DESTROY from succeeding. */
 export interface TableObject {
   readonly id: number;
-  readonly type: "IOAS" | "HWPT_PAGING" | "DEVICE";
+  readonly type: ObjectType;
   users: number;
   /** Gives back what it holds. Called once, with no users left. */
   destroy(): void;
@@ -20,10 +23,12 @@ type Kind<T extends TableObject> = abstract new (...args: never[]) => T;
 
 export class ObjectTable {
   readonly #objects = new Map<number, TableObject>();
+  /** Ids that look-ups do not see: of objects being made, and of devices' virtual ids that outlived them. */
   readonly #reserved = new Set<number>();
   /** Every id below is in use. */
   #lowest = 1;
 
+  /** Ids in use, reserved ones included. */
   get size(): number {
     return this.#objects.size + this.#reserved.size;
   }
@@ -49,8 +54,19 @@ export class ObjectTable {
     this.#objects.set(object.id, object);
   }
 
+  /** Destroys an object but keeps its id out of use until the context ends (2.2). */
+  entomb(object: TableObject): void {
+    this.remove(object);
+    this.#reserved.add(object.id);
+  }
+
   get(id: number): TableObject | undefined {
     return this.#objects.get(id);
+  }
+
+  /** Objects of one kind, in order of their ids. */
+  *all<T extends TableObject>(kind: Kind<T>): Generator<T> {
+    for (const object of [...this.#objects.values()].sort((a, b) => a.id - b.id)) if (object instanceof kind) yield object;
   }
 
   /** @throws IommuError ENOENT for an unknown id and for an object of another type */
@@ -84,14 +100,11 @@ export class ObjectTable {
     for (let progress = true; progress; ) {
       progress = false;
       for (const object of [...this.#objects.values()]) {
-        if (object.users !== 0) continue;
+        if (object.users !== 0 || !this.#objects.has(object.id)) continue;
         this.remove(object);
         progress = true;
       }
     }
-  }
-
-  *[Symbol.iterator](): Iterator<TableObject> {
-    yield* this.#objects.values();
+    this.#reserved.clear();
   }
 }

@@ -86,7 +86,9 @@ function buildDevices(spec: MachineSpec, parts: MachineParts, unit: IommuUnit, b
     const key = device.group === undefined ? `own ${i}` : `shared ${device.group}`;
     const group = groups.get(key) ?? new DeviceGroup(groups.size);
     groups.set(key, group);
-    return { pci, bindable: { device: iommuDevice, driver: unit.driver, group }, bound: undefined };
+    const bindable = { device: iommuDevice, driver: unit.driver, group };
+    group.members.push(bindable);
+    return { pci, bindable, bound: undefined };
   });
 }
 
@@ -100,7 +102,7 @@ class MachineNodes implements DeviceNodes {
     for (const [i, { vfio }] of spec.devices.entries()) this.#vfio.set(`/dev/vfio/devices/${vfio}`, devices[i]);
     this.#windows = windows;
     this.#tracer = tracer;
-    this.paths = ["/dev/iommu", ...[...this.#vfio.keys()].sort()];
+    this.paths = ["/dev/iommu", "/dev/vfio/vfio", ...[...this.#vfio.keys()].sort()];
   }
 
   open(context: CallContext, path: string): KernelFile {
@@ -108,7 +110,7 @@ class MachineNodes implements DeviceNodes {
   }
 
   #create(path: string): KernelFile {
-    if (path === "/dev/iommu") return new IommufdFile(path, this.#windows);
+    if (path === "/dev/iommu" || path === "/dev/vfio/vfio") return new IommufdFile(path, { windows: this.#windows, container: path !== "/dev/iommu" });
     const device = this.#vfio.get(path);
     if (device === undefined) return refuse("ENOENT", `${path} is not a node of this machine; there are: ${this.paths.join(", ")}`, { argument: "path" });
     return new VfioDeviceFile(path, device);

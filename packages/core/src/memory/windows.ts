@@ -7,8 +7,8 @@ import { refuse } from "../errors.js";
 import type { PhysicalMemory } from "./physical-memory.js";
 import type { MemoryBackend } from "./types.js";
 
-const PAGE = 4096;
-const LARGE = [2 ** 30, 2 ** 21] as const;
+const HUGE = 2 ** 30;
+const LARGE = 2 ** 21;
 
 export class ClientWindows {
   readonly #memory: PhysicalMemory;
@@ -30,7 +30,7 @@ export class ClientWindows {
    * @throws IommuError ENOMEM
    */
   open(address: bigint, length: number, backend: MemoryBackend): number {
-    const unit = LARGE.find((size) => length >= size) ?? PAGE;
+    const unit = length >= HUGE ? HUGE : LARGE;
     const phase = Number(address % BigInt(unit));
     for (const [i, range] of this.#free.entries()) {
       const base = Math.ceil((range.start - phase) / unit) * unit + phase;

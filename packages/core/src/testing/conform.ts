@@ -5,11 +5,13 @@ import type { ReplayUnitFactory } from "../machine/types.js";
 import { asObject, asString, FormatError, parseJson } from "./json.js";
 import type { CaseResult } from "./result.js";
 import { playTables } from "./tables.js";
+import { playTranscript, type TranscriptPlatform } from "./transcripts.js";
 import { playVectors } from "./vectors.js";
 
 export interface Players {
   readonly replayUnits: readonly ReplayUnitFactory[];
   readonly decoders: readonly TableDecoder[];
+  readonly platforms?: readonly TranscriptPlatform[];
 }
 
 /** Inflates when the bytes begin as gzip does. */
@@ -33,6 +35,10 @@ export function* playFile(bytes: Uint8Array, players: Players): Generator<CaseRe
   // A tables file is one JSON value, perhaps over many lines; the others are JSON Lines.
   const header = looksComplete(firstLine) ? asObject(parseJson(firstLine, "line 1"), "line 1") : asObject(parseJson(text, "the file"), "the file");
   const format = asString(header.format, "format");
+  if (format === "iommufd-transcript/1") {
+    yield* playTranscript(header, lines(text, newline), players.platforms ?? []);
+    return;
+  }
   const iommu = asString(header.iommu, "iommu");
   if (format === "iommu-vectors/1") {
     const factory = players.replayUnits.find((candidate) => candidate.iommu === iommu);

@@ -5,5 +5,8 @@ export { formatSuite } from "./format-suite.js";
 export type { FormatCheck, FormatSuiteOptions } from "./format-suite.js";
 export { FormatError } from "./json.js";
 export type { CaseResult, Failure } from "./result.js";
+export { bareNodes, mockExtension } from "./mock/index.js";
 export { playTables } from "./tables.js";
+export { playTranscript } from "./transcripts.js";
+export type { TranscriptMachine, TranscriptPlatform } from "./transcripts.js";
 export { playVectors } from "./vectors.js";

@@ -87,7 +87,9 @@ export class VfioDeviceFile implements KernelFile {
 
   release(): void {
     if (this.iommufd === undefined) return;
+    const { context } = this.iommufd;
     this.iommufd.unbind();
+    context.put();
     this.iommufd = undefined;
     this.node.bound = undefined;
     this.node.pci.reset();
@@ -140,6 +142,7 @@ function bind(file: VfioDeviceFile, call: CallContext, argument: bigint): number
     device.unbind();
     throw error;
   }
+  target.context.hold();
   file.iommufd = device;
   file.node.bound = file;
   file.node.pci.enable();
@@ -152,7 +155,10 @@ function attach(file: VfioDeviceFile, call: CallContext, argument: bigint): numb
   const device = file.mustBeBound();
   const pasid = (Number(values.flags) & FLAG_PASID) === 0 ? 0 : Number(values.pasid);
   if (pasid >= 2 ** 31) refuse("ENOSPC", `PASID ${pasid} is not below 2^31`, { argument: "pasid" });
-  const hwpt = device.attach(pasid, Number(values.pt_id));
+  // Only the RID and PASIDs that are attached are replaced: a flagged PASID 0 is attached anew, and is EBUSY (10.2).
+  const flagged = (Number(values.flags) & FLAG_PASID) !== 0;
+  const attached = device.attachments.has(pasid) && !(flagged && pasid === 0);
+  const hwpt = attached ? device.replace(pasid, Number(values.pt_id)) : device.attach(pasid, Number(values.pt_id));
   try {
     copyOut(call, argument, struct, bytes, { pt_id: hwpt }, 12);
   } catch (error) {

@@ -13,8 +13,10 @@ import {
   type IommuDriver,
   IommuError,
   PageTable,
+  type Domain,
   type PagingDomain,
   type PagingDomainOptions,
+  type UserData,
   type PhysicalMemory,
   refuse,
   type ReservedRegion,
@@ -171,7 +173,8 @@ export class VtdDriver implements IommuDriver {
   }
 
   capabilities(device: IommuDevice): DeviceCapabilities {
-    return { dirtyTracking: false, maxPasidLog2: this.#pasidBits(device), ats: false };
+    const bits = this.#pasidBits(device);
+    return { dirtyTracking: false, maxPasidLog2: bits, ats: false, pageRequests: false, ...(bits > 0 ? { pasidLimit: 2 ** bits } : {}) };
   }
 
   /** Writes there are interrupts and never reach a table (VT-d 3.14). */
@@ -179,14 +182,16 @@ export class VtdDriver implements IommuDriver {
     return [{ start: 0xfee0_0000n, last: 0xfeef_ffffn, kind: "msi" }];
   }
 
-  hwInfo(): HwInfo {
+  hwInfo(_device: IommuDevice, type: number): HwInfo {
+    if (type !== 0 && type !== HW_INFO_INTEL_VTD) refuse("EOPNOTSUPP", `in_data_type ${type} is not that of ${this.name}`, { argument: "in_data_type" });
     const { cap, ecap } = this.#caps;
     return { type: HW_INFO_INTEL_VTD, data: encodeStruct("iommu_hw_info_vtd", { flags: ERRATA_772415_SPR17, cap_reg: cap, ecap_reg: ecap }) };
   }
 
   // Domains ------------------------------------------------------------------------------------------------------
 
-  allocPaging(_device: IommuDevice, options: PagingDomainOptions): PagingDomain {
+  allocPaging(_device: IommuDevice, options: PagingDomainOptions, data?: UserData): PagingDomain {
+    if (data) refuse("EOPNOTSUPP", "a page table of an IOAS takes no vendor data", { argument: "data_type" });
     if (options.nestParent) refuse("EOPNOTSUPP", `${this.name} has no nested translation (ECAP.NEST=0)`, { argument: "flags" });
     if (options.dirtyTracking) refuse("EOPNOTSUPP", `${this.name} does not track dirty pages here`, { argument: "flags" });
     const firstStage = this.#caps.scalableMode && this.#caps.firstStage;
@@ -227,7 +232,7 @@ export class VtdDriver implements IommuDriver {
     for (const pasid of domain.pasids.keys()) this.#queue.pasidIotlb(domain.id, pasid, range);
   }
 
-  attach(device: IommuDevice, pasid: number, domain: PagingDomain): void {
+  attach(device: IommuDevice, pasid: number, domain: Domain): void {
     if (!(domain instanceof VtdDomain)) throw new IommuError("EINVAL", { message: `the page table was made by another driver than ${this.name}`, argument: "pt_id" });
     const tables = this.#tables(device);
     if (!this.#caps.scalableMode && pasid !== 0) refuse("EOPNOTSUPP", `${this.name} is in legacy mode, without PASIDs`, { argument: "pasid" });

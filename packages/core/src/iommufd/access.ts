@@ -1,0 +1,173 @@
+/** A user of an IOAS inside the kernel: software that reads, writes and pins memory by IOVA (iommufd facts, 3.9). */
+import { Prot } from "../driver/types.js";
+import { refuse } from "../errors.js";
+import type { UserMemory } from "../files/types.js";
+import { type Area, areaPages } from "./area.js";
+import { type Interval, U64_MAX } from "./interval.js";
+import type { Ioas, IoasAccess } from "./ioas.js";
+import type { TableObject } from "./object-table.js";
+
+const PAGE = 4096n;
+
+export interface AccessOptions {
+  /** It can pin pages, which needs whole pages. */
+  readonly pins: boolean;
+  /** UNMAP fails while it holds pins: those of a hardware queue. */
+  readonly locks?: boolean;
+  /** UNMAP asks it to let go of its pins in the range. */
+  readonly unmapping?: (range: Interval) => void;
+}
+
+const hex = (value: bigint): string => `0x${value.toString(16)}`;
+
+export class Access implements TableObject, IoasAccess {
+  readonly type = "ACCESS";
+  readonly id: number;
+  /** Its driver holds it. */
+  users = 1;
+  readonly alignment: bigint;
+  ioas: Ioas | undefined;
+  readonly #options: AccessOptions;
+
+  constructor(id: number, options: AccessOptions) {
+    this.id = id;
+    this.#options = options;
+    this.alignment = options.pins ? PAGE : 1n;
+  }
+
+  get pins(): boolean {
+    return this.#options.pins;
+  }
+
+  unmapping(range: Interval): void {
+    this.#options.unmapping?.(range);
+  }
+
+  /** @throws IommuError EADDRINUSE when areas do not fit its alignment */
+  attach(ioas: Ioas): void {
+    ioas.addAccess(this);
+    this.ioas = ioas;
+  }
+
+  detach(): void {
+    const { ioas } = this;
+    if (ioas === undefined) return;
+    this.unmapping({ start: 0n, last: U64_MAX });
+    ioas.removeAccess(this);
+    this.ioas = undefined;
+  }
+
+  /** Moves to another IOAS, dropping its pins. A refusal leaves it where it was. */
+  replace(ioas: Ioas): void {
+    if (ioas === this.ioas) return;
+    ioas.addAccess(this);
+    this.detach();
+    this.ioas = ioas;
+  }
+
+  #areas(iova: bigint, length: bigint): { range: Interval; areas: Area[]; ioas: Ioas } {
+    if (length === 0n) refuse("EINVAL", "length is 0", { argument: "length" });
+    if (iova + length - 1n > U64_MAX) refuse("EOVERFLOW", `iova ${hex(iova)} + length ${hex(length)} wraps`, { argument: "iova" });
+    const { ioas } = this;
+    if (ioas === undefined) return refuse("ENOENT", "the access is not attached to an IOAS", { argument: "id" });
+    const range = { start: iova, last: iova + length - 1n };
+    return { range, ioas, areas: partly(ioas, range) };
+  }
+
+  /**
+   * Pins a range; all or nothing.
+   * @returns the pages, in order, as (pages object, page number) pairs
+   */
+  pin(iova: bigint, length: bigint, write: boolean): { pages: Area["pages"]; page: number }[] {
+    const { range, ioas, areas } = this.#areas(iova, length);
+    const done: Area[] = [];
+    const result: { pages: Area["pages"]; page: number }[] = [];
+    try {
+      for (const area of areas) {
+        const [start, last] = part(area, range);
+        this.#check(area, start, write);
+        if (last < range.last && (BigInt(area.pages.start) + area.offset + (last + 1n - area.start)) % PAGE !== 0n) {
+          refuse("EINVAL", `the memory behind IOVA ${hex(last)} ends inside a page`, { argument: "iova" });
+        }
+        const [first, end] = areaPages(area, start, last);
+        area.pages.hold(first, end);
+        done.push(area);
+        area.pins++;
+        if (this.#options.locks) area.locks++;
+        for (let page = first; page <= end; page++) result.push({ pages: area.pages, page });
+      }
+      checkCovered(ioas, areas, range);
+    } catch (error) {
+      for (const area of done) this.#unpinArea(area, range);
+      throw error;
+    }
+    return result;
+  }
+
+  #check(area: Area, start: bigint, write: boolean): void {
+    if ((BigInt(area.pages.start) + area.offset + (start - area.start)) % PAGE !== 0n) {
+      refuse("EINVAL", `the memory behind IOVA ${hex(start)} does not begin at a page`, { argument: "iova" });
+    }
+    permission(area, start, write);
+    if (area.pages.source.kind === "dmabuf") refuse("EINVAL", `IOVA ${hex(start)} shows a dma-buf, which cannot be pinned`, { argument: "iova" });
+  }
+
+  /** Undoes a `pin` of the same range. */
+  unpin(iova: bigint, length: bigint): void {
+    const { range, areas } = this.#areas(iova, length);
+    for (const area of areas) this.#unpinArea(area, range);
+  }
+
+  #unpinArea(area: Area, range: Interval): void {
+    const [start, last] = part(area, range);
+    area.pages.drop(...areaPages(area, start, last));
+    area.pins--;
+    if (this.#options.locks) area.locks--;
+  }
+
+  /** Reads or writes memory by IOVA; what came before a refusal is done. */
+  copy(iova: bigint, bytes: Uint8Array, write: boolean, current: UserMemory, slow: boolean): void {
+    const { range, ioas, areas } = this.#areas(iova, BigInt(bytes.length));
+    let done = 0;
+    for (const area of areas) {
+      const [start, last] = part(area, range);
+      permission(area, start, write);
+      const count = Number(last - start + 1n);
+      area.pages.copy(area.offset + (start - area.start), bytes.subarray(done, done + count), write, current, slow);
+      done += count;
+    }
+    checkCovered(ioas, areas, range);
+  }
+
+  destroy(): void {
+    this.detach();
+  }
+}
+
+/** Areas from the beginning of the range up to the first hole. */
+function partly(ioas: Ioas, range: Interval): Area[] {
+  const areas: Area[] = [];
+  for (let next = range.start; next <= range.last; ) {
+    const area = ioas.areas.first({ start: next, last: next });
+    if (area === undefined) break;
+    areas.push(area);
+    next = area.last + 1n;
+  }
+  return areas;
+}
+
+function checkCovered(ioas: Ioas, areas: readonly Area[], range: Interval): void {
+  const end = areas.at(-1)?.last;
+  if (end === undefined || end < range.last) {
+    refuse("ENOENT", `IOVA ${hex(end === undefined ? range.start : end + 1n)} is not mapped in IOAS ${ioas.id}`, { argument: "iova" });
+  }
+}
+
+function part(area: Area, range: Interval): [start: bigint, last: bigint] {
+  return [area.start > range.start ? area.start : range.start, area.last < range.last ? area.last : range.last];
+}
+
+function permission(area: Area, iova: bigint, write: boolean): void {
+  const needed = write ? Prot.WRITE : Prot.READ;
+  if ((area.prot & needed) === 0) refuse("EPERM", `IOVA ${hex(iova)} was not mapped ${write ? "WRITEABLE" : "READABLE"}`, { argument: "iova" });
+}
