@@ -1,5 +1,6 @@
 /** The composition root: one container of our own, filled by plugins, asked once at start-up. */
 import "reflect-metadata";
+import type { TranscriptPlatform } from "@iommukit/core/testing";
 import { existsSync, readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -18,6 +19,7 @@ export interface Composition {
   readonly devices: readonly DeviceModel[];
   readonly decoders: readonly TableDecoder[];
   readonly replayUnits: readonly ReplayUnitFactory[];
+  readonly platforms: readonly TranscriptPlatform[];
   /** Machine of the config file. */
   readonly machine?: unknown;
 }
@@ -41,6 +43,7 @@ export async function compose(options: GlobalOptions): Promise<Composition> {
     devices: all<DeviceModel>(own, TOKENS.devices),
     decoders: all<TableDecoder>(own, TOKENS.decoders),
     replayUnits: all<ReplayUnitFactory>(own, TOKENS.replayUnits),
+    platforms: all<TranscriptPlatform>(own, TOKENS.platforms),
     ...(config.machine === undefined ? {} : { machine: config.machine }),
   };
 }

@@ -72,10 +72,10 @@ function build(): Command {
   program
     .command("conform")
     .description("replay recorded behaviour and compare")
-    .argument("<files...>", "iommu-vectors/1 or iommu-tables/1 files, .gz too")
+    .argument("<files...>", "iommu-vectors/1, iommu-tables/1 or iommufd-transcript/1 files, .gz too")
     .option("--failures <n>", "failures to show for each file", "5")
     .option("--json", "JSON instead of text")
-    .addHelpText("after", "\nExamples:\n  iommu conform conformance/vectors/*.jsonl* conformance/tables/*.json*\n\nEnds with a line \"N passed, N failed\". A file that cannot be played counts as failed.\n")
+    .addHelpText("after", "\nExamples:\n  iommu conform conformance/vectors/*.jsonl* conformance/tables/*.json* conformance/transcripts/*.jsonl*\n\nEnds with a line \"N passed, N failed\". A file that cannot be played counts as failed.\n")
     .action(async (files: string[], options, command: Command) => (await import("./commands/conform.js")).conform(files, options, command.optsWithGlobals()));
 
   program

@@ -3,7 +3,7 @@
  * process. Every token is multiple: a plugin registers one value more, the
  * composition root resolves all.
  */
-export const TOKENS: Readonly<Record<"iommus" | "devices" | "decoders" | "replayUnits" | "commands", symbol>> = {
+export const TOKENS: Readonly<Record<"iommus" | "devices" | "decoders" | "replayUnits" | "platforms" | "commands", symbol>> = {
   /** `IommuFactory` */
   iommus: Symbol.for("@iommukit/core:iommus"),
   /** `DeviceModel` */
@@ -12,6 +12,8 @@ export const TOKENS: Readonly<Record<"iommus" | "devices" | "decoders" | "replay
   decoders: Symbol.for("@iommukit/core:decoders"),
   /** `ReplayUnitFactory` */
   replayUnits: Symbol.for("@iommukit/core:replay-units"),
+  /** `TranscriptPlatform` */
+  platforms: Symbol.for("@iommukit/core:platforms"),
   /** `CliCommand`, defined by the cli package */
   commands: Symbol.for("@iommukit/core:commands"),
 };

@@ -4,12 +4,14 @@ import { gunzipIfNeeded, playFile } from "@iommukit/core/testing";
 import { describe, expect, it } from "vitest";
 import { vtdTableDecoder } from "./decode/index.js";
 import { vtdReplayUnitFactory } from "./hardware/index.js";
+import { vtdIommuFactory } from "./plugin.js";
+import { transcriptPlatform } from "./transcripts.js";
 
 const root = new URL("../../../conformance/", import.meta.url);
-const players = { replayUnits: [vtdReplayUnitFactory], decoders: [vtdTableDecoder] };
-const files = ["vectors/", "tables/"].flatMap((folder) =>
+const players = { replayUnits: [vtdReplayUnitFactory], decoders: [vtdTableDecoder], platforms: [transcriptPlatform(vtdIommuFactory)] };
+const files = ["vectors/", "tables/", "transcripts/", "transcripts/directed/"].flatMap((folder) =>
   readdirSync(new URL(folder, root))
-    .filter((name) => /\.jsonl(\.gz)?$|\.tables\.json(\.gz)?$/.test(name))
+    .filter((name) => /\.jsonl(\.gz)?$|\.tables\.json(\.gz)?$/.test(name) && (folder.startsWith("transcripts") ? /vtd|group-container/.test(name) : true))
     .map((name) => folder + name),
 );
 

@@ -14,13 +14,22 @@ import { VtdDriver } from "./driver/index.js";
 import { DEFAULT_CACHES, REGISTER_BYTES, VtdUnit, vtdReplayUnitFactory } from "./hardware/index.js";
 import { PRESETS } from "./presets.js";
 import { Reg } from "./spec/registers.js";
+import { transcriptPlatform } from "./transcripts.js";
 
-const OPTIONS = ["preset", "iotlbSets", "iotlbWays"];
+const OPTIONS = ["preset", "cap", "ecap", "version", "haw", "iotlbSets", "iotlbWays"];
 
 function number(options: Readonly<Record<string, unknown>>, name: string, fallback: number): number {
   const value = options[name] ?? fallback;
   if (!Number.isInteger(value) || Number(value) < 0 || Number(value) > 65536) refuse("EINVAL", `option ${name} is ${JSON.stringify(value)}, not a number up to 65536`, { argument: name });
   return Number(value);
+}
+
+/** A register word: "0x…". */
+function word(options: Readonly<Record<string, unknown>>, name: string, fallback: bigint): bigint {
+  const value = options[name];
+  if (value === undefined) return fallback;
+  if (typeof value !== "string" || !/^0x[0-9a-f]{1,16}$/i.test(value)) return refuse("EINVAL", `option ${name} is ${JSON.stringify(value)}, not a word such as "0x80d2008c222f0606"`, { argument: name });
+  return BigInt(value);
 }
 
 function create(environment: IommuEnvironment, options: Readonly<Record<string, unknown>>): IommuUnit {
@@ -30,11 +39,14 @@ function create(environment: IommuEnvironment, options: Readonly<Record<string, 
   const preset = typeof name === "string" ? PRESETS[name] : undefined;
   if (preset === undefined) return refuse("EINVAL", `preset ${JSON.stringify(name)} is not known; there are: ${Object.keys(PRESETS).join(", ")}`, { argument: "preset" });
   const { memory, frames, registerBase, tracer } = environment;
+  const cap = word(options, "cap", preset.cap);
+  const ecap = word(options, "ecap", preset.ecap);
+  const version = number(options, "version", preset.version);
+  const haw = number(options, "haw", preset.haw);
   const iotlb = {
     sets: number(options, "iotlbSets", DEFAULT_CACHES.iotlb.sets),
     ways: number(options, "iotlbWays", DEFAULT_CACHES.iotlb.ways),
   };
-  const { version, cap, ecap, haw } = preset;
   const hardware = new VtdUnit(memory, { name: environment.name, version, cap, ecap, haw, tracer, caches: { ...DEFAULT_CACHES, iotlb } });
   memory.addMmio(registerBase, REGISTER_BYTES, hardware);
   const driver = new VtdDriver({ name: environment.name, memory, frames, registerBase, haw, tracer });
@@ -77,6 +89,7 @@ export const plugin: Plugin = {
   register(container) {
     container.register(TOKENS.iommus, { useValue: vtdIommuFactory });
     container.register(TOKENS.decoders, { useValue: vtdTableDecoder });
+    container.register(TOKENS.platforms, { useFactory: () => transcriptPlatform(vtdIommuFactory) });
     container.register(TOKENS.replayUnits, { useValue: vtdReplayUnitFactory });
   },
 };

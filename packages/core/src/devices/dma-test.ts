@@ -53,6 +53,7 @@ class DmaTestDevice implements PciDevice {
   readonly bars: readonly PciBar[] = [{ index: 0, size: BAR_BYTES }];
   readonly pasidBits = 20;
   readonly ats = false;
+  readonly resettable = true;
   readonly #port: DmaPort;
   readonly #bytes = new Uint8Array(BAR_BYTES);
   readonly #view = new DataView(this.#bytes.buffer);

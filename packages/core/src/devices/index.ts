@@ -2,14 +2,18 @@
 import type { Plugin } from "../plugin.js";
 import { TOKENS } from "../tokens.js";
 import { dmaTestModel } from "./dma-test.js";
+import { eduModel } from "./edu.js";
+import { iommuTestdevModel } from "./iommu-testdev.js";
 
+export { eduModel } from "./edu.js";
+export { IOMMU_TESTDEV_WORD, iommuTestdevModel, IommuTestdevRegister } from "./iommu-testdev.js";
 export { DmaTestCommand, dmaTestModel, DmaTestRegister, DmaTestStatus } from "./dma-test.js";
 
 /** Registers every model of this package. */
 export const devicesPlugin: Plugin = {
   name: "@iommukit/core/devices",
   register(container) {
-    container.register(TOKENS.devices, { useValue: dmaTestModel });
+    for (const model of [dmaTestModel, iommuTestdevModel, eduModel]) container.register(TOKENS.devices, { useValue: model });
   },
 };
 

@@ -16,6 +16,24 @@ export interface PciIdentity {
   /** 24 bits: class, subclass, programming interface. */
   readonly classCode: number;
   readonly revision: number;
+  /** Subsystem vendor and device; the ids themselves unless given. */
+  readonly subsystem?: { readonly vendorId: number; readonly deviceId: number };
+}
+
+/** A capability in configuration space. */
+export interface PciCapability {
+  /** A multiple of 4, from 0x40 on. */
+  readonly offset: number;
+  /** The capability's bytes; the second, the pointer to the next, is filled in. */
+  readonly bytes: Uint8Array;
+}
+
+/** How a device can interrupt. */
+export interface PciInterrupts {
+  /** It has an INTx pin. */
+  readonly intx: boolean;
+  readonly msiVectors: number;
+  readonly msixVectors: number;
 }
 
 export interface PciDevice {
@@ -24,6 +42,11 @@ export interface PciDevice {
   /** Width of PASIDs it can send, 0 for none. */
   readonly pasidBits: number;
   readonly ats: boolean;
+  /** None unless given. */
+  readonly interrupts?: PciInterrupts;
+  readonly capabilities?: readonly PciCapability[];
+  /** True when it can be reset by itself. */
+  readonly resettable: boolean;
   /** Little-endian register read of 1, 2, 4 or 8 bytes. */
   readBar(bar: number, offset: number, size: number): bigint;
   writeBar(bar: number, offset: number, size: number, value: bigint): void;
@@ -36,5 +59,7 @@ export interface DeviceModel {
   /** Name in machine files: "dma-test". */
   readonly name: string;
   readonly about: string;
+  /** True for a device whose requests do not wait for bus mastering to be on, as some of QEMU's do. */
+  readonly ungated?: boolean;
   create(port: DmaPort, options: Readonly<Record<string, unknown>>): PciDevice;
 }

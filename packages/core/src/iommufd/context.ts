@@ -45,12 +45,12 @@ export class IommufdContext {
 
   /**
    * Takes a device in and owns its DMA, which is blocked until an attach.
-   * @throws IommuError EBUSY when its group belongs to another context
+   * @throws IommuError EPERM when its group belongs to another context
    */
   bind(bindable: BindableDevice): IommufdDevice {
     const { group } = bindable;
     if (group.owner !== undefined && group.owner !== this) {
-      refuse("EBUSY", `group ${group.id} of ${bindable.device.name} belongs to another open of /dev/iommu`, { argument: "iommufd" });
+      refuse("EPERM", `group ${group.id} of ${bindable.device.name} belongs to another open of /dev/iommu`, { argument: "iommufd" });
     }
     const device = new IommufdDevice(this.objects.reserve(), this, bindable);
     group.owner = this;

@@ -15,6 +15,7 @@ import { PhysicalMemory } from "../memory/physical-memory.js";
 import { ClientWindows } from "../memory/windows.js";
 import { Tracer } from "../trace.js";
 import { type VfioDevice, VfioDeviceFile } from "../vfio/device-file.js";
+import { VfioGroup, VfioGroupFile } from "../vfio/group-file.js";
 import { PciFunction } from "../vfio/pci-function.js";
 import { readMachineSpec } from "./spec.js";
 import { traceFile } from "./traced-file.js";
@@ -25,6 +26,8 @@ const REGISTER_STRIDE = 0x1_0000;
 const LOW_RAM_LIMIT = 0xc000_0000;
 const HIGH_RAM_BASE = 0x1_0000_0000;
 const WINDOW_BASE = 0x10_0000_0000;
+/** Where firmware begins to place BARs. */
+const BAR_BASE = 0xfea0_0000;
 /** Drivers take their frames from here up; below lies what firmware would own. */
 const FRAMES_START = 0x10_0000;
 
@@ -72,7 +75,8 @@ export function buildMachine(description: unknown, parts: MachineParts, tracer: 
 /** Every device is behind the first unit. */
 function buildDevices(spec: MachineSpec, parts: MachineParts, unit: IommuUnit, bus: Bus): VfioDevice[] {
   const groups = new Map<string, DeviceGroup>();
-  return spec.devices.map((device, i) => {
+  const taken = new Set(spec.devices.map((device) => device.group));
+  const built = spec.devices.map((device, i) => {
     const model = parts.devices.find((candidate) => candidate.name === device.model);
     if (model === undefined) {
       const known = parts.devices.map((candidate) => candidate.name).join(", ");
@@ -80,29 +84,55 @@ function buildDevices(spec: MachineSpec, parts: MachineParts, unit: IommuUnit, b
     }
     const rid = parseRid(device.bdf);
     const name = `0000:${formatRid(rid)}`;
-    const pci = new PciFunction(name, bus.connect(rid, unit.hardware), model, device.options ?? {});
+    const siblings = spec.devices.some((other) => other !== device && parseRid(other.bdf) >> 3 === rid >> 3);
+    const place = { multiFunction: siblings && (rid & 7) === 0 };
+    const pci = new PciFunction(name, bus.connect(rid, unit.hardware), model, device.options ?? {}, place);
     const iommuDevice = { rid, name, pasidBits: pci.device.pasidBits, ats: pci.device.ats };
     unit.driver.addDevice(iommuDevice);
     const key = device.group === undefined ? `own ${i}` : `shared ${device.group}`;
-    const group = groups.get(key) ?? new DeviceGroup(groups.size);
+    let id = device.group ?? 0;
+    while (device.group === undefined && taken.has(id)) id++;
+    taken.add(id);
+    const group = groups.get(key) ?? new DeviceGroup(id);
     groups.set(key, group);
     const bindable = { device: iommuDevice, driver: unit.driver, group };
     group.members.push(bindable);
     return { pci, bindable, bound: undefined };
   });
+  placeBars(built.map(({ pci }) => pci));
+  return built;
+}
+
+/** As firmware does: large BARs first, each aligned to its size. */
+function placeBars(functions: readonly PciFunction[]): void {
+  const bars = functions.flatMap((pci) => pci.device.bars.map((bar) => ({ pci, bar })));
+  let address = BAR_BASE;
+  for (const { pci, bar } of bars.sort((a, b) => b.bar.size - a.bar.size)) {
+    address = Math.ceil(address / bar.size) * bar.size;
+    pci.placeBar(bar.index, address);
+    address += bar.size;
+  }
 }
 
 class MachineNodes implements DeviceNodes {
   readonly paths: readonly string[];
   readonly #vfio = new Map<string, VfioDevice>();
+  readonly #groups = new Map<string, VfioGroup>();
   readonly #windows: ClientWindows;
   readonly #tracer: Tracer;
 
   constructor(spec: MachineSpec, devices: readonly VfioDevice[], windows: ClientWindows, tracer: Tracer) {
-    for (const [i, { vfio }] of spec.devices.entries()) this.#vfio.set(`/dev/vfio/devices/${vfio}`, devices[i]);
+    for (const [i, { vfio }] of spec.devices.entries()) {
+      this.#vfio.set(`/dev/vfio/devices/${vfio}`, devices[i]);
+      const { group } = devices[i].bindable;
+      const path = `/dev/vfio/${group.id}`;
+      const members = this.#groups.get(path) ?? new VfioGroup(group);
+      members.devices.push(devices[i]);
+      this.#groups.set(path, members);
+    }
     this.#windows = windows;
     this.#tracer = tracer;
-    this.paths = ["/dev/iommu", "/dev/vfio/vfio", ...[...this.#vfio.keys()].sort()];
+    this.paths = ["/dev/iommu", "/dev/vfio/vfio", ...[...this.#groups.keys(), ...this.#vfio.keys()].sort()];
   }
 
   open(context: CallContext, path: string): KernelFile {
@@ -111,6 +141,8 @@ class MachineNodes implements DeviceNodes {
 
   #create(path: string): KernelFile {
     if (path === "/dev/iommu" || path === "/dev/vfio/vfio") return new IommufdFile(path, { windows: this.#windows, container: path !== "/dev/iommu" });
+    const group = this.#groups.get(path);
+    if (group) return new VfioGroupFile(path, group);
     const device = this.#vfio.get(path);
     if (device === undefined) return refuse("ENOENT", `${path} is not a node of this machine; there are: ${this.paths.join(", ")}`, { argument: "path" });
     return new VfioDeviceFile(path, device);

@@ -18,6 +18,14 @@ export class SimulatedEventfd implements EventFile {
   signal(): void {
     this.count++;
   }
+
+  /** @throws IommuError EAGAIN when nothing was signalled */
+  read(target: Uint8Array): number {
+    if (this.count === 0) refuse("EAGAIN", "nothing was signalled");
+    new DataView(target.buffer, target.byteOffset).setBigUint64(0, BigInt(this.count), true);
+    this.count = 0;
+    return 8;
+  }
 }
 
 export class SimulatedProcess {

@@ -26,7 +26,7 @@ export interface TranscriptPlatform {
 export interface TranscriptMachine {
   readonly nodes: DeviceNodes;
   /** Lets the device behind an open file write `data` to `iova`; how that ended. */
-  dma?(file: import("../files/types.js").KernelFile, iova: bigint): string;
+  dma?(file: import("../files/types.js").KernelFile, iova: bigint): "landed" | "faulted" | "SIGBUS";
 }
 
 /** What a step is answered with, by name. */
@@ -181,6 +181,8 @@ class TranscriptPlayer {
     const target = new Uint8Array(asNumber(step.len, "len"));
     const buffer = step.va === undefined ? undefined : asBigInt(step.va, "va");
     const answers: Answers = this.attempt(() => {
+      const open = process.file(asString(step.fd, "fd"));
+      if (open instanceof SimulatedEventfd) return open.read(target);
       const file = process.kernelFile(asString(step.fd, "fd"));
       const context = process.context();
       const position = step.pos === undefined ? undefined : asBigInt(step.pos, "pos");

@@ -1,9 +1,12 @@
 /** /dev/vfio/devices/vfioN: the VFIO device file (iommufd facts, section 10). */
 import { decodeStruct, IOCTLS, storeFields, structLayout, type StructValues } from "../abi/index.js";
 import { refuse } from "../errors.js";
-import type { CallContext, KernelFile } from "../files/types.js";
+import type { CallContext, KernelFile, MmapRegion, MmapRequest } from "../files/types.js";
+import type { IommufdContext } from "../iommufd/context.js";
 import type { BindableDevice, IommufdDevice } from "../iommufd/device.js";
 import { IommufdFile } from "../iommufd/file.js";
+import { deviceFeature } from "./feature.js";
+import { IRQ_COUNT, VfioInterrupts } from "./irqs.js";
 import { CONFIG_REGION, type PciFunction, REGION_COUNT } from "./pci-function.js";
 
 /** A device node: the function and who is bound to it. */
@@ -11,9 +14,10 @@ export interface VfioDevice {
   readonly pci: PciFunction;
   readonly bindable: BindableDevice;
   bound: VfioDeviceFile | undefined;
+  /** Its group is open: the node of its own does not bind. */
+  groupOpen?: boolean;
 }
 
-const IRQ_COUNT = 5;
 const FLAG_PASID = 1;
 /** vfio_device_info.flags */
 const DEVICE_RESET = 1;
@@ -21,12 +25,11 @@ const DEVICE_PCI = 2;
 /** vfio_region_info.flags */
 const REGION_READ = 1;
 const REGION_WRITE = 2;
-const IRQ_EVENTFD = 1;
-const IRQ_NORESIZE = 8;
-const INTX_FLAGS = 7;
-/** Index of the error interrupt, which only PCIe functions have. */
-const IRQ_ERR = 3;
+const REGION_MMAP = 4;
 const REGION_SHIFT = 40n;
+const VGA_REGION = 8;
+/** vfio_irq_set without its data. */
+const IRQ_SET_BYTES = 20;
 
 type Handler = (file: VfioDeviceFile, call: CallContext, argument: bigint) => number;
 
@@ -34,10 +37,40 @@ export class VfioDeviceFile implements KernelFile {
   readonly path: string;
   readonly node: VfioDevice;
   iommufd: IommufdDevice | undefined;
+  readonly irqs: VfioInterrupts;
+  /** Opened through its group: bound from the beginning. */
+  readonly viaGroup: boolean;
+  /** The descriptor, and mappings of BARs. */
+  #holders = 1;
 
-  constructor(path: string, node: VfioDevice) {
+  constructor(path: string, node: VfioDevice, viaGroup = false) {
     this.path = path;
     this.node = node;
+    this.viaGroup = viaGroup;
+    this.irqs = new VfioInterrupts(node.pci.device.interrupts);
+  }
+
+  /** A device of an open group, bound and attached to the container's IOAS. */
+  static ofGroup(path: string, node: VfioDevice, context: IommufdContext): VfioDeviceFile {
+    if (node.bound) refuse("EBUSY", `${node.pci.name} is open already`, { argument: "name" });
+    const file = new VfioDeviceFile(path, node, true);
+    const device = context.bind(node.bindable);
+    try {
+      device.attach(0, context.needCompatIoas().id);
+    } catch (error) {
+      device.unbind();
+      throw error;
+    }
+    file.take(device);
+    return file;
+  }
+
+  /** The device is this file's from now on. */
+  take(device: IommufdDevice): void {
+    device.context.hold();
+    this.iommufd = device;
+    this.node.bound = this;
+    this.node.pci.enable();
   }
 
   ioctl(call: CallContext, request: number, argument: bigint): number {
@@ -45,7 +78,7 @@ export class VfioDeviceFile implements KernelFile {
     if (row?.name !== "VFIO_DEVICE_BIND_IOMMUFD") this.mustBeBound();
     if (row === undefined) return refuse("ENOTTY", `request 0x${request.toString(16)} is not one of a VFIO device`, { argument: "request" });
     const handler = HANDLERS[row.name];
-    if (handler === undefined) return refuse("ENOTTY", `${row.name} is not built yet`, { argument: "request" });
+    if (handler === undefined || (this.viaGroup && GROUPLESS.has(row.name))) return refuse("ENOTTY", `${row.name} is not for this device`, { argument: "request" });
     return handler(this, call, argument);
   }
 
@@ -85,8 +118,45 @@ export class VfioDeviceFile implements KernelFile {
     return { region, offset, length: Math.min(wanted, size - offset) };
   }
 
+  /** A BAR in the caller's memory: registers, which answer while memory decoding is on. */
+  mmap(_call: CallContext, request: MmapRequest): MmapRegion {
+    this.mustBeBound();
+    const region = Number(request.position >> REGION_SHIFT);
+    const offset = Number(request.position & ((1n << REGION_SHIFT) - 1n));
+    const bad = (why: string, argument: string): never => refuse("EINVAL", why, { argument });
+    if (!request.shared) bad("a BAR is mapped with MAP_SHARED only", "flags");
+    const size = region < CONFIG_REGION ? this.node.pci.regionSize(region) : 0;
+    if (size === 0) bad(`region ${region} cannot be mapped`, "offset");
+    if (offset + request.length > Math.ceil(size / 4096) * 4096) bad(`0x${offset.toString(16)} + ${request.length} lies behind the ${size} bytes of region ${region}`, "length");
+    const { pci } = this.node;
+    const decoded = (): void => {
+      if (!pci.memoryEnabled) refuse("EFAULT", `memory decoding of ${pci.name} is off: SIGBUS`, { rule: "PCI command register, bit 1" });
+    };
+    this.#holders++;
+    return {
+      length: request.length,
+      backend: {
+        read: (at, target) => {
+          decoded();
+          pci.readBar(region, offset + at, target);
+        },
+        write: (at, source) => {
+          decoded();
+          pci.writeBar(region, offset + at, source);
+        },
+      },
+      retain: () => {
+        this.#holders++;
+      },
+      unmapped: () => this.release(),
+    };
+  }
+
+  /** The descriptor or a mapping is gone; the last one lets the device go. */
   release(): void {
+    if (--this.#holders > 0) return;
     if (this.iommufd === undefined) return;
+    this.irqs.release();
     const { context } = this.iommufd;
     this.iommufd.unbind();
     context.put();
@@ -120,6 +190,11 @@ function unknownFlags(values: StructValues, allowed: number): void {
 
 function bind(file: VfioDeviceFile, call: CallContext, argument: bigint): number {
   const struct = "vfio_device_bind_iommufd";
+  // This request alone reads its size first.
+  const head = new Uint8Array(4);
+  call.memory.read(argument, head);
+  const size = new DataView(head.buffer).getUint32(0, true);
+  if (size < 16) refuse("EINVAL", `argsz ${size} is below 16`, { argument: "argsz" });
   const { values, bytes } = copyIn(call, argument, struct, 16);
   const argsz = Number(values.argsz);
   for (let at = bytes.length; at < argsz; at += 4096) {
@@ -130,7 +205,9 @@ function bind(file: VfioDeviceFile, call: CallContext, argument: bigint): number
   unknownFlags(values, 1);
   const fd = Number(values.iommufd);
   if (fd < 0) refuse("EINVAL", `iommufd is ${fd}`, { argument: "iommufd" });
+  if (file.viaGroup) refuse("EINVAL", `${file.path} was opened through its group`, { argument: "iommufd" });
   if (file.iommufd !== undefined) refuse("EINVAL", `${file.path} is bound already by this open`, { argument: "iommufd" });
+  if (file.node.groupOpen) refuse("EBUSY", `the group of ${file.path} is open`, { argument: "iommufd" });
   if (Number(values.flags) === 1) refuse("EINVAL", `${file.node.pci.name} has no VF token`, { argument: "token_uuid_ptr" });
   const target = call.file(fd);
   if (!(target instanceof IommufdFile)) return refuse("EBADFD", `descriptor ${fd} is not an open /dev/iommu`, { argument: "iommufd" });
@@ -142,10 +219,7 @@ function bind(file: VfioDeviceFile, call: CallContext, argument: bigint): number
     device.unbind();
     throw error;
   }
-  target.context.hold();
-  file.iommufd = device;
-  file.node.bound = file;
-  file.node.pci.enable();
+  file.take(device);
   return 0;
 }
 
@@ -181,10 +255,10 @@ function pasidStruct(call: CallContext, argument: bigint, struct: string, least:
   return (Number(head.values.flags) & FLAG_PASID) === 0 ? head : copyIn(call, argument, struct, least + 4);
 }
 
-function getInfo(_file: VfioDeviceFile, call: CallContext, argument: bigint): number {
+function getInfo(file: VfioDeviceFile, call: CallContext, argument: bigint): number {
   const struct = "vfio_device_info";
   const { values, bytes } = copyIn(call, argument, struct, 16);
-  const answer = { flags: DEVICE_PCI | DEVICE_RESET, num_regions: REGION_COUNT, num_irqs: IRQ_COUNT, cap_offset: 0 };
+  const answer = { flags: DEVICE_PCI | (file.node.pci.device.resettable ? DEVICE_RESET : 0), num_regions: REGION_COUNT, num_irqs: IRQ_COUNT, cap_offset: 0 };
   copyOut(call, argument, struct, bytes, answer, Math.min(Number(values.argsz), bytes.length));
   return 0;
 }
@@ -193,23 +267,59 @@ function getRegionInfo(file: VfioDeviceFile, call: CallContext, argument: bigint
   const struct = "vfio_region_info";
   const { values, bytes } = copyIn(call, argument, struct, 32);
   const index = Number(values.index);
-  if (index >= REGION_COUNT) refuse("EINVAL", `region ${index} is not below ${REGION_COUNT}`, { argument: "index" });
+  if (index >= REGION_COUNT || index === VGA_REGION) refuse("EINVAL", `region ${index} does not exist`, { argument: "index" });
   const size = file.node.pci.regionSize(index);
-  const flags = size === 0 ? 0 : REGION_READ | REGION_WRITE;
+  const mappable = index < CONFIG_REGION && size >= 4096 ? REGION_MMAP : 0;
+  const flags = size === 0 ? 0 : REGION_READ | REGION_WRITE | mappable;
   copyOut(call, argument, struct, bytes, { flags, size: BigInt(size), offset: BigInt(index) << REGION_SHIFT, cap_offset: 0 }, 32);
   return 0;
 }
 
-function getIrqInfo(_file: VfioDeviceFile, call: CallContext, argument: bigint): number {
+function getIrqInfo(file: VfioDeviceFile, call: CallContext, argument: bigint): number {
   const struct = "vfio_irq_info";
   const { values, bytes } = copyIn(call, argument, struct, 16);
-  const index = Number(values.index);
-  if (index >= IRQ_COUNT) refuse("EINVAL", `interrupt index ${index} is not below ${IRQ_COUNT}`, { argument: "index" });
-  if (index === IRQ_ERR) refuse("EINVAL", "the function is not PCIe and has no error interrupt", { argument: "index" });
-  const flags = index === 0 ? INTX_FLAGS : index === 1 || index === 2 ? IRQ_EVENTFD | IRQ_NORESIZE : IRQ_EVENTFD;
-  copyOut(call, argument, struct, bytes, { flags, count: index === 4 ? 1 : 0 }, 16);
+  copyOut(call, argument, struct, bytes, file.irqs.info(Number(values.index)), 16);
   return 0;
 }
+
+function setIrqs(file: VfioDeviceFile, call: CallContext, argument: bigint): number {
+  const { values } = copyIn(call, argument, "vfio_irq_set", IRQ_SET_BYTES);
+  const [flags, index, start, count] = [Number(values.flags), Number(values.index), Number(values.start), Number(values.count)];
+  const data = new Uint8Array(file.irqs.check(flags, index, start, count, Number(values.argsz) - IRQ_SET_BYTES));
+  call.memory.read(argument + BigInt(IRQ_SET_BYTES), data);
+  file.irqs.set(call, { flags, index, start, count, data });
+  return 0;
+}
+
+/** There is no slot or bus to reset with the device. */
+function hotReset(file: VfioDeviceFile, call: CallContext, argument: bigint): number {
+  const { values } = copyIn(call, argument, "vfio_pci_hot_reset", 12);
+  if (Number(values.flags) !== 0) refuse("EINVAL", `flags is ${Number(values.flags)}`, { argument: "flags" });
+  if ((Number(values.count) !== 0) !== file.viaGroup) refuse("EINVAL", `count ${Number(values.count)}: groups are named when the device was opened through one`, { argument: "count" });
+  return refuse("ENODEV", "the device is on a root bus: neither slot nor bus can be reset");
+}
+
+function ioeventfd(file: VfioDeviceFile, call: CallContext, argument: bigint): number {
+  const { values } = copyIn(call, argument, "vfio_device_ioeventfd", 28);
+  const width = Number(values.flags);
+  const bad = (why: string, name: string): never => refuse("EINVAL", why, { argument: name });
+  if ((width & ~15) !== 0 || width === 0 || (width & (width - 1)) !== 0 || width === 8) bad(`flags ${width} is not one width of 1, 2 or 4 bytes`, "flags");
+  const region = Number(BigInt(values.offset) >> REGION_SHIFT);
+  const offset = Number(BigInt(values.offset) & ((1n << REGION_SHIFT) - 1n));
+  if (region >= CONFIG_REGION - 1) bad(`region ${region} is not a BAR`, "offset");
+  if (offset + width > file.node.pci.regionSize(region) || offset % width !== 0) bad(`offset 0x${offset.toString(16)} does not name a register of BAR ${region}`, "offset");
+  if (Number(values.fd) < -1) bad(`fd is ${Number(values.fd)}`, "fd");
+  if (Number(values.fd) === -1) return refuse("ENODEV", "no such eventfd is set", { argument: "fd" });
+  return refuse("ENOSPC", "this device takes no eventfds for its registers", { argument: "fd" });
+}
+
+function feature(_file: VfioDeviceFile, call: CallContext, argument: bigint): number {
+  const { values } = copyIn(call, argument, "vfio_device_feature", 8);
+  return deviceFeature(Number(values.flags));
+}
+
+/** Requests that a device opened through its group does not know. */
+const GROUPLESS: ReadonlySet<string> = new Set(["VFIO_DEVICE_ATTACH_IOMMUFD_PT", "VFIO_DEVICE_DETACH_IOMMUFD_PT"]);
 
 const HANDLERS: Readonly<Record<string, Handler>> = {
   VFIO_DEVICE_BIND_IOMMUFD: bind,
@@ -218,7 +328,16 @@ const HANDLERS: Readonly<Record<string, Handler>> = {
   VFIO_DEVICE_GET_INFO: getInfo,
   VFIO_DEVICE_GET_REGION_INFO: getRegionInfo,
   VFIO_DEVICE_GET_IRQ_INFO: getIrqInfo,
+  VFIO_DEVICE_SET_IRQS: setIrqs,
+  VFIO_DEVICE_GET_PCI_HOT_RESET_INFO: (_file, call, argument) => {
+    copyIn(call, argument, "vfio_pci_hot_reset_info", 12);
+    return refuse("ENODEV", "the device is on a root bus: neither slot nor bus can be reset");
+  },
+  VFIO_DEVICE_PCI_HOT_RESET: hotReset,
+  VFIO_DEVICE_IOEVENTFD: ioeventfd,
+  VFIO_DEVICE_FEATURE: feature,
   VFIO_DEVICE_RESET: (file) => {
+    if (!file.node.pci.device.resettable) refuse("EINVAL", `${file.node.pci.name} cannot be reset by itself`);
     const enabled = file.node.pci.command;
     file.node.pci.reset();
     // vfio-pci restores the command register after a reset.

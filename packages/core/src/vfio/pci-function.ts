@@ -14,22 +14,41 @@ const COMMAND = 0x04;
 const BAR0 = 0x10;
 const COMMAND_MEMORY = 2;
 const COMMAND_BUS_MASTER = 4;
-/** Memory space, bus master, INTx disable. */
-const COMMAND_WRITABLE = COMMAND_MEMORY | COMMAND_BUS_MASTER | 0x400;
+const COMMAND_IO = 1;
+const COMMAND_SERR = 0x100;
+/** Spaces, bus master, parity, SERR, INTx disable. */
+const COMMAND_WRITABLE = COMMAND_IO | COMMAND_MEMORY | COMMAND_BUS_MASTER | 0x40 | COMMAND_SERR | 0x400;
+const STATUS_CAPABILITIES = 0x10;
+const HEADER_TYPE = 0x0e;
+const MULTI_FUNCTION = 0x80;
+const CAPABILITIES_POINTER = 0x34;
 const INTERRUPT_LINE = 0x3c;
+const INTERRUPT_PIN = 0x3d;
+/** The line that firmware writes. */
+const LINE = 0x0b;
+
+/** What firmware decided about a function. */
+export interface FunctionPlace {
+  /** The device has more functions than this, which is the first. */
+  readonly multiFunction: boolean;
+}
 
 export class PciFunction {
   readonly device: PciDevice;
   /** "0000:00:03.0" */
   readonly name: string;
   readonly rid: number;
+  readonly #place: FunctionPlace;
+  /** Where firmware put each BAR. */
+  readonly #bars = new Map<number, number>();
   readonly #config = new Uint8Array(CONFIG_BYTES);
   readonly #view = new DataView(this.#config.buffer);
 
-  constructor(name: string, port: DmaPort, model: DeviceModel, options: Readonly<Record<string, unknown>>) {
+  constructor(name: string, port: DmaPort, model: DeviceModel, options: Readonly<Record<string, unknown>>, place: FunctionPlace) {
     this.name = name;
+    this.#place = place;
     this.rid = port.rid;
-    this.device = model.create(this.#gated(port), options);
+    this.device = model.create(model.ungated ? port : this.#gated(port), options);
     this.#resetConfig();
   }
 
@@ -47,9 +66,15 @@ export class PciFunction {
     return this.#view.getUint16(COMMAND, true);
   }
 
-  /** Turns memory decoding on, as vfio-pci does when a device is opened; bus mastering is left to its user. */
+  /** Turns decoding on, as vfio-pci does when a device is opened; bus mastering is left to its user. */
   enable(): void {
-    this.#view.setUint16(COMMAND, this.command | COMMAND_MEMORY, true);
+    this.#view.setUint16(COMMAND, this.command | COMMAND_IO | COMMAND_MEMORY, true);
+  }
+
+  /** Firmware gives a BAR its bus address. */
+  placeBar(index: number, address: number): void {
+    this.#bars.set(index, address);
+    this.#resetConfig();
   }
 
   /** Function-level reset: registers and enables back to their defaults. */
@@ -66,8 +91,24 @@ export class PciFunction {
     this.#config[0x08] = identity.revision;
     this.#config[0x09] = identity.classCode & 0xff;
     this.#view.setUint16(0x0a, identity.classCode >> 8, true);
-    this.#view.setUint16(0x2c, identity.vendorId, true);
-    this.#view.setUint16(0x2e, identity.deviceId, true);
+    this.#view.setUint16(0x2c, identity.subsystem?.vendorId ?? identity.vendorId, true);
+    this.#view.setUint16(0x2e, identity.subsystem?.deviceId ?? identity.deviceId, true);
+    this.#view.setUint16(COMMAND, COMMAND_SERR, true);
+    if (this.#place.multiFunction) this.#config[HEADER_TYPE] = MULTI_FUNCTION;
+    for (const [index, address] of this.#bars) this.#view.setUint32(BAR0 + 4 * index, address, true);
+    if (this.device.interrupts?.intx) {
+      this.#config[INTERRUPT_LINE] = LINE;
+      this.#config[INTERRUPT_PIN] = 1;
+    }
+    const capabilities = this.device.capabilities ?? [];
+    for (const [i, { offset, bytes }] of capabilities.entries()) {
+      this.#config.set(bytes, offset);
+      this.#config[offset + 1] = capabilities[i + 1]?.offset ?? 0;
+    }
+    if (capabilities.length > 0) {
+      this.#config[CAPABILITIES_POINTER] = capabilities[0].offset;
+      this.#config[COMMAND + 2] = STATUS_CAPABILITIES;
+    }
   }
 
   /** Bytes of a region; 0 for one that the function lacks. */

@@ -14,6 +14,7 @@ import {
   IommuError,
   PageTable,
   type Domain,
+  type NestedDomain,
   type PagingDomain,
   type PagingDomainOptions,
   type UserData,
@@ -214,6 +215,11 @@ export class VtdDriver implements IommuDriver {
       },
       releaseDomain: (domain) => this.#domainIds.delete(domain.id),
     });
+  }
+
+  /** A nest parent needs nested translation too, so there is none that could come here. */
+  allocNested(): NestedDomain {
+    return refuse("EOPNOTSUPP", `${this.name} has no nested translation (ECAP.NEST=0)`, { argument: "data_type" });
   }
 
   #takeDomainId(): number {

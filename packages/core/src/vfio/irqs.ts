@@ -1,0 +1,173 @@
+/** Interrupts of a VFIO PCI device, and what SET_IRQS does with them (iommufd facts, 10.6 and 10.7). */
+import type { PciInterrupts } from "../devices/types.js";
+import { refuse } from "../errors.js";
+import type { CallContext, EventFile } from "../files/types.js";
+
+/** Interrupt indexes of vfio-pci. */
+export const Irq = { INTX: 0, MSI: 1, MSIX: 2, ERR: 3, REQ: 4 } as const;
+export const IRQ_COUNT = 5;
+/** vfio_irq_info.flags */
+const INFO_INTX = 7;
+const INFO_OTHERS = 9;
+/** vfio_irq_set.flags */
+const DATA = { NONE: 1, BOOL: 2, EVENTFD: 4 } as const;
+const DATA_MASK = 7;
+const ACTION = { MASK: 8, UNMASK: 16, TRIGGER: 32 } as const;
+const ACTION_MASK = 56;
+const NONE: PciInterrupts = { intx: false, msiVectors: 0, msixVectors: 0 };
+
+export interface IrqRequest {
+  readonly flags: number;
+  readonly index: number;
+  readonly start: number;
+  readonly count: number;
+  /** Payload bytes: one, or four, for each interrupt. */
+  readonly data: Uint8Array;
+}
+
+export class VfioInterrupts {
+  readonly #kinds: PciInterrupts;
+  /** Which of INTx, MSI, MSI-X is on. */
+  #mode: number | undefined;
+  readonly #vectors = new Map<number, EventFile>();
+  #size = 0;
+  #request: EventFile | undefined;
+
+  constructor(kinds: PciInterrupts | undefined) {
+    this.#kinds = kinds ?? NONE;
+  }
+
+  /** Interrupts of an index. @throws IommuError EINVAL for one that the device lacks */
+  info(index: number): { flags: number; count: number } {
+    if (index >= IRQ_COUNT) refuse("EINVAL", `interrupt index ${index} is not below ${IRQ_COUNT}`, { argument: "index" });
+    if (index === Irq.ERR) refuse("EINVAL", "the function is not PCIe and has no error interrupt", { argument: "index" });
+    return { flags: index === Irq.INTX ? INFO_INTX : INFO_OTHERS, count: this.#count(index) };
+  }
+
+  #count(index: number): number {
+    if (index === Irq.INTX) return this.#kinds.intx ? 1 : 0;
+    if (index === Irq.MSI) return this.#kinds.msiVectors;
+    if (index === Irq.MSIX) return this.#kinds.msixVectors;
+    return index === Irq.REQ ? 1 : 0;
+  }
+
+  /** Bytes of payload that a request needs. @throws IommuError EINVAL, as the checks come in Linux */
+  check(flags: number, index: number, start: number, count: number, room: number): number {
+    const bad = (why: string, argument: string): never => refuse("EINVAL", why, { argument });
+    if (index >= IRQ_COUNT) bad(`interrupt index ${index} is not below ${IRQ_COUNT}`, "index");
+    if (count >= 0xffff_ffff - start) bad(`start ${start} + count ${count} wraps`, "count");
+    if ((flags & ~(DATA_MASK | ACTION_MASK)) !== 0) bad(`flags has 0x${(flags >>> 0).toString(16)}`, "flags");
+    const there = this.#count(index);
+    if (start >= there || start + count > there) bad(`interrupts ${start} to ${start + count} of index ${index}: there are ${there}`, "start");
+    const sizes: Readonly<Record<number, number>> = { [DATA.NONE]: 0, [DATA.BOOL]: 1, [DATA.EVENTFD]: 4 };
+    const size = sizes[flags & DATA_MASK] ?? bad("flags name no kind of data, or several", "flags");
+    if (room < count * size) bad(`argsz leaves ${room} bytes for ${count * size} bytes of data`, "argsz");
+    return count * size;
+  }
+
+  set(call: CallContext, request: IrqRequest): void {
+    const { index } = request;
+    const action = request.flags & ACTION_MASK;
+    if (index === Irq.INTX && (action === ACTION.MASK || action === ACTION.UNMASK)) this.#maskIntx(request, action);
+    else if (action !== ACTION.TRIGGER || index === Irq.ERR) refuse("ENOTTY", `index ${index} has no such action`, { argument: "flags" });
+    else if (index === Irq.INTX) this.#triggerIntx(call, request);
+    else if (index === Irq.REQ) this.#triggerRequest(call, request);
+    else this.#triggerMessages(call, request);
+  }
+
+  #maskIntx({ flags, start, count }: IrqRequest, action: number): void {
+    if (this.#mode !== Irq.INTX || start !== 0 || count !== 1) refuse("EINVAL", "INTx is not on", { argument: "index" });
+    if ((flags & DATA.EVENTFD) !== 0 && action === ACTION.MASK) refuse("ENOTTY", "masking by eventfd is not there", { argument: "flags" });
+  }
+
+  #triggerIntx(call: CallContext, { flags, start, count, data }: IrqRequest): void {
+    const on = this.#mode === Irq.INTX;
+    if (on && count === 0 && (flags & DATA.NONE) !== 0) return this.disable();
+    if (!(on || this.#mode === undefined) || start !== 0 || count !== 1) refuse("EINVAL", "INTx cannot be set so while something else is on", { argument: "count" });
+    if ((flags & DATA.EVENTFD) !== 0) {
+      const event = eventOf(call, data, 0);
+      this.#mode = Irq.INTX;
+      this.#size = 1;
+      this.#put(0, event);
+      return;
+    }
+    if (!on) refuse("EINVAL", "INTx is not on", { argument: "index" });
+    if ((flags & DATA.NONE) !== 0 || data[0] !== 0) this.#vectors.get(0)?.signal();
+  }
+
+  #triggerMessages(call: CallContext, { flags, index, start, count, data }: IrqRequest): void {
+    const on = this.#mode === index;
+    if (on && count === 0 && (flags & DATA.NONE) !== 0) return this.disable();
+    if (!on && this.#mode !== undefined) refuse("EINVAL", "another kind of interrupts is on", { argument: "index" });
+    if ((flags & DATA.EVENTFD) !== 0) {
+      if (!on && start + count === 0) refuse("ERANGE", "no vectors are asked for", { argument: "count" });
+      if (!on) {
+        this.#mode = index;
+        this.#size = start + count;
+      }
+      try {
+        this.#setBlock(call, start, count, data);
+      } catch (error) {
+        if (!on) this.disable();
+        throw error;
+      }
+      return;
+    }
+    if (!on) refuse("EINVAL", `index ${index} is not on`, { argument: "index" });
+    for (let i = start; i < start + count; i++) if ((flags & DATA.NONE) !== 0 || data[i - start] !== 0) this.#vectors.get(i)?.signal();
+  }
+
+  /** A refusal half-way takes the whole block down. */
+  #setBlock(call: CallContext, start: number, count: number, data: Uint8Array): void {
+    if (start >= this.#size || start + count > this.#size) refuse("EINVAL", `${this.#size} vectors are on`, { argument: "start" });
+    try {
+      for (let i = 0; i < count; i++) this.#put(start + i, eventOf(call, data, i));
+    } catch (error) {
+      for (let i = 0; i < count; i++) this.#vectors.delete(start + i);
+      throw error;
+    }
+  }
+
+  #triggerRequest(call: CallContext, { flags, start, count, data }: IrqRequest): void {
+    const bad = (): never => refuse("EINVAL", "nothing can be done so to the request interrupt", { argument: "flags" });
+    if (start !== 0 || count > 1) bad();
+    if ((flags & DATA.NONE) !== 0) {
+      if (this.#request === undefined) bad();
+      if (count > 0) this.#request?.signal();
+      else this.#request = undefined;
+    } else if (count === 0) bad();
+    else if ((flags & DATA.BOOL) !== 0) {
+      if (data[0] !== 0) this.#request?.signal();
+    } else {
+      const fd = new DataView(data.buffer, data.byteOffset).getInt32(0, true);
+      if (fd === -1) this.#request = undefined;
+      else if (fd >= 0) this.#request = eventOf(call, data, 0);
+      else bad();
+    }
+  }
+
+  #put(vector: number, event: EventFile | undefined): void {
+    if (event) this.#vectors.set(vector, event);
+    else this.#vectors.delete(vector);
+  }
+
+  disable(): void {
+    this.#mode = undefined;
+    this.#vectors.clear();
+    this.#size = 0;
+  }
+
+  /** The device is closed. */
+  release(): void {
+    this.disable();
+    this.#request = undefined;
+  }
+}
+
+/** The eventfd that the payload names; undefined for -1. @throws IommuError EBADF, EINVAL */
+function eventOf(call: CallContext, data: Uint8Array, i: number): EventFile | undefined {
+  const fd = new DataView(data.buffer, data.byteOffset).getInt32(4 * i, true);
+  if (fd < 0) return undefined;
+  const file = call.file(fd);
+  return file?.kind === "event" ? file : refuse("EINVAL", `descriptor ${fd} is not an eventfd`, { argument: "data" });
+}
