@@ -171,7 +171,7 @@ static int copy_to(uint64_t address, const void *source, size_t length)
 }
 
 /* Stores what the reply carries. Keeps reading after a bad address, so that the stream stays in step. */
-static long take_reply(int fd)
+static long take_reply(int fd, uint32_t *flags)
 {
 	struct reply reply;
 	char buffer[4096];
@@ -194,10 +194,11 @@ static long take_reply(int fd)
 			done += (uint32_t)part;
 		}
 	}
+	*flags = reply.flags;
 	return fault ? -EFAULT : reply.result;
 }
 
-static long exchange(int fd, struct request *request, const void *in)
+static long exchange(int fd, struct request *request, const void *in, uint32_t *flags)
 {
 	struct iovec parts[2] = { { request, sizeof(*request) }, { (void *)(uintptr_t)in, request->inlen } };
 
@@ -206,7 +207,7 @@ static long exchange(int fd, struct request *request, const void *in)
 	request->tid = (uint32_t)syscall(SYS_gettid);
 	if (send_all(fd, parts, request->inlen > 0 ? 2 : 1) != 0)
 		return -EIO;
-	return take_reply(fd);
+	return take_reply(fd, flags);
 }
 
 /* This thread's connection, made anew after fork and after somebody closed or reused its number. */
@@ -228,8 +229,9 @@ static int rpc_connection(void)
 	if (fd < 0 || socket_inode(fd, &inode) != 0)
 		return -1;
 	struct request hello = { .op = OP_HELLO, .inode = inode, .inlen = TOKEN_BYTES };
+	uint32_t flags;
 
-	if (exchange(fd, &hello, door_token) != 0) {
+	if (exchange(fd, &hello, door_token, &flags) != 0) {
 		raw_close(fd);
 		return -1;
 	}
@@ -240,9 +242,10 @@ static int rpc_connection(void)
 }
 
 /* One exchange with every signal held back: a handler that comes here too must not find half a message. */
-long door_call(struct request *request, const void *in)
+long door_call(struct request *request, const void *in, uint32_t *flags)
 {
 	sigset_t all, before;
+	uint32_t unused;
 	long result;
 
 	sigfillset(&all);
@@ -252,7 +255,7 @@ long door_call(struct request *request, const void *in)
 	if (fd < 0) {
 		result = -ENODEV;
 	} else {
-		result = exchange(fd, request, in);
+		result = exchange(fd, request, in, flags ? flags : &unused);
 		if (result == -EIO) {
 			raw_close(fd);
 			rpc_fd = -1;
@@ -263,12 +266,12 @@ long door_call(struct request *request, const void *in)
 	return result;
 }
 
-/* A fresh fake descriptor, or a negative errno. */
-int door_open(const char *path, int flags)
+/* A fake descriptor whose first message is `op` with the token and a path; or a negative errno. */
+static int greeted(enum operation op, const char *path, int open_flags, uint64_t *inode)
 {
 	char in[TOKEN_BYTES + 256];
 	size_t length = strlen(path);
-	uint64_t inode;
+	uint32_t flags;
 
 	if (length > sizeof(in) - TOKEN_BYTES)
 		return -ENOENT;
@@ -278,18 +281,48 @@ int door_open(const char *path, int flags)
 
 	if (fd < 0)
 		return errno == EMFILE ? -EMFILE : -ENODEV;
-	if (socket_inode(fd, &inode) != 0) {
+	if (socket_inode(fd, inode) != 0) {
 		raw_close(fd);
 		return -ENODEV;
 	}
-	struct request request = { .op = OP_OPEN, .inode = inode, .flags = (uint32_t)flags, .inlen = (uint32_t)(TOKEN_BYTES + length) };
-	long result = exchange(fd, &request, in);
+	struct request request = { .op = op, .inode = *inode, .flags = (uint32_t)open_flags, .inlen = (uint32_t)(TOKEN_BYTES + length) };
+	long result = exchange(fd, &request, in, &flags);
 
 	if (result < 0) {
 		raw_close(fd);
 		return (int)result;
 	}
-	if (!(flags & O_CLOEXEC))
+	return fd;
+}
+
+/* A fresh fake descriptor, or a negative errno. */
+int door_open(const char *path, int flags)
+{
+	uint64_t inode;
+	int fd = greeted(OP_OPEN, path, flags, &inode);
+
+	if (fd >= 0 && !(flags & O_CLOEXEC))
 		fcntl(fd, F_SETFD, 0);
 	return fd;
+}
+
+/* A descriptor for a file that a call may make. Like those of Linux it closes on exec. */
+int door_spare(uint64_t *inode)
+{
+	return greeted(OP_SPARE, "", O_CLOEXEC, inode);
+}
+
+void door_discard(int fd)
+{
+	raw_close(fd);
+}
+
+/* Takes the byte that makes poll say "readable". */
+void door_drain(int fd)
+{
+	char byte;
+	int saved = errno;
+
+	(void)!recv(fd, &byte, 1, MSG_DONTWAIT);
+	errno = saved;
 }

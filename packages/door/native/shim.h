@@ -25,7 +25,16 @@ enum operation {
 	OP_WRITE = 7,	/* c: length; in: the bytes */
 	OP_SYNC = 8,	/* answered after every close that came before */
 	OP_PATH = 9,	/* in: path; 0 when it is a node of ours */
+	OP_SPARE = 10,	/* first on a fake descriptor without a file yet; in: token */
 };
+
+/* request.flags of OP_IOCTL: the high half of a is a spare descriptor, c its inode. */
+#define HAS_SPARE 1
+
+/* reply.flags */
+#define WANTS_SPARE 1	/* nothing was done: the call makes a file, ask again with a spare descriptor */
+#define TOOK_SPARE 2	/* the spare descriptor has a file now */
+#define DRAIN 4		/* nothing is left to read: take the byte that said so */
 
 /* Little-endian; followed by inlen bytes. */
 struct request {
@@ -41,7 +50,7 @@ struct reply {
 	uint32_t length;
 	int32_t result;		/* or a negative errno */
 	uint32_t copies;
-	uint32_t reserved;
+	uint32_t flags;
 };
 
 struct copy {
@@ -58,7 +67,10 @@ struct copy {
 int door_available(void);
 int door_is_ours(int fd, uint64_t *inode);
 int door_open(const char *path, int flags);
-long door_call(struct request *request, const void *in);
+long door_call(struct request *request, const void *in, uint32_t *flags);
+int door_spare(uint64_t *inode);
+void door_discard(int fd);
+void door_drain(int fd);
 long door_copy_from(const void *address, void *target, size_t length);
 
 /* True for the paths that the door answers for. */

@@ -7,7 +7,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <linux/mman.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -106,13 +108,34 @@ int close(int fd)
 		struct request sync = { .op = OP_SYNC };
 		int saved = errno;
 
-		door_call(&sync, NULL);
+		door_call(&sync, NULL, NULL);
 		errno = saved;
 	}
 	return result;
 }
 
 /* ioctl --------------------------------------------------------------------------------------------------------- */
+
+/* A call that makes a file is made again with a descriptor for it. */
+static long call_with_spare(struct request *call, const void *in)
+{
+	uint32_t flags = 0;
+	long result = door_call(call, in, &flags);
+
+	if (!(flags & WANTS_SPARE))
+		return result;
+	int fd = door_spare(&call->c);
+
+	if (fd < 0)
+		return fd;
+	call->a |= (uint64_t)(uint32_t)fd << 32;
+	call->flags = HAS_SPARE;
+	flags = 0;
+	result = door_call(call, in, &flags);
+	if (!(flags & TOOK_SPARE))
+		door_discard(fd);
+	return result;
+}
 
 int ioctl(int fd, unsigned long request, ...)
 {
@@ -138,17 +161,22 @@ int ioctl(int fd, unsigned long request, ...)
 
 		call.inlen = got > 0 ? (uint32_t)got : 0;
 	}
-	return (int)answer(door_call(&call, in));
+	return (int)answer(call_with_spare(&call, in));
 }
 
 /* Reading and writing ------------------------------------------------------------------------------------------- */
 
-static ssize_t transfer_in(enum operation op, uint64_t inode, void *buffer, size_t count, uint64_t position)
+static ssize_t transfer_in(int fd, enum operation op, uint64_t inode, void *buffer, size_t count, uint64_t position)
 {
+	uint32_t flags = 0;
 	struct request call = { .op = op, .inode = inode, .a = position, .b = (uint64_t)(uintptr_t)buffer };
 
 	call.c = count < IO_BYTES ? count : IO_BYTES;
-	return answer(door_call(&call, NULL));
+	long result = door_call(&call, NULL, &flags);
+
+	if (flags & DRAIN)
+		door_drain(fd);
+	return answer(result);
 }
 
 static ssize_t transfer_out(enum operation op, uint64_t inode, const void *buffer, size_t count, uint64_t position)
@@ -160,7 +188,7 @@ static ssize_t transfer_out(enum operation op, uint64_t inode, const void *buffe
 	call.inlen = (uint32_t)call.c;
 	if (door_copy_from(buffer, in, call.inlen) != (long)call.inlen)
 		return answer(-EFAULT);
-	return answer(door_call(&call, in));
+	return answer(door_call(&call, in, NULL));
 }
 
 ssize_t read(int fd, void *buffer, size_t count)
@@ -168,7 +196,7 @@ ssize_t read(int fd, void *buffer, size_t count)
 	REAL(read);
 	uint64_t inode;
 
-	return door_is_ours(fd, &inode) ? transfer_in(OP_READ, inode, buffer, count, 0) : real(fd, buffer, count);
+	return door_is_ours(fd, &inode) ? transfer_in(fd, OP_READ, inode, buffer, count, 0) : real(fd, buffer, count);
 }
 
 ssize_t write(int fd, const void *buffer, size_t count)
@@ -188,7 +216,7 @@ ssize_t pread(int fd, void *buffer, size_t count, off_t position)
 
 	if (got >= 0 || errno != ESPIPE || !door_is_ours(fd, &inode))
 		return got;
-	return transfer_in(OP_PREAD, inode, buffer, count, (uint64_t)position);
+	return transfer_in(fd, OP_PREAD, inode, buffer, count, (uint64_t)position);
 }
 
 ssize_t pread64(int fd, void *buffer, size_t count, off64_t position)
@@ -226,6 +254,55 @@ ssize_t pwrite64(int fd, const void *buffer, size_t count, off64_t position)
 	return pwrite(fd, buffer, count, (off_t)position);
 }
 
+/* mmap ----------------------------------------------------------------------------------------------------------- */
+
+#define HUGE_PAGE (2UL << 20)
+
+/*
+ * Huge pages where the system has none left: ordinary memory at the same alignment. The door takes a mapping for one
+ * piece anyway.
+ */
+static void *ordinary_pages(void *(*real)(void *, size_t, int, int, int, off_t), void *address, size_t length, int prot, int flags)
+{
+	size_t whole = (length + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
+
+	flags &= ~(MAP_HUGETLB | (MAP_HUGE_MASK << MAP_HUGE_SHIFT));
+	if (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE))
+		return real(address, whole, prot, flags, -1, 0);
+	char *room = real(NULL, whole + HUGE_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (room == MAP_FAILED)
+		return MAP_FAILED;
+	char *start = (char *)(((uintptr_t)room + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1));
+
+	if (start > room)
+		munmap(room, (size_t)(start - room));
+	if (room + HUGE_PAGE > start)
+		munmap(start + whole, (size_t)(room + HUGE_PAGE - start));
+	return real(start, whole, prot, flags | MAP_FIXED, -1, 0);
+}
+
+void *mmap(void *address, size_t length, int prot, int flags, int fd, off_t offset)
+{
+	REAL(mmap);
+	uint64_t inode;
+
+	if (fd >= 0 && !(flags & MAP_ANONYMOUS) && door_is_ours(fd, &inode)) {
+		errno = ENODEV;
+		return MAP_FAILED;
+	}
+	void *result = real(address, length, prot, flags, fd, offset);
+
+	if (result == MAP_FAILED && door_available() && (flags & MAP_HUGETLB) && (flags & MAP_ANONYMOUS))
+		return ordinary_pages(real, address, length, prot, flags);
+	return result;
+}
+
+void *mmap64(void *address, size_t length, int prot, int flags, int fd, off64_t offset)
+{
+	return mmap(address, length, prot, flags, fd, (off_t)offset);
+}
+
 /* stat: a character device, as programs check --------------------------------------------------------------------- */
 
 static void fake_stat(struct stat *st)
@@ -240,7 +317,7 @@ static int node_exists(const char *path)
 {
 	struct request call = { .op = OP_PATH, .inlen = (uint32_t)strlen(path) };
 
-	return call.inlen < 256 ? (int)answer(door_call(&call, path)) : (int)answer(-ENOENT);
+	return call.inlen < 256 ? (int)answer(door_call(&call, path, NULL)) : (int)answer(-ENOENT);
 }
 
 int fstat(int fd, struct stat *st)

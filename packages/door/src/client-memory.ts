@@ -1,6 +1,8 @@
 /** A client's memory through /proc/PID/mem, and what may be done to it by /proc/PID/maps. */
-import { closeSync, existsSync, openSync, readFileSync, readSync, writeSync } from "node:fs";
-import { IommuError, type PageCounters, type PinnedMemory, type UserBytes, type UserMemory } from "@iommukit/core";
+import { closeSync, existsSync, openSync, readSync, writeSync } from "node:fs";
+import { type FrameIdentity, IommuError, type PageCounters, type PinnedMemory, type UserBytes, type UserMemory } from "@iommukit/core";
+import { frameKey, type FrameRegistry, mappingsOf } from "./mappings.js";
+import { PinnedRange } from "./pinned-range.js";
 import type { Copy } from "./protocol.js";
 
 function fault(address: bigint, what: string): IommuError {
@@ -14,7 +16,7 @@ function position(address: bigint, length: number): number {
 }
 
 /** One open /proc/PID/mem. It stays good for reaching nothing after the process has died. */
-class ProcessMemory {
+export class ProcessMemory {
   readonly #fd: number;
   readonly pid: number;
 
@@ -55,28 +57,8 @@ class ProcessMemory {
 
   /** @throws IommuError EFAULT unless every page of the range is mapped with the wanted right */
   check(address: bigint, length: bigint, writable: boolean): void {
-    let next = address;
-    const end = address + length;
-    for (const { start, last, rights } of this.#maps()) {
-      if (last < next) continue;
-      if (start > next) break;
-      if (!rights.includes(writable ? "w" : "r")) throw fault(next, `of process ${this.pid} is ${writable ? "not writable" : "not readable"}`);
-      next = last + 1n;
-      if (next >= end) return;
-    }
-    if (length > 0n) throw fault(next, `of process ${this.pid} is not mapped`);
-  }
-
-  *#maps(): Generator<{ start: bigint; last: bigint; rights: string }> {
-    let text = "";
-    try {
-      text = readFileSync(`/proc/${this.pid}/maps`, "latin1");
-    } catch {
-      return; // the process is gone: nothing is mapped
-    }
-    for (const line of text.split("\n")) {
-      const match = /^([0-9a-f]+)-([0-9a-f]+) ([rwxps-]{4})/.exec(line);
-      if (match) yield { start: BigInt(`0x${match[1]}`), last: BigInt(`0x${match[2]}`) - 1n, rights: match[3] };
+    for (const _ of mappingsOf(this.pid, address, length, writable)) {
+      // Asking for them is the check.
     }
   }
 
@@ -90,10 +72,12 @@ export class ClientMemory implements UserMemory {
   /** What the door charges to the process; the process's own VmPin and VmLck do not move. */
   readonly counters: PageCounters = { pinned: 0, locked: 0 };
   readonly #pid: number;
+  readonly #frames: FrameRegistry;
   #open: ProcessMemory | undefined;
 
-  constructor(pid: number) {
+  constructor(pid: number, frames: FrameRegistry) {
     this.#pid = pid;
+    this.#frames = frames;
   }
 
   get #memory(): ProcessMemory {
@@ -112,22 +96,13 @@ export class ClientMemory implements UserMemory {
   }
 
   pin(address: bigint, length: bigint, writable: boolean): PinnedMemory {
-    const memory = new ProcessMemory(this.#pid);
-    try {
-      memory.check(address, length, writable);
-    } catch (error) {
-      memory.close();
-      throw error;
-    }
-    let pages = Number((length + 4095n) / 4096n);
-    return {
-      read: (offset, target) => memory.read(address + BigInt(offset), target),
-      write: (offset, source) => memory.write(address + BigInt(offset), source),
-      release: (_first, count) => {
-        pages -= count;
-        if (pages <= 0) memory.close();
-      },
-    };
+    const mappings = [...mappingsOf(this.#pid, address, length, writable)];
+    return new PinnedRange(this.#pid, mappings, address, length, this.#frames);
+  }
+
+  frame(address: bigint, writable: boolean): FrameIdentity {
+    const [mapping] = mappingsOf(this.#pid, address, 1n, writable);
+    return this.#frames.at(frameKey(this.#pid, mapping, address));
   }
 
   /** False once the process has ended. */

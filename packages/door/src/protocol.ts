@@ -1,11 +1,15 @@
 /** Messages between shim and door: the mirror of native/shim.h. Little-endian. */
 
-export const Operation = { HELLO: 1, OPEN: 2, IOCTL: 3, PREAD: 4, PWRITE: 5, READ: 6, WRITE: 7, SYNC: 8, PATH: 9 } as const;
+export const Operation = { HELLO: 1, OPEN: 2, IOCTL: 3, PREAD: 4, PWRITE: 5, READ: 6, WRITE: 7, SYNC: 8, PATH: 9, SPARE: 10 } as const;
 
 export const REQUEST_BYTES = 56;
 export const TOKEN_BYTES = 32;
 /** Largest message that a shim sends: a header and one page. */
 export const MAX_MESSAGE: number = REQUEST_BYTES + 4096;
+/** `Request.flags` of an ioctl: it brings a spare descriptor. */
+export const HAS_SPARE = 1;
+/** Flags of a reply. */
+export const ReplyFlag = { WANTS_SPARE: 1, TOOK_SPARE: 2, DRAIN: 4 } as const;
 const REPLY_BYTES = 16;
 const COPY_BYTES = 16;
 
@@ -66,12 +70,13 @@ export function decodeRequest(message: Buffer): Request {
 }
 
 /** @param result the call's result, or a negative errno */
-export function encodeReply(result: number, copies: readonly Copy[] = []): Buffer {
+export function encodeReply(result: number, copies: readonly Copy[] = [], flags = 0): Buffer {
   const length = copies.reduce((sum, copy) => sum + COPY_BYTES + copy.bytes.length, REPLY_BYTES);
   const reply = Buffer.alloc(length);
   reply.writeUInt32LE(length, 0);
   reply.writeInt32LE(result, 4);
   reply.writeUInt32LE(copies.length, 8);
+  reply.writeUInt32LE(flags, 12);
   let at = REPLY_BYTES;
   for (const { address, bytes } of copies) {
     reply.writeBigUInt64LE(address, at);

@@ -6,14 +6,18 @@
 import { randomBytes } from "node:crypto";
 import { readFileSync, readlinkSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
-import { type CallContext, type DeviceNodes, IommuError, type KernelFile, refuse, type UserBytes } from "@iommukit/core";
+import { type CallContext, type DeviceNodes, IommuError, type KernelFile, type OpenFile, refuse, type UserBytes } from "@iommukit/core";
 import { ClientMemory, InlineArgument } from "./client-memory.js";
-import { encodeReply, Operation, ProtocolError, type Request, RequestReader, TOKEN_BYTES } from "./protocol.js";
+import { ForeignMemoryFile } from "./foreign-file.js";
+import { FrameRegistry } from "./mappings.js";
+import { type Copy, encodeReply, HAS_SPARE, Operation, ProtocolError, ReplyFlag, type Request, RequestReader, TOKEN_BYTES } from "./protocol.js";
 
 const EINVAL = 22;
 const EIO = 5;
+const ESPIPE = 29;
 const ENOENT = 2;
 const ENOTTY = 25;
+const POLLIN = 1;
 /** CAP_IPC_LOCK and CAP_SYS_RESOURCE in /proc/PID/status. */
 const CAPABILITIES = { IPC_LOCK: 14n, SYS_RESOURCE: 24n } as const;
 
@@ -23,9 +27,12 @@ export class DoorServer {
   readonly name: string = `iommukit-${process.pid}-${randomBytes(6).toString("hex")}`;
   readonly #nodes: DeviceNodes;
   readonly #server: Server;
-  readonly #files = new Map<bigint, KernelFile>();
+  readonly #files = new Map<bigint, ServedFile>();
+  readonly #frames = new FrameRegistry();
   readonly #clients = new Map<number, { readonly client: Client; connections: number }>();
   readonly #sockets = new Set<Socket>();
+  /** Descriptors that clients made for files to come, by inode. */
+  readonly #spares = new Map<bigint, Socket>();
 
   constructor(nodes: DeviceNodes) {
     this.#nodes = nodes;
@@ -87,7 +94,8 @@ export class DoorServer {
   /** First message: the token, and what the connection is for. */
   #greet(connection: Connection, request: Request): void {
     const token = Buffer.from(request.input.subarray(0, TOKEN_BYTES)).toString("latin1");
-    if (token !== this.token || (request.op !== Operation.HELLO && request.op !== Operation.OPEN)) {
+    const known: readonly number[] = [Operation.HELLO, Operation.OPEN, Operation.SPARE];
+    if (token !== this.token || !known.includes(request.op)) {
       connection.socket.destroy();
       return;
     }
@@ -98,11 +106,19 @@ export class DoorServer {
       connection.socket.write(encodeReply(0));
       return;
     }
+    if (request.op === Operation.SPARE) {
+      // A file may come to it with the next call.
+      connection.role = "file";
+      connection.inode = request.inode;
+      this.#spares.set(request.inode, connection.socket);
+      connection.socket.write(encodeReply(0));
+      return;
+    }
     const path = Buffer.from(request.input.subarray(TOKEN_BYTES)).toString("utf8");
     const context = this.#client(request.pid).client.context();
     const result = attempt(() => {
       if (this.#files.has(request.inode)) refuse("EINVAL", `socket ${request.inode} is an open file already`, { argument: "inode" });
-      this.#files.set(request.inode, this.#nodes.open(context, path));
+      this.#files.set(request.inode, { file: this.#nodes.open(context, path), socket: connection.socket, readable: false });
       return 0;
     });
     if (result === 0) {
@@ -110,8 +126,19 @@ export class DoorServer {
       connection.inode = request.inode;
     }
     connection.socket.write(encodeReply(result));
-    // The nodes have no poll of their own, so Linux calls them readable at all times: one byte stays unread.
-    if (result === 0) connection.socket.write(Buffer.of(0));
+    this.#showReadable();
+  }
+
+  /**
+   * A byte that stays unread makes poll say "readable": for files without a poll of their own at all times, as in Linux, for
+   * the others while they have something to read.
+   */
+  #showReadable(): void {
+    for (const served of this.#files.values()) {
+      if (served.readable || (served.file.poll && (served.file.poll() & POLLIN) === 0)) continue;
+      served.readable = true;
+      served.socket.write(Buffer.of(0));
+    }
   }
 
   #serve(connection: Connection, request: Request): void {
@@ -125,18 +152,32 @@ export class DoorServer {
       connection.socket.write(encodeReply(known ? 0 : -ENOENT));
       return;
     }
-    const file = this.#files.get(request.inode);
-    if (file === undefined) {
+    const served = this.#files.get(request.inode);
+    if (served === undefined) {
       connection.socket.write(encodeReply(-ENOTTY));
       return;
     }
-    connection.socket.write(answer(file, client, request));
+    const spare = (request.flags & HAS_SPARE) === 0 || request.op !== Operation.IOCTL ? undefined : new Spare(Number(request.a >> 32n), request.c);
+    let flags = 0;
+    const { result, copies } = answer(served.file, client, request, spare);
+    if (result === WANTS_SPARE) flags = ReplyFlag.WANTS_SPARE;
+    if (spare?.file) {
+      const socket = this.#spares.get(spare.inode);
+      if (socket) this.#files.set(spare.inode, { file: spare.file, socket, readable: false });
+      flags = ReplyFlag.TOOK_SPARE;
+    }
+    if (served.readable && served.file.poll && (served.file.poll() & POLLIN) === 0) {
+      served.readable = false;
+      flags |= ReplyFlag.DRAIN;
+    }
+    connection.socket.write(encodeReply(result, copies, flags));
+    this.#showReadable();
   }
 
   #client(pid: number): { readonly client: Client; connections: number } {
     let entry = this.#clients.get(pid);
     if (entry === undefined) {
-      entry = { client: new Client(pid, this.#files), connections: 0 };
+      entry = { client: new Client(pid, this.#files, this.#frames), connections: 0 };
       this.#clients.set(pid, entry);
     }
     return entry;
@@ -144,8 +185,9 @@ export class DoorServer {
 
   #ended(connection: Connection): void {
     if (connection.role === "file") {
-      this.#files.get(connection.inode)?.release();
+      this.#files.get(connection.inode)?.file.release();
       this.#files.delete(connection.inode);
+      this.#spares.delete(connection.inode);
     } else if (connection.role === "thread") {
       const entry = this.#clients.get(connection.pid);
       if (entry && --entry.connections <= 0) {
@@ -157,6 +199,32 @@ export class DoorServer {
     connection.socket.end();
   }
 }
+
+interface ServedFile {
+  readonly file: KernelFile;
+  /** The client's descriptor, seen from here. */
+  readonly socket: Socket;
+  /** A byte waits there to be read. */
+  readable: boolean;
+}
+
+/** A descriptor that a call may give a file to. */
+class Spare {
+  readonly fd: number;
+  readonly inode: bigint;
+  file: KernelFile | undefined;
+
+  constructor(fd: number, inode: bigint) {
+    this.fd = fd;
+    this.inode = inode;
+  }
+}
+
+/** A call makes a file, and its client sent no descriptor for it: everything is undone, and it asks again. */
+class NeedsSpare extends Error {}
+
+/** Result of a call that ended with `NeedsSpare`; no errno. */
+const WANTS_SPARE = -0x7fff_ffff;
 
 interface Connection {
   readonly socket: Socket;
@@ -172,34 +240,43 @@ function attempt(run: () => number): number {
     return run();
   } catch (error) {
     if (error instanceof IommuError) return -error.code;
+    if (error instanceof NeedsSpare) return WANTS_SPARE;
     process.stderr.write(`iommu: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
     return -EIO;
   }
 }
 
-function answer(file: KernelFile, client: Client, request: Request): Buffer {
+interface Answer {
+  readonly result: number;
+  readonly copies: readonly Copy[];
+}
+
+function answer(file: KernelFile, client: Client, request: Request, spare: Spare | undefined): Answer {
   const length = Number(request.c);
+  const plain = (result: number): Answer => ({ result, copies: [] });
   switch (request.op) {
     case Operation.IOCTL: {
       const memory = new InlineArgument(client.memory, request.b, request.input);
-      const result = attempt(() => file.ioctl(client.context(memory), Number(request.a & 0xffff_ffffn), request.b));
-      return encodeReply(result, memory.copies);
+      const result = attempt(() => file.ioctl(client.context(memory, spare), Number(request.a & 0xffff_ffffn), request.b));
+      return { result, copies: memory.copies };
     }
     case Operation.PREAD:
     case Operation.READ: {
-      if (length > 4096) return encodeReply(-EINVAL);
+      if (length > 4096) return plain(-EINVAL);
       const target = new Uint8Array(length);
-      const read = request.op === Operation.PREAD ? file.pread?.bind(file, client.context(), request.a) : file.read?.bind(file, client.context());
-      const result = read === undefined ? -EINVAL : attempt(() => read(target));
-      return encodeReply(result, result > 0 ? [{ address: request.b, bytes: target.subarray(0, result) }] : []);
+      const context = client.context();
+      const read = request.op === Operation.PREAD ? file.pread?.bind(file, context, request.a) : file.read?.bind(file, context);
+      if (read === undefined) return plain(request.op === Operation.PREAD && file.read ? -ESPIPE : -EINVAL);
+      const result = attempt(() => read(target));
+      return result > 0 ? { result, copies: [{ address: request.b, bytes: target.subarray(0, result) }] } : plain(result);
     }
     case Operation.PWRITE:
     case Operation.WRITE: {
       const write = request.op === Operation.PWRITE ? file.pwrite?.bind(file, client.context(), request.a) : file.write?.bind(file, client.context());
-      return encodeReply(write === undefined ? -EINVAL : attempt(() => write(request.input)));
+      return plain(write === undefined ? -EINVAL : attempt(() => write(request.input)));
     }
     default:
-      return encodeReply(-EINVAL);
+      return plain(-EINVAL);
   }
 }
 
@@ -210,25 +287,36 @@ const USER = { locked: 0 };
 class Client {
   readonly memory: ClientMemory;
   readonly #pid: number;
-  readonly #files: ReadonlyMap<bigint, KernelFile>;
+  readonly #files: ReadonlyMap<bigint, ServedFile>;
+  readonly #frames: FrameRegistry;
 
-  constructor(pid: number, files: ReadonlyMap<bigint, KernelFile>) {
+  constructor(pid: number, files: ReadonlyMap<bigint, ServedFile>, frames: FrameRegistry) {
     this.#pid = pid;
     this.#files = files;
-    this.memory = new ClientMemory(pid);
+    this.#frames = frames;
+    this.memory = new ClientMemory(pid, frames);
   }
 
-  context(memory: UserBytes = this.memory): CallContext {
+  context(memory: UserBytes = this.memory, spare?: Spare): CallContext {
     const pid = this.#pid;
     const files = this.#files;
+    const frames = this.#frames;
     return {
       pid,
       memory,
       process: this.memory,
       user: USER,
-      uninstall: () => undefined,
-      file: (fd) => fileOf(pid, fd, files),
-      install: () => refuse("EMFILE", "this door cannot give a program a new descriptor yet"),
+      file: (fd) => fileOf(pid, fd, files, frames),
+      install: (file) => {
+        if (spare === undefined) throw new NeedsSpare();
+        spare.file = file;
+        return spare.fd;
+      },
+      uninstall: () => {
+        const file = spare?.file;
+        if (spare) spare.file = undefined;
+        file?.release();
+      },
       get capabilities() {
         return readCapabilities(pid);
       },
@@ -240,15 +328,22 @@ class Client {
 }
 
 /** Descriptor number of a client to file: a fake descriptor is a socket, and its inode its name. */
-function fileOf(pid: number, fd: number, files: ReadonlyMap<bigint, KernelFile>): KernelFile | undefined {
+function fileOf(pid: number, fd: number, files: ReadonlyMap<bigint, ServedFile>, frames: FrameRegistry): OpenFile | undefined {
+  const path = `/proc/${pid}/fd/${fd}`;
   let link: string;
   try {
-    link = readlinkSync(`/proc/${pid}/fd/${fd}`);
+    link = readlinkSync(path);
   } catch {
     return refuse("EBADF", `descriptor ${fd} is not open in process ${pid}`, { argument: "fd" });
   }
   const match = /^socket:\[(\d+)\]$/.exec(link);
-  return match ? files.get(BigInt(match[1])) : undefined;
+  if (match) return files.get(BigInt(match[1]))?.file;
+  if (!link.startsWith("/")) return undefined;
+  try {
+    return new ForeignMemoryFile(path, frames);
+  } catch {
+    return undefined;
+  }
 }
 
 function readCapabilities(pid: number): ReadonlySet<string> {

@@ -1,7 +1,7 @@
 /** Tells the tracer of every call on a file, with decoded arguments, in one place. */
 import { decodeStruct, findIoctl, type IoctlNode, structLayout, type StructValues } from "../abi/index.js";
 import { IommuError } from "../errors.js";
-import type { CallContext, KernelFile } from "../files/types.js";
+import type { CallContext, DeviceNodes, KernelFile } from "../files/types.js";
 import type { Tracer } from "../trace.js";
 
 /** Wraps a file's methods in place; a file that nobody listens to costs one test a call. */
@@ -64,4 +64,9 @@ function leading(source: Uint8Array): bigint {
   let value = 0n;
   for (let i = Math.min(source.length, 8) - 1; i >= 0; i--) value = (value << 8n) | BigInt(source[i]);
   return value;
+}
+
+/** Nodes whose files tell the tracer of every call. */
+export function traceNodes(nodes: DeviceNodes, tracer: Tracer): DeviceNodes {
+  return { paths: nodes.paths, open: (context, path) => traceFile(tracer, context, nodes.open(context, path)) };
 }

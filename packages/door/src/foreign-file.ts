@@ -1,0 +1,74 @@
+/** Descriptors of a client that are not the door's: files of memory, for MAP_FILE. */
+import { closeSync, fstatSync, openSync, readSync, writeSync } from "node:fs";
+import { type FrameIdentity, type MemoryFile, type PinnedMemory, refuse } from "@iommukit/core";
+import { fileFrameKey, type FrameRegistry } from "./mappings.js";
+
+const PAGE = 4096n;
+
+/** A file of memory that a client has open: memfd, tmpfs, hugetlbfs. It is held by a descriptor of our own while pages are pinned. */
+export class ForeignMemoryFile implements MemoryFile {
+  readonly kind = "memory";
+  readonly #path: string;
+  readonly #frames: FrameRegistry;
+  /** Opened when the descriptor was named: the client may close its own. */
+  readonly #fd: number;
+
+  constructor(path: string, frames: FrameRegistry) {
+    this.#path = path;
+    this.#frames = frames;
+    this.#fd = openSync(path, "r+");
+  }
+
+  pin(offset: bigint, length: bigint): PinnedMemory {
+    const { size, dev, ino } = fstatSync(this.#fd, { bigint: true });
+    const end = ((size + PAGE - 1n) / PAGE) * PAGE;
+    if (offset + length > end) refuse("EINVAL", `0x${offset.toString(16)} + 0x${length.toString(16)} lies behind the end of ${this.#path} at 0x${size.toString(16)}`, { argument: "fd" });
+    const file = `${hexByte(dev >> 8n)}:${hexByte(dev & 0xffn)} ${ino}`;
+    const keys = Array.from({ length: Number(length / PAGE) }, (_, i) => fileFrameKey(file, offset / PAGE + BigInt(i)));
+    return new PinnedFile(openSync(`/proc/self/fd/${this.#fd}`, "r+"), Number(offset), keys, this.#frames);
+  }
+
+  close(): void {
+    closeSync(this.#fd);
+  }
+}
+
+function hexByte(value: bigint): string {
+  return value.toString(16).padStart(2, "0");
+}
+
+class PinnedFile implements PinnedMemory {
+  readonly #fd: number;
+  readonly #offset: number;
+  readonly #keys: readonly string[];
+  readonly #frames: FrameRegistry;
+  #left: number;
+
+  constructor(fd: number, offset: number, keys: readonly string[], frames: FrameRegistry) {
+    this.#fd = fd;
+    this.#offset = offset;
+    this.#keys = keys;
+    this.#frames = frames;
+    this.#left = keys.length;
+    for (const key of keys) frames.pin(key);
+  }
+
+  frame(page: number): FrameIdentity {
+    return this.#frames.at(this.#keys[page]);
+  }
+
+  read(offset: number, target: Uint8Array): void {
+    const got = readSync(this.#fd, target, 0, target.length, this.#offset + offset);
+    target.fill(0, got);
+  }
+
+  write(offset: number, source: Uint8Array): void {
+    writeSync(this.#fd, source, 0, source.length, this.#offset + offset);
+  }
+
+  release(first: number, count: number): void {
+    for (let page = first; page < first + count; page++) this.#frames.unpin(this.#keys[page]);
+    this.#left -= count;
+    if (this.#left === 0) closeSync(this.#fd);
+  }
+}

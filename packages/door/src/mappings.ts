@@ -1,0 +1,98 @@
+/** What a process has mapped, by /proc/PID/maps, and which page frame an address shows. */
+import { readFileSync } from "node:fs";
+import { type FrameIdentity, IommuError } from "@iommukit/core";
+
+const PAGE = 4096n;
+
+export interface ProcessMapping {
+  readonly start: bigint;
+  /** Inclusive. */
+  readonly last: bigint;
+  /** "rwxp", "rw-s" */
+  readonly rights: string;
+  /** Offset in the file at `start`. */
+  readonly offset: bigint;
+  /** "00:01 1042": which file, when there is one. */
+  readonly file: string | undefined;
+  readonly name: string;
+}
+
+function* allMappings(pid: number): Generator<ProcessMapping> {
+  let text = "";
+  try {
+    text = readFileSync(`/proc/${pid}/maps`, "latin1");
+  } catch {
+    return; // the process is gone: nothing is mapped
+  }
+  for (const line of text.split("\n")) {
+    const match = /^([0-9a-f]+)-([0-9a-f]+) ([rwxps-]{4}) ([0-9a-f]+) (\S+) (\d+)\s*(.*)$/.exec(line);
+    if (match === null) continue;
+    const [, start, end, rights, offset, device, inode, name] = match;
+    yield {
+      start: BigInt(`0x${start}`),
+      last: BigInt(`0x${end}`) - 1n,
+      rights,
+      offset: BigInt(`0x${offset}`),
+      file: inode === "0" ? undefined : `${device} ${inode}`,
+      name,
+    };
+  }
+}
+
+/** The mappings that cover a range. @throws IommuError EFAULT unless each byte is mapped with the wanted right */
+export function* mappingsOf(pid: number, address: bigint, length: bigint, writable: boolean): Generator<ProcessMapping> {
+  let next = address;
+  const end = address + length;
+  if (length === 0n) return;
+  for (const mapping of allMappings(pid)) {
+    if (mapping.last < next) continue;
+    if (mapping.start > next) break;
+    if (!mapping.rights.includes(writable ? "w" : "r")) {
+      throw new IommuError("EFAULT", { message: `user address 0x${next.toString(16)} of process ${pid} is ${writable ? "not writable" : "not readable"}` });
+    }
+    yield mapping;
+    next = mapping.last + 1n;
+    if (next >= end) return;
+  }
+  throw new IommuError("EFAULT", { message: `user address 0x${next.toString(16)} of process ${pid} is not mapped` });
+}
+
+/** Names a frame: shared memory by its file and offset, private memory by its place in its process. */
+export function frameKey(pid: number, mapping: ProcessMapping, address: bigint): string {
+  const page = address / PAGE;
+  if (mapping.file !== undefined && mapping.rights.endsWith("s")) return `${mapping.file} ${page - mapping.start / PAGE + mapping.offset / PAGE}`;
+  return `${pid} ${page}`;
+}
+
+/** A frame of a file. */
+export function fileFrameKey(file: string, page: bigint): string {
+  return `${file} ${page}`;
+}
+
+class CountedFrame implements FrameIdentity {
+  pins = 0;
+  readonly compound = false;
+}
+
+/** Pin counts of frames, over every process. */
+export class FrameRegistry {
+  readonly #frames = new Map<string, CountedFrame>();
+
+  at(key: string): FrameIdentity {
+    return this.#frames.get(key) ?? new CountedFrame();
+  }
+
+  pin(key: string): void {
+    let frame = this.#frames.get(key);
+    if (frame === undefined) {
+      frame = new CountedFrame();
+      this.#frames.set(key, frame);
+    }
+    frame.pins++;
+  }
+
+  unpin(key: string): void {
+    const frame = this.#frames.get(key);
+    if (frame && --frame.pins === 0) this.#frames.delete(key);
+  }
+}
