@@ -17,6 +17,8 @@
 #include <unistd.h>
 
 #define HIGH_FD 900
+/* Not an errno: the connection is gone, and with it the door. */
+#define BROKEN (-100000L)
 
 static struct sockaddr_un door_address;
 static socklen_t door_address_length;
@@ -178,17 +180,17 @@ static long take_reply(int fd, uint32_t *flags)
 	int fault = 0;
 
 	if (receive_all(fd, &reply, sizeof(reply)) != 0)
-		return -EIO;
+		return BROKEN;
 	for (uint32_t i = 0; i < reply.copies; i++) {
 		struct copy copy;
 
 		if (receive_all(fd, &copy, sizeof(copy)) != 0)
-			return -EIO;
+			return BROKEN;
 		for (uint32_t done = 0; done < copy.length;) {
 			size_t part = copy.length - done < sizeof(buffer) ? copy.length - done : sizeof(buffer);
 
 			if (receive_all(fd, buffer, part) != 0)
-				return -EIO;
+				return BROKEN;
 			if (!fault && copy_to(copy.address + done, buffer, part) != 0)
 				fault = 1;
 			done += (uint32_t)part;
@@ -206,7 +208,7 @@ static long exchange(int fd, struct request *request, const void *in, uint32_t *
 	request->pid = (uint32_t)getpid();
 	request->tid = (uint32_t)syscall(SYS_gettid);
 	if (send_all(fd, parts, request->inlen > 0 ? 2 : 1) != 0)
-		return -EIO;
+		return BROKEN;
 	return take_reply(fd, flags);
 }
 
@@ -253,13 +255,13 @@ long door_call(struct request *request, const void *in, uint32_t *flags)
 	int fd = rpc_connection();
 
 	if (fd < 0) {
-		result = -ENODEV;
+		result = -EIO;
 	} else {
 		result = exchange(fd, request, in, flags ? flags : &unused);
-		if (result == -EIO) {
+		if (result == BROKEN) {
 			raw_close(fd);
 			rpc_fd = -1;
-			result = -ENODEV;
+			result = -EIO;
 		}
 	}
 	sigprocmask(SIG_SETMASK, &before, NULL);
@@ -290,7 +292,7 @@ static int greeted(enum operation op, const char *path, int open_flags, uint64_t
 
 	if (result < 0) {
 		raw_close(fd);
-		return (int)result;
+		return result == BROKEN ? -EIO : (int)result;
 	}
 	return fd;
 }

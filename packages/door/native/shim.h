@@ -25,6 +25,7 @@ enum operation {
 	OP_WRITE = 7,	/* c: length; in: the bytes */
 	OP_SYNC = 8,	/* answered after every close that came before */
 	OP_PATH = 9,	/* in: path; 0 when it is a node of ours */
+	OP_STATUS = 11,	/* a: process, b: where its pinned and locked pages go, two u64 */
 	OP_SPARE = 10,	/* first on a fake descriptor without a file yet; in: token */
 };
 

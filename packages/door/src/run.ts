@@ -13,6 +13,8 @@ export interface RunOptions {
   readonly command: string;
   readonly args: readonly string[];
   readonly env?: NodeJS.ProcessEnv;
+  /** Capabilities, without CAP_, that calls are judged with besides the program's own. */
+  readonly grant?: readonly string[];
   /** Receives standard output and error in place of this process's own. */
   readonly onOutput?: (text: string) => void;
   /** Receives warnings; standard error by default. */
@@ -38,7 +40,7 @@ export async function runProgram(options: RunOptions): Promise<number> {
   const problem = preloadProblem(program);
   if (problem !== undefined) warn(`${program} ${problem}: the preload door cannot reach it`);
   const shim = buildShim();
-  const door = new DoorServer(options.nodes);
+  const door = new DoorServer(options.nodes, options.grant);
   await door.listen();
   try {
     return await execute(program, shim, door, options, warn);

@@ -26,6 +26,7 @@ export class DoorServer {
   /** Name in the abstract namespace. */
   readonly name: string = `iommukit-${process.pid}-${randomBytes(6).toString("hex")}`;
   readonly #nodes: DeviceNodes;
+  readonly #grant: readonly string[];
   readonly #server: Server;
   readonly #files = new Map<bigint, ServedFile>();
   readonly #frames = new FrameRegistry();
@@ -34,8 +35,10 @@ export class DoorServer {
   /** Descriptors that clients made for files to come, by inode. */
   readonly #spares = new Map<bigint, Socket>();
 
-  constructor(nodes: DeviceNodes) {
+  /** @param grant capabilities, without CAP_, that every client has besides its own */
+  constructor(nodes: DeviceNodes, grant: readonly string[] = []) {
     this.#nodes = nodes;
+    this.#grant = grant;
     this.#server = createServer((socket) => this.#accept(socket));
   }
 
@@ -147,6 +150,12 @@ export class DoorServer {
       connection.socket.write(encodeReply(0));
       return;
     }
+    if (request.op === Operation.STATUS) {
+      const { pinned, locked } = this.#clients.get(Number(request.a))?.client.memory.counters ?? { pinned: 0, locked: 0 };
+      const pages = new Uint8Array(BigUint64Array.of(BigInt(pinned), BigInt(locked)).buffer);
+      connection.socket.write(encodeReply(0, [{ address: request.b, bytes: pages }]));
+      return;
+    }
     if (request.op === Operation.PATH) {
       const known = this.#nodes.paths.includes(Buffer.from(request.input).toString("utf8"));
       connection.socket.write(encodeReply(known ? 0 : -ENOENT));
@@ -177,7 +186,7 @@ export class DoorServer {
   #client(pid: number): { readonly client: Client; connections: number } {
     let entry = this.#clients.get(pid);
     if (entry === undefined) {
-      entry = { client: new Client(pid, this.#files, this.#frames), connections: 0 };
+      entry = { client: new Client(pid, this.#files, this.#frames, this.#grant), connections: 0 };
       this.#clients.set(pid, entry);
     }
     return entry;
@@ -289,8 +298,10 @@ class Client {
   readonly #pid: number;
   readonly #files: ReadonlyMap<bigint, ServedFile>;
   readonly #frames: FrameRegistry;
+  readonly #grant: readonly string[];
 
-  constructor(pid: number, files: ReadonlyMap<bigint, ServedFile>, frames: FrameRegistry) {
+  constructor(pid: number, files: ReadonlyMap<bigint, ServedFile>, frames: FrameRegistry, grant: readonly string[]) {
+    this.#grant = grant;
     this.#pid = pid;
     this.#files = files;
     this.#frames = frames;
@@ -301,6 +312,7 @@ class Client {
     const pid = this.#pid;
     const files = this.#files;
     const frames = this.#frames;
+    const grant = this.#grant;
     return {
       pid,
       memory,
@@ -318,7 +330,7 @@ class Client {
         file?.release();
       },
       get capabilities() {
-        return readCapabilities(pid);
+        return new Set([...readCapabilities(pid), ...grant]);
       },
       get memlockLimit() {
         return readMemlock(pid);
@@ -346,9 +358,9 @@ function fileOf(pid: number, fd: number, files: ReadonlyMap<bigint, ServedFile>,
   }
 }
 
-function readCapabilities(pid: number): ReadonlySet<string> {
+function readCapabilities(pid: number): string[] {
   const effective = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(readProc(pid, "status"))?.[1] ?? "0"}`);
-  return new Set(Object.entries(CAPABILITIES).flatMap(([name, bit]) => ((effective >> bit) & 1n ? [name] : [])));
+  return Object.entries(CAPABILITIES).flatMap(([name, bit]) => ((effective >> bit) & 1n ? [name] : []));
 }
 
 function readMemlock(pid: number): bigint {

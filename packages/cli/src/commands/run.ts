@@ -9,7 +9,7 @@ import { eventLine } from "../events.js";
 export async function run(
   program: string,
   args: readonly string[],
-  options: { readonly machine?: string; readonly log?: true | string },
+  options: { readonly machine?: string; readonly log?: true | string; readonly grant: readonly string[] },
   globals: GlobalOptions,
 ): Promise<void> {
   const composition = await compose(globals);
@@ -22,7 +22,7 @@ export async function run(
       if (line !== undefined && (event.kind === "call" || event.kind === "fault")) stream.write(`${line}\n`);
     };
   }
-  process.exitCode = await runProgram({ nodes, command: program, args });
+  process.exitCode = await runProgram({ nodes, command: program, args, grant: options.grant.map((name) => name.replace(/^CAP_/, "")) });
 }
 
 /** "none" and "mock" have no devices: /dev/iommu alone, the latter with the kernel's test command. */
