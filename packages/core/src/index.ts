@@ -93,6 +93,7 @@ export { IommufdFile } from "./iommufd/file.js";
 export { buildMachine } from "./machine/machine.js";
 export type { Machine, MachineParts } from "./machine/machine.js";
 export { ClientWindows } from "./memory/windows.js";
+export { SharedPages } from "./memory/shared-pages.js";
 export { traceNodes } from "./machine/traced-file.js";
 export { VfioDeviceFile } from "./vfio/device-file.js";
 export type { VfioDevice } from "./vfio/device-file.js";

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -317,6 +318,20 @@ int door_spare(uint64_t *inode)
 void door_discard(int fd)
 {
 	raw_close(fd);
+}
+
+/* Opens what the door has open as `number`. */
+int door_descriptor(int number)
+{
+	char path[64];
+	const char *parent = getenv("IOMMUKIT_PARENT");
+
+	if (!parent)
+		return -ENODEV;
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", atoi(parent), number);
+	int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
 }
 
 /* Takes the byte that makes poll say "readable". */

@@ -25,6 +25,8 @@ enum operation {
 	OP_WRITE = 7,	/* c: length; in: the bytes */
 	OP_SYNC = 8,	/* answered after every close that came before */
 	OP_PATH = 9,	/* in: path; 0 when it is a node of ours */
+	OP_MMAP = 12,	/* a: offset, b: length, c: inode of a spare descriptor that lives as long as the mapping; flags: MAP_… | PROT_EXEC << 16;
+			 * result: the door's descriptor of the memory */
 	OP_STATUS = 11,	/* a: process, b: where its pinned and locked pages go, two u64 */
 	OP_SPARE = 10,	/* first on a fake descriptor without a file yet; in: token */
 };
@@ -72,6 +74,7 @@ long door_call(struct request *request, const void *in, uint32_t *flags);
 int door_spare(uint64_t *inode);
 void door_discard(int fd);
 void door_drain(int fd);
+int door_descriptor(int number);
 long door_copy_from(const void *address, void *target, size_t length);
 
 /* True for the paths that the door answers for. */

@@ -6,7 +6,8 @@
 import { randomBytes } from "node:crypto";
 import { readFileSync, readlinkSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
-import { type CallContext, type DeviceNodes, IommuError, type KernelFile, type OpenFile, refuse, type UserBytes } from "@iommukit/core";
+import { type CallContext, type DeviceNodes, IommuError, type KernelFile, type MmapRegion, type OpenFile, refuse, SharedPages, type UserBytes } from "@iommukit/core";
+import { SharedFile } from "./shared-file.js";
 import { ClientMemory, InlineArgument } from "./client-memory.js";
 import { ForeignMemoryFile } from "./foreign-file.js";
 import { FrameRegistry } from "./mappings.js";
@@ -18,6 +19,9 @@ const ESPIPE = 29;
 const ENOENT = 2;
 const ENOTTY = 25;
 const POLLIN = 1;
+/** Flags of MMAP. */
+const MAP_SHARED = 1;
+const MAP_EXECUTABLE = 1 << 16;
 /** CAP_IPC_LOCK and CAP_SYS_RESOURCE in /proc/PID/status. */
 const CAPABILITIES = { IPC_LOCK: 14n, SYS_RESOURCE: 24n } as const;
 
@@ -32,6 +36,9 @@ export class DoorServer {
   readonly #frames = new FrameRegistry();
   readonly #clients = new Map<number, { readonly client: Client; connections: number }>();
   readonly #sockets = new Set<Socket>();
+  readonly #shared = new Map<SharedPages, SharedFile>();
+  /** Mappings by the inode of the descriptor that lives as long. */
+  readonly #mapped = new Map<bigint, MmapRegion>();
   /** Descriptors that clients made for files to come, by inode. */
   readonly #spares = new Map<bigint, Socket>();
 
@@ -57,6 +64,8 @@ export class DoorServer {
   /** Releases every file. */
   async close(): Promise<void> {
     for (const socket of this.#sockets) socket.destroy();
+    for (const file of this.#shared.values()) file.close();
+    this.#shared.clear();
     await new Promise<void>((resolve) => {
       this.#server.close(() => resolve());
     });
@@ -166,6 +175,10 @@ export class DoorServer {
       connection.socket.write(encodeReply(-ENOTTY));
       return;
     }
+    if (request.op === Operation.MMAP) {
+      connection.socket.write(encodeReply(attempt(() => this.#map(served.file, client, request))));
+      return;
+    }
     const spare = (request.flags & HAS_SPARE) === 0 || request.op !== Operation.IOCTL ? undefined : new Spare(Number(request.a >> 32n), request.c);
     let flags = 0;
     const { result, copies } = answer(served.file, client, request, spare);
@@ -183,6 +196,26 @@ export class DoorServer {
     this.#showReadable();
   }
 
+  /** Maps a part of a file; returns the descriptor of this process that holds its memory. */
+  #map(file: KernelFile, client: Client, request: Request): number {
+    if (file.mmap === undefined) refuse("ENODEV", `${file.path} cannot be mapped`, { argument: "fd" });
+    const wanted = { position: request.a, length: Number(request.b), shared: (request.flags & MAP_SHARED) !== 0, executable: (request.flags & MAP_EXECUTABLE) !== 0 };
+    const region = file.mmap?.(client.context(), wanted);
+    if (region === undefined) return -EINVAL;
+    const { backend } = region;
+    if (!(backend instanceof SharedPages)) {
+      region.unmapped();
+      return refuse("ENODEV", "registers of a device cannot be mapped through this door", { argument: "fd" });
+    }
+    let shared = this.#shared.get(backend);
+    if (shared === undefined) {
+      shared = new SharedFile(backend);
+      this.#shared.set(backend, shared);
+    }
+    this.#mapped.set(request.c, region);
+    return shared.fd;
+  }
+
   #client(pid: number): { readonly client: Client; connections: number } {
     let entry = this.#clients.get(pid);
     if (entry === undefined) {
@@ -197,6 +230,8 @@ export class DoorServer {
       this.#files.get(connection.inode)?.file.release();
       this.#files.delete(connection.inode);
       this.#spares.delete(connection.inode);
+      this.#mapped.get(connection.inode)?.unmapped();
+      this.#mapped.delete(connection.inode);
     } else if (connection.role === "thread") {
       const entry = this.#clients.get(connection.pid);
       if (entry && --entry.connections <= 0) {

@@ -4,6 +4,7 @@ import type {
   NestedDomainOptions, PagingDomain, PagingDomainOptions, ReservedRegion, UserData,
 } from "../../driver/types.js";
 import { refuse } from "../../errors.js";
+import { SharedPages } from "../../memory/shared-pages.js";
 import { MockDomain, MockNested } from "./domain.js";
 
 export const MOCK_TYPE = { HW_INFO: 0xfeedbeef, HWPT: 0xdead, VIOMMU: 0xdeadbeef, VEVENT: 0xbeefbeef, HW_QUEUE: 0xdeadbeef } as const;
@@ -83,12 +84,7 @@ export class MockDriver implements IommuDriver {
     if (data === undefined) return new MockViommu(events);
     const bytes = data.read(8, 24);
     const view = new DataView(bytes.buffer);
-    const pages = new Uint8Array(MMAP_BYTES);
-    pages.set(bytes.subarray(0, 4));
-    const offset = mmap.offer(MMAP_BYTES, {
-      read: (at, target) => target.set(pages.subarray(at, at + target.length)),
-      write: (at, source) => pages.set(source, at),
-    });
+    const offset = mmap.offer(MMAP_BYTES, new SharedPages(MMAP_BYTES, bytes.subarray(0, 4)));
     view.setUint32(4, view.getUint32(0, true), true);
     view.setBigUint64(8, offset, true);
     view.setBigUint64(16, BigInt(MMAP_BYTES), true);
