@@ -6,6 +6,10 @@ export interface NaiveWalk {
   readonly status: "ok" | "not present" | "reserved bit" | "bus error";
   /** Level of the last entry read. */
   readonly level: number;
+  /** The last entry read; absent when no memory answered. */
+  readonly entry?: bigint;
+  /** AND of the low words of the entries that passed, the leaf included. */
+  readonly common: bigint;
   /** Output address, when ok. */
   readonly output?: bigint;
 }
@@ -16,22 +20,24 @@ const word = (value: number): bigint => BigInt.asUintN(32, BigInt(value));
 export function naiveWalk(memory: PhysicalMemory, format: PageTableFormat, root: number, topLevel: number, address: bigint): NaiveWalk {
   const addressBits = (word(format.addressHi) << 32n) | word(format.addressLo);
   let table = BigInt(root);
+  let common = 0xffff_ffffn;
   for (let level = topLevel; ; level--) {
     const size = 1n << BigInt(format.granuleShift + level * format.indexBits);
     const index = (address / size) % (1n << BigInt(format.indexBits));
     const entry = memory.readU64(Number(table + index * 8n));
-    if (entry === undefined) return { status: "bus error", level };
-    if ((entry & word(format.presentMask)) === 0n) return { status: "not present", level };
+    if (entry === undefined) return { status: "bus error", level, common };
+    if ((entry & word(format.presentMask)) === 0n) return { status: "not present", level, entry, common };
     let leaf = level === 0 || (entry & word(format.leafMask)) === word(format.leafValue);
-    if (level === 0 && (entry & word(format.pageMask)) !== word(format.pageValue)) return { status: "not present", level };
+    if (level === 0 && (entry & word(format.pageMask)) !== word(format.pageValue)) return { status: "not present", level, entry, common };
     if (leaf && ((format.leafLevels >> level) & 1) === 0) {
-      if (format.illegalLeaf === IllegalLeaf.NOT_PRESENT) return { status: "not present", level };
+      if (format.illegalLeaf === IllegalLeaf.NOT_PRESENT) return { status: "not present", level, entry, common };
       leaf = false;
     }
     const row = level * 2 + (leaf ? 1 : 0);
     const reserved = (word(format.reservedHi[row]) << 32n) | word(format.reservedLo[row]);
-    if ((entry & reserved) !== 0n) return { status: "reserved bit", level };
-    if (leaf) return { status: "ok", level, output: ((entry & addressBits) / size) * size + (address % size) };
+    if ((entry & reserved) !== 0n) return { status: "reserved bit", level, entry, common };
+    common &= entry;
+    if (leaf) return { status: "ok", level, entry, common, output: ((entry & addressBits) / size) * size + (address % size) };
     table = entry & addressBits;
   }
 }
