@@ -45,6 +45,7 @@ export type {
   MmapRegion,
   MmapRequest,
   OpenFile,
+  SysfsEntry,
   PageCounters,
   PinnedMemory,
   UserBytes,
@@ -97,4 +98,6 @@ export { SharedPages } from "./memory/shared-pages.js";
 export { traceNodes } from "./machine/traced-file.js";
 export { VfioDeviceFile } from "./vfio/device-file.js";
 export type { VfioDevice } from "./vfio/device-file.js";
+export { sysfsTree } from "./vfio/sysfs.js";
+export type { SysfsDevice } from "./vfio/sysfs.js";
 export { PciFunction } from "./vfio/pci-function.js";

@@ -26,7 +26,7 @@ enum operation {
 	OP_SYNC = 8,	/* answered after every close that came before */
 	OP_PATH = 9,	/* in: path; 0 when it is a node of ours */
 	OP_MMAP = 12,	/* a: offset, b: length, c: inode of a spare descriptor that lives as long as the mapping; flags: MAP_… | PROT_EXEC << 16;
-			 * result: the door's descriptor of the memory */
+			 * in: address of a u64 for the offset in it; result: the door's descriptor of the memory */
 	OP_STATUS = 11,	/* a: process, b: where its pinned and locked pages go, two u64 */
 	OP_SPARE = 10,	/* first on a fake descriptor without a file yet; in: token */
 };
@@ -79,5 +79,8 @@ long door_copy_from(const void *address, void *target, size_t length);
 
 /* True for the paths that the door answers for. */
 int door_path(const char *path);
+
+/* files.c: where a path of the simulated machine's /sys really is, written to `buffer` (PATH_MAX); other paths as they are. */
+const char *door_redirect(const char *path, char *buffer);
 
 #endif

@@ -2,42 +2,17 @@
 /* The libc functions that a program reaches the nodes with. Everything that is not ours goes on to libc. */
 #define _GNU_SOURCE
 #include "shim.h"
+#include "wrap.h"
 
-#include <dlfcn.h>
-#include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdarg.h>
-#include <linux/mman.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
-
-/* Misc device of no registered number: programs look at the type, not at the number. */
-#define FAKE_MAJOR 10
-#define FAKE_MINOR 250
-
-#define REAL(name) \
-	static __typeof__(name) *real; \
-	if (!real) \
-		real = (__typeof__(name) *)dlsym(RTLD_NEXT, #name)
-
-static long answer(long result)
-{
-	if (result < 0) {
-		errno = (int)-result;
-		return -1;
-	}
-	return result;
-}
 
 /* open(2) and its kin ------------------------------------------------------------------------------------------- */
 
 #define OPEN_MODE(flags, last) \
+	char redirected[PATH_MAX]; \
 	mode_t mode = 0; \
 	if ((flags) & (O_CREAT | O_TMPFILE)) { \
 		va_list list; \
@@ -50,28 +25,28 @@ int open(const char *path, int flags, ...)
 {
 	REAL(open);
 	OPEN_MODE(flags, flags)
-	return door_path(path) ? (int)answer(door_open(path, flags)) : real(path, flags, mode);
+	return door_path(path) ? (int)answer(door_open(path, flags)) : real(door_redirect(path, redirected), flags, mode);
 }
 
 int open64(const char *path, int flags, ...)
 {
 	REAL(open64);
 	OPEN_MODE(flags, flags)
-	return door_path(path) ? (int)answer(door_open(path, flags)) : real(path, flags, mode);
+	return door_path(path) ? (int)answer(door_open(path, flags)) : real(door_redirect(path, redirected), flags, mode);
 }
 
 int openat(int dir, const char *path, int flags, ...)
 {
 	REAL(openat);
 	OPEN_MODE(flags, flags)
-	return door_path(path) ? (int)answer(door_open(path, flags)) : real(dir, path, flags, mode);
+	return door_path(path) ? (int)answer(door_open(path, flags)) : real(dir, door_redirect(path, redirected), flags, mode);
 }
 
 int openat64(int dir, const char *path, int flags, ...)
 {
 	REAL(openat64);
 	OPEN_MODE(flags, flags)
-	return door_path(path) ? (int)answer(door_open(path, flags)) : real(dir, path, flags, mode);
+	return door_path(path) ? (int)answer(door_open(path, flags)) : real(dir, door_redirect(path, redirected), flags, mode);
 }
 
 /* What _FORTIFY_SOURCE calls in their place. */
@@ -255,256 +230,4 @@ ssize_t pwrite(int fd, const void *buffer, size_t count, off_t position)
 ssize_t pwrite64(int fd, const void *buffer, size_t count, off64_t position)
 {
 	return pwrite(fd, buffer, count, (off_t)position);
-}
-
-/* mmap ----------------------------------------------------------------------------------------------------------- */
-
-#define HUGE_PAGE (2UL << 20)
-
-/*
- * Huge pages where the system has none left: ordinary memory at the same alignment. The door takes a mapping for one
- * piece anyway.
- */
-static void *ordinary_pages(void *(*real)(void *, size_t, int, int, int, off_t), void *address, size_t length, int prot, int flags)
-{
-	size_t whole = (length + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
-
-	flags &= ~(MAP_HUGETLB | (MAP_HUGE_MASK << MAP_HUGE_SHIFT));
-	if (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE))
-		return real(address, whole, prot, flags, -1, 0);
-	char *room = real(NULL, whole + HUGE_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	if (room == MAP_FAILED)
-		return MAP_FAILED;
-	char *start = (char *)(((uintptr_t)room + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1));
-
-	if (start > room)
-		munmap(room, (size_t)(start - room));
-	if (room + HUGE_PAGE > start)
-		munmap(start + whole, (size_t)(room + HUGE_PAGE - start));
-	return real(start, whole, prot, flags | MAP_FIXED, -1, 0);
-}
-
-/* Mappings of our files: while one lasts, a descriptor of its own tells the door so, also in children. */
-static struct region {
-	char *start;
-	size_t length, left;
-	int life;
-} regions[64];
-
-static void *map_node(void *(*real)(void *, size_t, int, int, int, off_t), void *address, size_t length, int prot, int flags, uint64_t inode, off_t offset)
-{
-	struct request call = { .op = OP_MMAP, .inode = inode, .a = (uint64_t)offset };
-	void *result = MAP_FAILED;
-	size_t slot = 0;
-
-	while (slot < sizeof(regions) / sizeof(regions[0]) && regions[slot].left > 0)
-		slot++;
-	int life = slot < sizeof(regions) / sizeof(regions[0]) ? door_spare(&call.c) : -ENOMEM;
-
-	if (life < 0)
-		return (void *)answer(life);
-	call.b = (length + 4095) & ~4095UL;
-	call.flags = (uint32_t)(flags & (MAP_SHARED | MAP_PRIVATE)) | (uint32_t)((prot & PROT_EXEC) != 0) << 16;
-	long memory = door_call(&call, NULL, NULL);
-
-	if (memory >= 0)
-		memory = door_descriptor((int)memory);
-	if (memory >= 0) {
-		result = real(address, length, prot, flags, (int)memory, 0);
-		door_discard((int)memory);
-		memory = result == MAP_FAILED ? -errno : 0;
-	}
-	if (memory < 0) {
-		door_discard(life);
-		return (void *)answer(memory);
-	}
-	regions[slot] = (struct region){ .start = result, .length = call.b, .left = call.b, .life = life };
-	return result;
-}
-
-int munmap(void *address, size_t length)
-{
-	REAL(munmap);
-	int result = real(address, length);
-	char *start = address, *end = start + ((length + 4095) & ~4095UL);
-
-	for (size_t i = 0; result == 0 && i < sizeof(regions) / sizeof(regions[0]); i++) {
-		struct region *region = &regions[i];
-		char *from = start > region->start ? start : region->start;
-		char *to = end < region->start + region->length ? end : region->start + region->length;
-
-		if (region->left == 0 || from >= to)
-			continue;
-		region->left -= region->left < (size_t)(to - from) ? region->left : (size_t)(to - from);
-		if (region->left == 0)
-			close(region->life);
-	}
-	return result;
-}
-
-void *mmap(void *address, size_t length, int prot, int flags, int fd, off_t offset)
-{
-	REAL(mmap);
-	uint64_t inode;
-
-	if (fd >= 0 && !(flags & MAP_ANONYMOUS) && door_is_ours(fd, &inode))
-		return map_node(real, address, length, prot, flags, inode, offset);
-	void *result = real(address, length, prot, flags, fd, offset);
-
-	if (result == MAP_FAILED && door_available() && (flags & MAP_HUGETLB) && (flags & MAP_ANONYMOUS))
-		return ordinary_pages(real, address, length, prot, flags);
-	return result;
-}
-
-void *mmap64(void *address, size_t length, int prot, int flags, int fd, off64_t offset)
-{
-	return mmap(address, length, prot, flags, fd, (off_t)offset);
-}
-
-/* /proc/PID/status: VmPin and VmLck as they would be ----------------------------------------------------------------- */
-
-/* The process whose status a path names; 0 for any other path. */
-static int status_of(const char *path)
-{
-	const char *at = path;
-	int pid = 0;
-
-	if (!door_available() || !path || strncmp(at, "/proc/", 6) != 0)
-		return 0;
-	at += 6;
-	if (strncmp(at, "self", 4) == 0) {
-		at += 4;
-		pid = getpid();
-	} else {
-		for (; *at >= '0' && *at <= '9'; at++)
-			pid = pid * 10 + (*at - '0');
-	}
-	return strcmp(at, "/status") == 0 ? pid : 0;
-}
-
-/* Appends the line with `pages` more pages than it says. */
-static size_t with_pages(char *out, size_t room, const char *line, uint64_t pages)
-{
-	unsigned long long kib = strtoull(line + 6, NULL, 10) + pages * 4;
-
-	return (size_t)snprintf(out, room, "%.6s\t%8llu kB\n", line, kib);
-}
-
-/* A copy of the status with what the door has pinned and locked for the process; the real one when that fails. */
-static int status_copy(int real_fd, int pid)
-{
-	char text[8192], changed[8192 + 128];
-	uint64_t pages[2] = { 0, 0 };
-	struct request call = { .op = OP_STATUS, .a = (uint64_t)pid, .b = (uint64_t)(uintptr_t)pages };
-	ssize_t got = (ssize_t)syscall(SYS_read, real_fd, text, sizeof(text) - 1);
-	size_t put = 0;
-
-	if (got <= 0 || door_call(&call, NULL, NULL) != 0)
-		return real_fd;
-	text[got] = '\0';
-	for (char *line = text, *end; (end = strchr(line, '\n')) != NULL; line = end + 1) {
-		size_t length = (size_t)(end + 1 - line);
-
-		if (strncmp(line, "VmPin:", 6) == 0) {
-			put += with_pages(changed + put, sizeof(changed) - put, line, pages[0]);
-		} else if (strncmp(line, "VmLck:", 6) == 0) {
-			put += with_pages(changed + put, sizeof(changed) - put, line, pages[1]);
-		} else {
-			memcpy(changed + put, line, length);
-			put += length;
-		}
-	}
-	int copy = (int)syscall(SYS_memfd_create, "status", 1U /* MFD_CLOEXEC */);
-
-	if (copy < 0 || syscall(SYS_pwrite64, copy, changed, put, 0L) != (long)put)
-		return real_fd;
-	syscall(SYS_close, real_fd);
-	return copy;
-}
-
-FILE *fopen(const char *path, const char *mode)
-{
-	REAL(fopen);
-	int pid = status_of(path);
-
-	if (pid == 0 || mode[0] != 'r')
-		return real(path, mode);
-	int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
-
-	if (fd < 0)
-		return real(path, mode);
-	return fdopen(status_copy(fd, pid), mode);
-}
-
-FILE *fopen64(const char *path, const char *mode)
-{
-	return fopen(path, mode);
-}
-
-/* stat: a character device, as programs check --------------------------------------------------------------------- */
-
-static void fake_stat(struct stat *st)
-{
-	memset(st, 0, sizeof(*st));
-	st->st_mode = S_IFCHR | 0660;
-	st->st_rdev = makedev(FAKE_MAJOR, FAKE_MINOR);
-	st->st_nlink = 1;
-}
-
-static int node_exists(const char *path)
-{
-	struct request call = { .op = OP_PATH, .inlen = (uint32_t)strlen(path) };
-
-	return call.inlen < 256 ? (int)answer(door_call(&call, path, NULL)) : (int)answer(-ENOENT);
-}
-
-int fstat(int fd, struct stat *st)
-{
-	REAL(fstat);
-	uint64_t inode;
-	int result = real(fd, st);
-
-	if (result == 0 && S_ISSOCK(st->st_mode) && door_is_ours(fd, &inode))
-		fake_stat(st);
-	return result;
-}
-
-int stat(const char *path, struct stat *st)
-{
-	REAL(stat);
-	if (!door_path(path))
-		return real(path, st);
-	if (node_exists(path) != 0)
-		return -1;
-	fake_stat(st);
-	return 0;
-}
-
-int lstat(const char *path, struct stat *st)
-{
-	REAL(lstat);
-	return door_path(path) ? stat(path, st) : real(path, st);
-}
-
-/* On LP64 both structs are one. */
-int fstat64(int fd, struct stat64 *st)
-{
-	return fstat(fd, (struct stat *)st);
-}
-
-int stat64(const char *path, struct stat64 *st)
-{
-	return stat(path, (struct stat *)st);
-}
-
-int lstat64(const char *path, struct stat64 *st)
-{
-	return lstat(path, (struct stat *)st);
-}
-
-int access(const char *path, int mode)
-{
-	REAL(access);
-	return door_path(path) ? node_exists(path) : real(path, mode);
 }

@@ -96,7 +96,29 @@ export class ClientMemory implements UserMemory {
   }
 
   pin(address: bigint, length: bigint, writable: boolean): PinnedMemory {
+    return this.#pin(address, length, writable, false);
+  }
+
+  /** Type1 pins memory of devices too. */
+  get withDevices(): UserMemory {
+    const { counters } = this;
+    const isAlive = (): boolean => this.alive;
+    return {
+      read: (address, target) => this.read(address, target),
+      write: (address, source) => this.write(address, source),
+      pin: (address, length, writable) => this.#pin(address, length, writable, true),
+      frame: (address, writable) => this.frame(address, writable),
+      counters,
+      get alive() {
+        return isAlive();
+      },
+    };
+  }
+
+  #pin(address: bigint, length: bigint, writable: boolean, devices: boolean): PinnedMemory {
     const mappings = [...mappingsOf(this.#pid, address, length, writable)];
+    const device = devices ? undefined : mappings.find((mapping) => this.#frames.isDevice(mapping));
+    if (device) throw fault(device.start, "shows memory of a device, which iommufd does not pin");
     return new PinnedRange(this.#pid, mappings, address, length, this.#frames);
   }
 

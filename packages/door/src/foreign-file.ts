@@ -1,7 +1,7 @@
 /** Descriptors of a client that are not the door's: files of memory, for MAP_FILE. */
 import { closeSync, fstatSync, openSync, readSync, writeSync } from "node:fs";
 import { type FrameIdentity, type MemoryFile, type PinnedMemory, refuse } from "@iommukit/core";
-import { fileFrameKey, type FrameRegistry } from "./mappings.js";
+import { fileFrameKey, fileKey, type FrameRegistry } from "./mappings.js";
 
 const PAGE = 4096n;
 
@@ -20,10 +20,10 @@ export class ForeignMemoryFile implements MemoryFile {
   }
 
   pin(offset: bigint, length: bigint): PinnedMemory {
-    const { size, dev, ino } = fstatSync(this.#fd, { bigint: true });
+    const { size } = fstatSync(this.#fd, { bigint: true });
     const end = ((size + PAGE - 1n) / PAGE) * PAGE;
     if (offset + length > end) refuse("EINVAL", `0x${offset.toString(16)} + 0x${length.toString(16)} lies behind the end of ${this.#path} at 0x${size.toString(16)}`, { argument: "fd" });
-    const file = `${hexByte(dev >> 8n)}:${hexByte(dev & 0xffn)} ${ino}`;
+    const file = fileKey(this.#fd);
     const keys = Array.from({ length: Number(length / PAGE) }, (_, i) => fileFrameKey(file, offset / PAGE + BigInt(i)));
     return new PinnedFile(openSync(`/proc/self/fd/${this.#fd}`, "r+"), Number(offset), keys, this.#frames);
   }
@@ -31,10 +31,6 @@ export class ForeignMemoryFile implements MemoryFile {
   close(): void {
     closeSync(this.#fd);
   }
-}
-
-function hexByte(value: bigint): string {
-  return value.toString(16).padStart(2, "0");
 }
 
 class PinnedFile implements PinnedMemory {

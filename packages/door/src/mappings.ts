@@ -1,5 +1,5 @@
 /** What a process has mapped, by /proc/PID/maps, and which page frame an address shows. */
-import { readFileSync } from "node:fs";
+import { fstatSync, readFileSync } from "node:fs";
 import { type FrameIdentity, IommuError } from "@iommukit/core";
 
 const PAGE = 4096n;
@@ -69,14 +69,37 @@ export function fileFrameKey(file: string, page: bigint): string {
   return `${file} ${page}`;
 }
 
+/** "00:01 1042", as /proc/PID/maps has it. */
+export function fileKey(fd: number): string {
+  const { dev, ino } = fstatSync(fd, { bigint: true });
+  // Linux's encoding of a device number: minor in bits 7:0 and from 20 up, major in bits 19:8.
+  const major = (dev >> 8n) & 0xfffn;
+  const minor = (dev & 0xffn) | ((dev >> 12n) & 0xfff00n);
+  return `${hexByte(major)}:${hexByte(minor)} ${ino}`;
+}
+
+function hexByte(value: bigint): string {
+  return value.toString(16).padStart(2, "0");
+}
+
 class CountedFrame implements FrameIdentity {
   pins = 0;
   readonly compound = false;
 }
 
-/** Pin counts of frames, over every process. */
+/** Pin counts of frames, over every process, and which files are memory of devices. */
 export class FrameRegistry {
   readonly #frames = new Map<string, CountedFrame>();
+  readonly #devices = new Set<string>();
+
+  /** @param file as `ProcessMapping.file` names it */
+  addDevice(file: string): void {
+    this.#devices.add(file);
+  }
+
+  isDevice({ file }: ProcessMapping): boolean {
+    return file !== undefined && this.#devices.has(file);
+  }
 
   at(key: string): FrameIdentity {
     return this.#frames.get(key) ?? new CountedFrame();

@@ -5,6 +5,7 @@ import { constants as osConstants } from "node:os";
 import { delimiter, join } from "node:path";
 import type { DeviceNodes } from "@iommukit/core";
 import { DoorServer } from "./server.js";
+import { SysfsFolder } from "./sysfs-folder.js";
 import { buildShim } from "./shim.js";
 
 export interface RunOptions {
@@ -42,14 +43,16 @@ export async function runProgram(options: RunOptions): Promise<number> {
   const shim = buildShim();
   const door = new DoorServer(options.nodes, options.grant);
   await door.listen();
+  const sysfs = options.nodes.sysfs && new SysfsFolder(options.nodes.sysfs);
   try {
-    return await execute(program, shim, door, options, warn);
+    return await execute(program, shim, door, sysfs?.path, options, warn);
   } finally {
+    sysfs?.close();
     await door.close();
   }
 }
 
-async function execute(program: string, shim: string, door: DoorServer, options: RunOptions, warn: (text: string) => void): Promise<number> {
+async function execute(program: string, shim: string, door: DoorServer, sysfs: string | undefined, options: RunOptions, warn: (text: string) => void): Promise<number> {
   const preload = [shim, options.env?.LD_PRELOAD ?? process.env.LD_PRELOAD].filter((entry) => entry).join(":");
   const env = {
     ...process.env,
@@ -58,6 +61,7 @@ async function execute(program: string, shim: string, door: DoorServer, options:
     IOMMUKIT_DOOR: door.name,
     IOMMUKIT_TOKEN: door.token,
     IOMMUKIT_PARENT: String(process.pid),
+    ...(sysfs && { IOMMUKIT_SYSFS: sysfs }),
   };
   const child = spawn(program, options.args, { argv0: options.command, env, stdio: options.onOutput ? ["inherit", "pipe", "pipe"] : "inherit" });
   if (options.onOutput) {

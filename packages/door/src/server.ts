@@ -8,6 +8,7 @@ import { readFileSync, readlinkSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { type CallContext, type DeviceNodes, IommuError, type KernelFile, type MmapRegion, type OpenFile, refuse, SharedPages, type UserBytes } from "@iommukit/core";
 import { SharedFile } from "./shared-file.js";
+import { ClientEventfd } from "./client-eventfd.js";
 import { ClientMemory, InlineArgument } from "./client-memory.js";
 import { ForeignMemoryFile } from "./foreign-file.js";
 import { FrameRegistry } from "./mappings.js";
@@ -176,7 +177,15 @@ export class DoorServer {
       return;
     }
     if (request.op === Operation.MMAP) {
-      connection.socket.write(encodeReply(attempt(() => this.#map(served.file, client, request))));
+      const copies: Copy[] = [];
+      const result = attempt(() => {
+        if (request.input.length !== 8) refuse("EINVAL", "no place for the offset", { argument: "input" });
+        const { fd, offset } = this.#map(served.file, client, request);
+        const address = new DataView(request.input.buffer, request.input.byteOffset).getBigUint64(0, true);
+        copies.push({ address, bytes: new Uint8Array(BigUint64Array.of(BigInt(offset)).buffer) });
+        return fd;
+      });
+      connection.socket.write(encodeReply(result, copies));
       return;
     }
     const spare = (request.flags & HAS_SPARE) === 0 || request.op !== Operation.IOCTL ? undefined : new Spare(Number(request.a >> 32n), request.c);
@@ -196,24 +205,25 @@ export class DoorServer {
     this.#showReadable();
   }
 
-  /** Maps a part of a file; returns the descriptor of this process that holds its memory. */
-  #map(file: KernelFile, client: Client, request: Request): number {
+  /** Maps a part of a file; returns the descriptor of this process that holds its memory, and where it begins there. */
+  #map(file: KernelFile, client: Client, request: Request): { fd: number; offset: number } {
     if (file.mmap === undefined) refuse("ENODEV", `${file.path} cannot be mapped`, { argument: "fd" });
     const wanted = { position: request.a, length: Number(request.b), shared: (request.flags & MAP_SHARED) !== 0, executable: (request.flags & MAP_EXECUTABLE) !== 0 };
     const region = file.mmap?.(client.context(), wanted);
-    if (region === undefined) return -EINVAL;
-    const { backend } = region;
-    if (!(backend instanceof SharedPages)) {
+    if (region === undefined) return refuse("EINVAL", `${file.path} cannot be mapped`, { argument: "fd" });
+    const { memory } = region;
+    if (memory === undefined) {
       region.unmapped();
       return refuse("ENODEV", "registers of a device cannot be mapped through this door", { argument: "fd" });
     }
-    let shared = this.#shared.get(backend);
+    let shared = this.#shared.get(memory.pages);
     if (shared === undefined) {
-      shared = new SharedFile(backend);
-      this.#shared.set(backend, shared);
+      shared = new SharedFile(memory.pages);
+      this.#shared.set(memory.pages, shared);
+      this.#frames.addDevice(shared.key);
     }
     this.#mapped.set(request.c, region);
-    return shared.fd;
+    return { fd: shared.fd, offset: memory.offset };
   }
 
   #client(pid: number): { readonly client: Client; connections: number } {
@@ -354,6 +364,7 @@ class Client {
       process: this.memory,
       user: USER,
       file: (fd) => fileOf(pid, fd, files, frames),
+      mapsRegisters: false,
       install: (file) => {
         if (spare === undefined) throw new NeedsSpare();
         spare.file = file;
@@ -385,6 +396,7 @@ function fileOf(pid: number, fd: number, files: ReadonlyMap<bigint, ServedFile>,
   }
   const match = /^socket:\[(\d+)\]$/.exec(link);
   if (match) return files.get(BigInt(match[1]))?.file;
+  if (link === "anon_inode:[eventfd]") return new ClientEventfd(pid, fd);
   if (!link.startsWith("/")) return undefined;
   try {
     return new ForeignMemoryFile(path, frames);

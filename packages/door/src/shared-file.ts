@@ -4,9 +4,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { randomBytes } from "node:crypto";
 import type { SharedPages } from "@iommukit/core";
+import { fileKey } from "./mappings.js";
 
 export class SharedFile {
   readonly fd: number;
+  /** As `ProcessMapping.file` names it. */
+  readonly key: string;
 
   /** Moves the pages into a fresh file. */
   constructor(pages: SharedPages) {
@@ -14,6 +17,7 @@ export class SharedFile {
     this.fd = openSync(path, "wx+", 0o600);
     rmSync(path);
     ftruncateSync(this.fd, pages.length);
+    this.key = fileKey(this.fd);
     pages.moveTo({
       read: (offset, target) => void readSync(this.fd, target, 0, target.length, offset),
       write: (offset, source) => void writeSync(this.fd, source, 0, source.length, offset),

@@ -54,6 +54,15 @@ function create(environment: IommuEnvironment, options: Readonly<Record<string, 
     hardware,
     driver,
     hostAddressWidth: haw,
+    sysfs: {
+      name: environment.name.replace(/^vtd/, "dmar"),
+      files: {
+        "intel-iommu/version": `${version >> 4}:${version & 15}\n`,
+        "intel-iommu/address": `${registerBase.toString(16)}\n`,
+        "intel-iommu/cap": `${cap.toString(16)}\n`,
+        "intel-iommu/ecap": `${ecap.toString(16)}\n`,
+      },
+    },
     explain: (request) => {
       const source: TableSource = {
         iommu: "vtd",

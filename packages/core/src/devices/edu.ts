@@ -1,6 +1,6 @@
 /** QEMU's `edu` device (1234:11e8): identification, a factorial, interrupts by register, DMA of 4 KiB (QEMU docs, specs/edu). */
 import type { DmaPort } from "../bus/types.js";
-import type { DeviceModel, PciBar, PciCapability, PciDevice, PciIdentity, PciInterrupts } from "./types.js";
+import type { DeviceModel, PciBar, PciCapability, PciDevice, PciHost, PciIdentity, PciInterrupts } from "./types.js";
 
 const BAR_BYTES = 0x10_0000;
 const ID = 0x0100_00ed;
@@ -31,8 +31,20 @@ class EduDevice implements PciDevice {
   #factorial = 0;
   #interruptStatus = 0;
 
-  constructor(port: DmaPort) {
+  readonly #host: PciHost;
+
+  constructor(port: DmaPort, host: PciHost) {
     this.#port = port;
+    this.#host = host;
+  }
+
+  get pinAsserted(): boolean {
+    return this.#interruptStatus !== 0;
+  }
+
+  #raise(bits: number): void {
+    this.#interruptStatus |= bits;
+    if (this.#interruptStatus !== 0) this.#host.interrupt(0);
   }
 
   reset(): void {
@@ -73,7 +85,7 @@ class EduDevice implements PciDevice {
     const number = Number(value & 0xffff_ffffn);
     if (offset === REG.LIVE) this.#live = ~number;
     else if (offset === REG.FACTORIAL) this.#factorial = factorial(number);
-    else if (offset === REG.IRQ_RAISE) this.#interruptStatus |= number;
+    else if (offset === REG.IRQ_RAISE) this.#raise(number);
     else if (offset === REG.IRQ_ACK) this.#interruptStatus &= ~number;
     else if (offset === REG.SOURCE || offset === REG.DESTINATION || offset === REG.COUNT) this.#dma.set(offset, value);
     else if (offset === REG.COMMAND && (value & RUN) !== 0n) this.#transfer(value);
@@ -89,7 +101,7 @@ class EduDevice implements PciDevice {
       if (outwards) this.#port.write(destination & DMA_MASK, part);
       else this.#port.read(source & DMA_MASK, part);
     }
-    if ((command & IRQ_WHEN_DONE) !== 0n) this.#interruptStatus |= DMA_IRQ;
+    if ((command & IRQ_WHEN_DONE) !== 0n) this.#raise(DMA_IRQ);
   }
 }
 
@@ -104,5 +116,5 @@ function factorial(n: number): number {
 export const eduModel: DeviceModel = {
   name: "edu",
   about: "QEMU's edu: identification, factorial, interrupts by register, DMA",
-  create: (port) => new EduDevice(port),
+  create: (port, _options, host) => new EduDevice(port, host),
 };

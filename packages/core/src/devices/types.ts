@@ -1,5 +1,6 @@
 /** Device models: what a vendor's package registers under `DEVICE_MODELS`. */
 import type { DmaPort } from "../bus/types.js";
+import type { SharedPages } from "../memory/shared-pages.js";
 
 /** One PCI base address register's region. */
 export interface PciBar {
@@ -7,6 +8,10 @@ export interface PciBar {
   readonly index: number;
   /** Bytes, a power of two, at least 16. */
   readonly size: number;
+  /** The BAR is memory without side effects, these pages: clients may map it, and other devices reach it. */
+  readonly memory?: SharedPages;
+  /** Bytes [start, end) that hold the MSI-X table. */
+  readonly msixTable?: { readonly start: number; readonly end: number };
 }
 
 /** Identity in configuration space. */
@@ -36,6 +41,12 @@ export interface PciInterrupts {
   readonly msixVectors: number;
 }
 
+/** What a device may ask of the function around it. */
+export interface PciHost {
+  /** Sends message-signalled interrupt `vector`, or drives the INTx pin. Nothing happens while the client has none of it on. */
+  interrupt(vector: number): void;
+}
+
 export interface PciDevice {
   readonly identity: PciIdentity;
   readonly bars: readonly PciBar[];
@@ -47,6 +58,8 @@ export interface PciDevice {
   readonly capabilities?: readonly PciCapability[];
   /** True when it can be reset by itself. */
   readonly resettable: boolean;
+  /** Level of the INTx pin; low unless given. */
+  readonly pinAsserted?: boolean;
   /** Little-endian register read of 1, 2, 4 or 8 bytes. */
   readBar(bar: number, offset: number, size: number): bigint;
   writeBar(bar: number, offset: number, size: number, value: bigint): void;
@@ -61,5 +74,5 @@ export interface DeviceModel {
   readonly about: string;
   /** True for a device whose requests do not wait for bus mastering to be on, as some of QEMU's do. */
   readonly ungated?: boolean;
-  create(port: DmaPort, options: Readonly<Record<string, unknown>>): PciDevice;
+  create(port: DmaPort, options: Readonly<Record<string, unknown>>, host: PciHost): PciDevice;
 }

@@ -139,6 +139,29 @@ export class AddressSpace implements UserMemory {
     return new PinnedFrames(frames);
   }
 
+  /** Type1's view: a range that lies in one mapping of a device is pinned as it is. */
+  get withDevices(): UserMemory {
+    return {
+      read: (address, target) => this.read(address, target),
+      write: (address, source) => this.write(address, source),
+      pin: (address, length, writable) => this.#devicePin(address, length, writable) ?? this.pin(address, length, writable),
+      frame: (address, writable) => this.frame(address, writable),
+      counters: this.counters,
+      alive: this.alive,
+    };
+  }
+
+  #devicePin(address: bigint, length: bigint, writable: boolean): PinnedMemory | undefined {
+    const { backing, first, start, end } = this.#at(address, writable);
+    if (backing.kind !== "device" || address + length > end) return undefined;
+    const origin = Number(address - start) + first * PAGE;
+    return {
+      read: (offset, target) => backing.backend.read(origin + offset, target),
+      write: (offset, source) => backing.backend.write(origin + offset, source),
+      release: () => undefined,
+    };
+  }
+
   /** Visits page by page: address, offset in the page, offset in the buffer, bytes. */
   #each(address: bigint, length: number, visit: (at: bigint, offset: number, from: number, count: number) => void): void {
     for (let done = 0; done < length; ) {

@@ -3,6 +3,7 @@
  * the caller's world (memory, descriptors, credentials) that they may reach.
  * Core implements `KernelFile`; a door implements `CallContext`.
  */
+import type { SharedPages } from "../memory/shared-pages.js";
 import type { MemoryBackend } from "../memory/types.js";
 
 /** Bytes at user addresses. Every failure is `IommuError` EFAULT. */
@@ -25,6 +26,8 @@ export interface UserMemory extends UserBytes {
   readonly counters: PageCounters;
   /** Which frame is behind an address now; undefined where the door cannot tell. @throws IommuError EFAULT */
   frame?(address: bigint, writable: boolean): FrameIdentity;
+  /** The same, but pins memory of devices that the process has mapped too, as type1 does and iommufd does not. */
+  readonly withDevices?: UserMemory;
 }
 
 export interface PageCounters {
@@ -54,6 +57,8 @@ export interface CallContext {
   readonly memory: UserBytes;
   /** The caller's address space; it outlives the call. */
   readonly process: UserMemory;
+  /** False when the caller's mappings of registers could not work as the device's: then they are not offered. */
+  readonly mapsRegisters?: boolean;
   /** Locked pages of the caller's user id, over all processes. */
   readonly user: { locked: number };
   /** The file behind the caller's descriptor number; throws EBADF; undefined for a descriptor that nobody here knows. */
@@ -79,6 +84,8 @@ export interface MemoryFile {
 export interface EventFile {
   readonly kind: "event";
   signal(): void;
+  /** Nobody will signal it any more. */
+  close?(): void;
 }
 
 export type OpenFile = KernelFile | MemoryFile | EventFile;
@@ -87,6 +94,8 @@ export type OpenFile = KernelFile | MemoryFile | EventFile;
 export interface MmapRegion {
   readonly length: number;
   readonly backend: MemoryBackend;
+  /** Set when it is memory without side effects, from byte `offset` of these pages on: a door may show it as such. */
+  readonly memory?: { readonly pages: SharedPages; readonly offset: number };
   /** The mapping was split, or inherited by a child: there is one more. */
   retain(): void;
   /** A mapping is gone. */
@@ -126,10 +135,18 @@ export interface KernelFile {
   release(): void;
 }
 
+/** A file with its text or bytes, a link with its target as it stands in it, or a folder. Paths are absolute. */
+export type SysfsEntry =
+  | { readonly path: string; readonly kind: "file"; readonly content: string | Uint8Array }
+  | { readonly path: string; readonly kind: "link"; readonly target: string }
+  | { readonly path: string; readonly kind: "folder" };
+
 /** The device nodes of a machine. */
 export interface DeviceNodes {
   /** Paths that exist, sorted: "/dev/iommu", "/dev/vfio/devices/vfio0". */
   readonly paths: readonly string[];
+  /** What /sys and /dev/vfio show of the machine; nothing unless given. */
+  readonly sysfs?: readonly SysfsEntry[];
   /** Opens a node. Throws ENOENT. */
   open(context: CallContext, path: string): KernelFile;
 }

@@ -79,7 +79,8 @@ function mapDma(context: IommufdContext, call: CallContext, argument: bigint): n
   if (address + length > U64_MAX) refuse("EOVERFLOW", `vaddr ${hex(address)} + size ${hex(length)} wraps`, { argument: "vaddr" });
   if (length === 0n || length > U64_MAX - PAGE) refuse("EINVAL", `size is ${hex(length)}`, { argument: "size" });
   const prot = protOf((flags & MAP_READ) !== 0, (flags & MAP_WRITE) !== 0);
-  mapSource(context, call, ioas, { kind: "user", memory: call.process, address }, length, BigInt(values.iova), prot);
+  const memory = context.container ? (call.process.withDevices ?? call.process) : call.process;
+  mapSource(context, call, ioas, { kind: "user", memory, address }, length, BigInt(values.iova), prot);
   return 0;
 }
 

@@ -15,6 +15,8 @@ export class IommufdContext {
   readonly regions: MmapRegions = new MmapRegions();
   /** The kernel has IOMMU_TEST_CMD. */
   testCommands = false;
+  /** Opened as /dev/vfio/vfio: type1 itself, which maps memory of devices too. */
+  container = false;
   /** Who pays for pinned pages: `RlimitMode`. */
   rlimitMode: number;
   /** The IOAS that VFIO container requests use. */

@@ -38,6 +38,7 @@ export class IommufdFile implements KernelFile {
     this.#extension = extension;
     this.context = new IommufdContext(windows, container ? RlimitMode.MM : RlimitMode.USER);
     this.context.testCommands = extension !== undefined;
+    this.context.container = container === true;
   }
 
   ioctl(call: CallContext, request: number, argument: bigint): number {

@@ -1,6 +1,7 @@
 /** What drivers offer for mmap(2) on /dev/iommu (iommufd facts, 6.3). */
 import { refuse } from "../errors.js";
 import type { MmapRegion, MmapRequest } from "../files/types.js";
+import { SharedPages } from "../memory/shared-pages.js";
 import type { MemoryBackend } from "../memory/types.js";
 import type { TableObject } from "./object-table.js";
 
@@ -52,6 +53,7 @@ export class MmapRegions {
     return {
       length: region.length,
       backend: region.backend,
+      ...(region.backend instanceof SharedPages && { memory: { pages: region.backend, offset: 0 } }),
       retain,
       unmapped: () => {
         if (owner) owner.users--;

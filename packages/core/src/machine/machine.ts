@@ -7,7 +7,7 @@ import { Bus } from "../bus/bus.js";
 import { formatRid, parseRid } from "../bus/rid.js";
 import type { DeviceModel } from "../devices/types.js";
 import { refuse } from "../errors.js";
-import type { CallContext, DeviceNodes, KernelFile } from "../files/types.js";
+import type { CallContext, DeviceNodes, KernelFile, SysfsEntry } from "../files/types.js";
 import { DeviceGroup } from "../iommufd/device.js";
 import { IommufdFile } from "../iommufd/file.js";
 import { FrameAllocator } from "../memory/frame-allocator.js";
@@ -16,6 +16,7 @@ import { ClientWindows } from "../memory/windows.js";
 import { Tracer } from "../trace.js";
 import { type VfioDevice, VfioDeviceFile } from "../vfio/device-file.js";
 import { VfioGroup, VfioGroupFile } from "../vfio/group-file.js";
+import { sysfsTree } from "../vfio/sysfs.js";
 import { PciFunction } from "../vfio/pci-function.js";
 import { readMachineSpec } from "./spec.js";
 import { traceFile } from "./traced-file.js";
@@ -68,12 +69,13 @@ export function buildMachine(description: unknown, parts: MachineParts, tracer: 
   });
   const width = Math.min(...units.map((unit) => unit.hostAddressWidth));
   const windows = new ClientWindows(memory, WINDOW_BASE, 2 ** width);
-  const devices = buildDevices(spec, parts, units[0], new Bus(memory));
-  return { spec, memory, units, devices, tracer, nodes: new MachineNodes(spec, devices, windows, tracer) };
+  const devices = buildDevices(spec, parts, units[0], memory);
+  return { spec, memory, units, devices, tracer, nodes: new MachineNodes(spec, devices, units[0].sysfs ?? { name: `${spec.iommus[0].type}0`, files: {} }, windows, tracer) };
 }
 
 /** Every device is behind the first unit. */
-function buildDevices(spec: MachineSpec, parts: MachineParts, unit: IommuUnit, bus: Bus): VfioDevice[] {
+function buildDevices(spec: MachineSpec, parts: MachineParts, unit: IommuUnit, memory: PhysicalMemory): VfioDevice[] {
+  const bus = new Bus(memory);
   const groups = new Map<string, DeviceGroup>();
   const taken = new Set(spec.devices.map((device) => device.group));
   const built = spec.devices.map((device, i) => {
@@ -99,29 +101,31 @@ function buildDevices(spec: MachineSpec, parts: MachineParts, unit: IommuUnit, b
     group.members.push(bindable);
     return { pci, bindable, bound: undefined };
   });
-  placeBars(built.map(({ pci }) => pci));
+  placeBars(built.map(({ pci }) => pci), memory);
   return built;
 }
 
-/** As firmware does: large BARs first, each aligned to its size. */
-function placeBars(functions: readonly PciFunction[]): void {
+/** As firmware does: large BARs first, each aligned to its size. Other devices reach those of memory by DMA. */
+function placeBars(functions: readonly PciFunction[], memory: PhysicalMemory): void {
   const bars = functions.flatMap((pci) => pci.device.bars.map((bar) => ({ pci, bar })));
   let address = BAR_BASE;
   for (const { pci, bar } of bars.sort((a, b) => b.bar.size - a.bar.size)) {
     address = Math.ceil(address / bar.size) * bar.size;
     pci.placeBar(bar.index, address);
+    if (bar.memory) memory.addWindow(address, bar.size, bar.memory);
     address += bar.size;
   }
 }
 
 class MachineNodes implements DeviceNodes {
   readonly paths: readonly string[];
+  readonly sysfs: readonly SysfsEntry[];
   readonly #vfio = new Map<string, VfioDevice>();
   readonly #groups = new Map<string, VfioGroup>();
   readonly #windows: ClientWindows;
   readonly #tracer: Tracer;
 
-  constructor(spec: MachineSpec, devices: readonly VfioDevice[], windows: ClientWindows, tracer: Tracer) {
+  constructor(spec: MachineSpec, devices: readonly VfioDevice[], unit: NonNullable<IommuUnit["sysfs"]>, windows: ClientWindows, tracer: Tracer) {
     for (const [i, { vfio }] of spec.devices.entries()) {
       this.#vfio.set(`/dev/vfio/devices/${vfio}`, devices[i]);
       const { group } = devices[i].bindable;
@@ -133,6 +137,7 @@ class MachineNodes implements DeviceNodes {
     this.#windows = windows;
     this.#tracer = tracer;
     this.paths = ["/dev/iommu", "/dev/vfio/vfio", ...[...this.#groups.keys(), ...this.#vfio.keys()].sort()];
+    this.sysfs = sysfsTree(spec.devices.map(({ vfio: node }, i) => ({ ...devices[i], node })), unit, this.paths);
   }
 
   open(context: CallContext, path: string): KernelFile {

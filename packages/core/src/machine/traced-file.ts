@@ -68,5 +68,5 @@ function leading(source: Uint8Array): bigint {
 
 /** Nodes whose files tell the tracer of every call. */
 export function traceNodes(nodes: DeviceNodes, tracer: Tracer): DeviceNodes {
-  return { paths: nodes.paths, open: (context, path) => traceFile(tracer, context, nodes.open(context, path)) };
+  return { ...(nodes.sysfs && { sysfs: nodes.sysfs }), paths: nodes.paths, open: (context, path) => traceFile(tracer, context, nodes.open(context, path)) };
 }

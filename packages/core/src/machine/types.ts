@@ -51,6 +51,8 @@ export interface IommuUnit {
   readonly driver: IommuDriver;
   /** Input address width that DMA windows must stay below: host address width in bits. */
   readonly hostAddressWidth: number;
+  /** Name under /sys/class/iommu, and the files in it by their path there; the unit's own name and none unless given. */
+  readonly sysfs?: { readonly name: string; readonly files: Readonly<Record<string, string>> };
   /** Decodes a DMA step by step without side effects, for humans. */
   explain?(request: import("../decode/types.js").WalkRequest): import("../decode/types.js").WalkReport;
 }

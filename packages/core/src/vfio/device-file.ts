@@ -26,6 +26,9 @@ const DEVICE_PCI = 2;
 const REGION_READ = 1;
 const REGION_WRITE = 2;
 const REGION_MMAP = 4;
+const REGION_CAPS = 8;
+/** A capability header: VFIO_REGION_INFO_CAP_MSIX_MAPPABLE, version 1, none behind it. */
+const MSIX_MAPPABLE = Uint8Array.of(3, 0, 1, 0, 0, 0, 0, 0);
 const REGION_SHIFT = 40n;
 const VGA_REGION = 8;
 /** vfio_irq_set without its data. */
@@ -47,7 +50,7 @@ export class VfioDeviceFile implements KernelFile {
     this.path = path;
     this.node = node;
     this.viaGroup = viaGroup;
-    this.irqs = new VfioInterrupts(node.pci.device.interrupts);
+    this.irqs = new VfioInterrupts(node.pci.device);
   }
 
   /** A device of an open group, bound and attached to the container's IOAS. */
@@ -71,6 +74,7 @@ export class VfioDeviceFile implements KernelFile {
     this.iommufd = device;
     this.node.bound = this;
     this.node.pci.enable();
+    this.node.pci.interrupted = (vector) => this.irqs.raise(vector);
   }
 
   ioctl(call: CallContext, request: number, argument: bigint): number {
@@ -90,7 +94,11 @@ export class VfioDeviceFile implements KernelFile {
     const { region, offset, length } = this.#locate(position, target.length);
     const part = target.subarray(0, length);
     if (region === CONFIG_REGION) this.node.pci.readConfig(offset, part);
-    else this.node.pci.readBar(region, offset, part);
+    else {
+      this.node.pci.readBar(region, offset, part);
+      const hidden = this.#msixTable(region, offset, length);
+      part.subarray(hidden.from, hidden.to).fill(0xff);
+    }
     return length;
   }
 
@@ -98,8 +106,20 @@ export class VfioDeviceFile implements KernelFile {
     const { region, offset, length } = this.#locate(position, source.length);
     const part = source.subarray(0, length);
     if (region === CONFIG_REGION) this.node.pci.writeConfig(offset, part);
-    else this.node.pci.writeBar(region, offset, part);
+    else {
+      const hidden = this.#msixTable(region, offset, length);
+      if (hidden.from > 0) this.node.pci.writeBar(region, offset, part.subarray(0, hidden.from));
+      if (hidden.to < length) this.node.pci.writeBar(region, offset + hidden.to, part.subarray(hidden.to));
+    }
     return length;
+  }
+
+  /** The part of an access that meets the MSI-X table: vfio-pci programs that itself, it reads as ones (10.11). */
+  #msixTable(region: number, offset: number, length: number): { from: number; to: number } {
+    const { start = 0, end = 0 } = this.node.pci.bar(region)?.msixTable ?? {};
+    const from = Math.max(start, offset) - offset;
+    const to = Math.min(end, offset + length) - offset;
+    return from < to ? { from, to } : { from: length, to: length };
   }
 
   /** Region and offset of a file position (10.11); the length is cut at the region's end. */
@@ -119,7 +139,7 @@ export class VfioDeviceFile implements KernelFile {
   }
 
   /** A BAR in the caller's memory: registers, which answer while memory decoding is on. */
-  mmap(_call: CallContext, request: MmapRequest): MmapRegion {
+  mmap(call: CallContext, request: MmapRequest): MmapRegion {
     this.mustBeBound();
     const region = Number(request.position >> REGION_SHIFT);
     const offset = Number(request.position & ((1n << REGION_SHIFT) - 1n));
@@ -129,12 +149,15 @@ export class VfioDeviceFile implements KernelFile {
     if (size === 0) bad(`region ${region} cannot be mapped`, "offset");
     if (offset + request.length > Math.ceil(size / 4096) * 4096) bad(`0x${offset.toString(16)} + ${request.length} lies behind the ${size} bytes of region ${region}`, "length");
     const { pci } = this.node;
+    const pages = pci.bar(region)?.memory;
+    if (pages === undefined && call.mapsRegisters === false) refuse("ENODEV", `BAR ${region} of ${pci.name} has registers, which act when they are touched: use pread and pwrite`, { argument: "offset" });
     const decoded = (): void => {
       if (!pci.memoryEnabled) refuse("EFAULT", `memory decoding of ${pci.name} is off: SIGBUS`, { rule: "PCI command register, bit 1" });
     };
     this.#holders++;
     return {
       length: request.length,
+      ...(pages && { memory: { pages, offset } }),
       backend: {
         read: (at, target) => {
           decoded();
@@ -157,6 +180,7 @@ export class VfioDeviceFile implements KernelFile {
     if (--this.#holders > 0) return;
     if (this.iommufd === undefined) return;
     this.irqs.release();
+    this.node.pci.interrupted = undefined;
     const { context } = this.iommufd;
     this.iommufd.unbind();
     context.put();
@@ -268,10 +292,23 @@ function getRegionInfo(file: VfioDeviceFile, call: CallContext, argument: bigint
   const { values, bytes } = copyIn(call, argument, struct, 32);
   const index = Number(values.index);
   if (index >= REGION_COUNT || index === VGA_REGION) refuse("EINVAL", `region ${index} does not exist`, { argument: "index" });
-  const size = file.node.pci.regionSize(index);
-  const mappable = index < CONFIG_REGION && size >= 4096 ? REGION_MMAP : 0;
-  const flags = size === 0 ? 0 : REGION_READ | REGION_WRITE | mappable;
-  copyOut(call, argument, struct, bytes, { flags, size: BigInt(size), offset: BigInt(index) << REGION_SHIFT, cap_offset: 0 }, 32);
+  const { pci } = file.node;
+  const size = pci.regionSize(index);
+  const bar = pci.bar(index);
+  const mappable = index < CONFIG_REGION && size >= 4096 && (bar?.memory !== undefined || call.mapsRegisters !== false) ? REGION_MMAP : 0;
+  let flags = size === 0 ? 0 : REGION_READ | REGION_WRITE | mappable;
+  const answer = { flags, size: BigInt(size), offset: BigInt(index) << REGION_SHIFT, cap_offset: 0, argsz: Number(values.argsz) };
+  if (mappable !== 0 && bar?.msixTable) {
+    // One capability, without data: the table's page may be mapped too.
+    flags |= REGION_CAPS;
+    answer.flags = flags;
+    if (answer.argsz < bytes.length + MSIX_MAPPABLE.length) answer.argsz = bytes.length + MSIX_MAPPABLE.length;
+    else {
+      call.memory.write(argument + BigInt(bytes.length), MSIX_MAPPABLE);
+      answer.cap_offset = bytes.length;
+    }
+  }
+  copyOut(call, argument, struct, bytes, answer, bytes.length);
   return 0;
 }
 

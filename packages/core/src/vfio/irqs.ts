@@ -1,5 +1,5 @@
 /** Interrupts of a VFIO PCI device, and what SET_IRQS does with them (iommufd facts, 10.6 and 10.7). */
-import type { PciInterrupts } from "../devices/types.js";
+import type { PciDevice, PciInterrupts } from "../devices/types.js";
 import { refuse } from "../errors.js";
 import type { CallContext, EventFile } from "../files/types.js";
 
@@ -26,15 +26,30 @@ export interface IrqRequest {
 }
 
 export class VfioInterrupts {
+  readonly #device: PciDevice;
   readonly #kinds: PciInterrupts;
   /** Which of INTx, MSI, MSI-X is on. */
   #mode: number | undefined;
   readonly #vectors = new Map<number, EventFile>();
   #size = 0;
   #request: EventFile | undefined;
+  /** INTx is masked: by the client, or because it was delivered. */
+  #masked = false;
 
-  constructor(kinds: PciInterrupts | undefined) {
-    this.#kinds = kinds ?? NONE;
+  constructor(device: PciDevice) {
+    this.#device = device;
+    this.#kinds = device.interrupts ?? NONE;
+  }
+
+  /** The device interrupts. INTx is masked with its delivery, until the client unmasks it. */
+  raise(vector: number): void {
+    if (this.#mode === undefined) return;
+    if (this.#mode !== Irq.INTX) {
+      this.#vectors.get(vector)?.signal();
+    } else if (!this.#masked && this.#device.pinAsserted) {
+      this.#masked = true;
+      this.#vectors.get(0)?.signal();
+    }
   }
 
   /** Interrupts of an index. @throws IommuError EINVAL for one that the device lacks */
@@ -75,9 +90,13 @@ export class VfioInterrupts {
     else this.#triggerMessages(call, request);
   }
 
-  #maskIntx({ flags, start, count }: IrqRequest, action: number): void {
+  #maskIntx({ flags, start, count, data }: IrqRequest, action: number): void {
     if (this.#mode !== Irq.INTX || start !== 0 || count !== 1) refuse("EINVAL", "INTx is not on", { argument: "index" });
     if ((flags & DATA.EVENTFD) !== 0 && action === ACTION.MASK) refuse("ENOTTY", "masking by eventfd is not there", { argument: "flags" });
+    // An eventfd that unmasks would have to be waited for: it is taken and does nothing.
+    if ((flags & DATA.EVENTFD) !== 0 || ((flags & DATA.BOOL) !== 0 && data[0] === 0)) return;
+    this.#masked = action === ACTION.MASK;
+    this.raise(0);
   }
 
   #triggerIntx(call: CallContext, { flags, start, count, data }: IrqRequest): void {
@@ -123,7 +142,7 @@ export class VfioInterrupts {
     try {
       for (let i = 0; i < count; i++) this.#put(start + i, eventOf(call, data, i));
     } catch (error) {
-      for (let i = 0; i < count; i++) this.#vectors.delete(start + i);
+      for (let i = 0; i < count; i++) this.#put(start + i, undefined);
       throw error;
     }
   }
@@ -134,33 +153,41 @@ export class VfioInterrupts {
     if ((flags & DATA.NONE) !== 0) {
       if (this.#request === undefined) bad();
       if (count > 0) this.#request?.signal();
-      else this.#request = undefined;
+      else this.#setRequest(undefined);
     } else if (count === 0) bad();
     else if ((flags & DATA.BOOL) !== 0) {
       if (data[0] !== 0) this.#request?.signal();
     } else {
       const fd = new DataView(data.buffer, data.byteOffset).getInt32(0, true);
-      if (fd === -1) this.#request = undefined;
-      else if (fd >= 0) this.#request = eventOf(call, data, 0);
+      if (fd === -1) this.#setRequest(undefined);
+      else if (fd >= 0) this.#setRequest(eventOf(call, data, 0));
       else bad();
     }
   }
 
+  #setRequest(event: EventFile | undefined): void {
+    this.#request?.close?.();
+    this.#request = event;
+  }
+
   #put(vector: number, event: EventFile | undefined): void {
+    this.#vectors.get(vector)?.close?.();
     if (event) this.#vectors.set(vector, event);
     else this.#vectors.delete(vector);
   }
 
   disable(): void {
     this.#mode = undefined;
+    for (const event of this.#vectors.values()) event.close?.();
     this.#vectors.clear();
     this.#size = 0;
+    this.#masked = false;
   }
 
   /** The device is closed. */
   release(): void {
     this.disable();
-    this.#request = undefined;
+    this.#setRequest(undefined);
   }
 }
 

@@ -43,12 +43,14 @@ export class PciFunction {
   readonly #bars = new Map<number, number>();
   readonly #config = new Uint8Array(CONFIG_BYTES);
   readonly #view = new DataView(this.#config.buffer);
+  /** Who takes the function's interrupts. */
+  interrupted: ((vector: number) => void) | undefined;
 
   constructor(name: string, port: DmaPort, model: DeviceModel, options: Readonly<Record<string, unknown>>, place: FunctionPlace) {
     this.name = name;
     this.#place = place;
     this.rid = port.rid;
-    this.device = model.create(model.ungated ? port : this.#gated(port), options);
+    this.device = model.create(model.ungated ? port : this.#gated(port), options, { interrupt: (vector) => this.interrupted?.(vector) });
     this.#resetConfig();
   }
 
@@ -114,10 +116,10 @@ export class PciFunction {
   /** Bytes of a region; 0 for one that the function lacks. */
   regionSize(region: number): number {
     if (region === CONFIG_REGION) return CONFIG_BYTES;
-    return this.#bar(region)?.size ?? 0;
+    return this.bar(region)?.size ?? 0;
   }
 
-  #bar(index: number): PciBar | undefined {
+  bar(index: number): PciBar | undefined {
     return this.device.bars.find((bar) => bar.index === index);
   }
 
@@ -140,13 +142,15 @@ export class PciFunction {
   #writable(at: number): number {
     if (at === COMMAND || at === COMMAND + 1) return (COMMAND_WRITABLE >> (8 * (at - COMMAND))) & 0xff;
     if (at === INTERRUPT_LINE) return 0xff;
-    const bar = at >= BAR0 ? this.#bar((at - BAR0) >> 2) : undefined;
+    const bar = at >= BAR0 ? this.bar((at - BAR0) >> 2) : undefined;
     if (bar === undefined || at >= BAR0 + 24) return 0;
     return ((-bar.size >>> 0) >>> (8 * ((at - BAR0) & 3))) & 0xff;
   }
 
   /** Splits a region access into aligned register accesses of at most 8 bytes. */
   readBar(bar: number, offset: number, target: Uint8Array): void {
+    const memory = this.bar(bar)?.memory;
+    if (memory) return memory.read(offset, target);
     for (let done = 0; done < target.length; ) {
       const size = accessSize(offset + done, target.length - done);
       let value = this.device.readBar(bar, offset + done, size);
@@ -156,6 +160,8 @@ export class PciFunction {
   }
 
   writeBar(bar: number, offset: number, source: Uint8Array): void {
+    const memory = this.bar(bar)?.memory;
+    if (memory) return memory.write(offset, source);
     for (let done = 0; done < source.length; ) {
       const size = accessSize(offset + done, source.length - done);
       let value = 0n;

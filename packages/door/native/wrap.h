@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the wrappers of libc functions share. */
+#ifndef IOMMUKIT_WRAP_H
+#define IOMMUKIT_WRAP_H
+
+#include <dlfcn.h>
+#include <errno.h>
+
+/* The function of libc that ours stands in front of. */
+#define REAL(name) \
+	static __typeof__(name) *real; \
+	if (!real) \
+		real = (__typeof__(name) *)dlsym(RTLD_NEXT, #name)
+
+/* A result or a negative errno, as libc returns it. */
+static inline long answer(long result)
+{
+	if (result < 0) {
+		errno = (int)-result;
+		return -1;
+	}
+	return result;
+}
+
+#endif

@@ -1,0 +1,25 @@
+/** An eventfd of a client: the door holds the same open file and adds to its counter. */
+import { closeSync, writeSync } from "node:fs";
+import type { EventFile } from "@iommukit/core";
+import { isWritable, takeDescriptor } from "./system.js";
+
+const ONE = new Uint8Array(BigUint64Array.of(1n).buffer);
+
+export class ClientEventfd implements EventFile {
+  readonly kind = "event";
+  readonly #fd: number;
+
+  /** @throws Error when the client is gone */
+  constructor(pid: number, fd: number) {
+    this.#fd = takeDescriptor(pid, fd);
+  }
+
+  /** A counter that is full stays full, as in Linux: the door never waits. */
+  signal(): void {
+    if (isWritable(this.#fd)) writeSync(this.#fd, ONE);
+  }
+
+  close(): void {
+    closeSync(this.#fd);
+  }
+}

@@ -1,0 +1,190 @@
+/** A device as a native program meets it: /sys, interrupts by eventfd, BARs in its memory. Needs a C compiler. */
+import { execFileSync, spawn } from "node:child_process";
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { buildMachine } from "@iommukit/core";
+import { cHeader } from "@iommukit/core/abi";
+import { dmaTestModel } from "@iommukit/core/devices";
+import { findCompiler, runProgram } from "@iommukit/door";
+import { vtdIommuFactory } from "@iommukit/hw-vtd/plugin";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+
+const compiler = findCompiler();
+if (compiler === undefined) console.warn("SKIPPED: the door needs a C compiler (cc, gcc or clang), and none is on the PATH");
+
+const C = `#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+#include "iommukit-abi.h"
+#define CHECK(x) do { if (!(x)) { printf("line %d: %s (errno %d)\\n", __LINE__, #x, errno); exit(1); } } while (0)
+#define REGION(n) ((off_t)(n) << 40)
+static int iommufd, device, ioas;
+static void attach(void)
+{
+  CHECK((iommufd = open("/dev/iommu", O_RDWR)) >= 0 && (device = open("/dev/vfio/devices/vfio0", O_RDWR)) >= 0);
+  struct vfio_device_bind_iommufd bind = { .argsz = sizeof(bind), .iommufd = iommufd };
+  CHECK(ioctl(device, VFIO_DEVICE_BIND_IOMMUFD, &bind) == 0);
+  struct iommu_ioas_alloc a = { .size = sizeof(a) };
+  CHECK(ioctl(iommufd, IOMMU_IOAS_ALLOC, &a) == 0);
+  ioas = (int)a.out_ioas_id;
+  struct vfio_device_attach_iommufd_pt attach = { .argsz = sizeof(attach), .pt_id = a.out_ioas_id };
+  CHECK(ioctl(device, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach) == 0);
+  uint16_t command = 6;
+  CHECK(pwrite(device, &command, 2, REGION(7) + 4) == 2);
+}
+static int irqs(uint32_t index, uint32_t flags, uint32_t start, uint32_t count, const int *fds)
+{
+  char bytes[sizeof(struct vfio_irq_set) + 64] = { 0 };
+  struct vfio_irq_set *set = (struct vfio_irq_set *)bytes;
+  *set = (struct vfio_irq_set){ .argsz = sizeof(*set) + (fds ? 4 * count : 0), .flags = flags, .index = index, .start = start, .count = count };
+  if (fds) memcpy(bytes + sizeof(*set), fds, 4 * count);
+  return ioctl(device, VFIO_DEVICE_SET_IRQS, bytes);
+}
+static void put(uint32_t at, uint32_t value) { CHECK(pwrite(device, &value, 4, at) == 4); }
+`;
+
+describe.skipIf(compiler === undefined)("a device through the preload door", () => {
+  let folder: string;
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), "iommukit-device-"));
+    writeFileSync(join(folder, "iommukit-abi.h"), cHeader());
+  });
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+  const compile = (name: string, body: string): string => {
+    const file = join(folder, `${name}.c`);
+    writeFileSync(file, C + body);
+    execFileSync(compiler ?? "cc", ["-Wall", "-Werror", "-Wno-unused-function", `-I${folder}`, "-o", join(folder, name), file]);
+    return join(folder, name);
+  };
+  const run = async (program: string): Promise<{ code: number; output: string }> => {
+    const output: string[] = [];
+    const push = (text: string): void => void output.push(text);
+    const { nodes } = buildMachine(vtdIommuFactory.defaultMachine?.(), { iommus: [vtdIommuFactory], devices: [dmaTestModel] });
+    const code = await runProgram({ nodes, command: program, args: [], onOutput: push, warn: push });
+    return { code, output: output.join("") };
+  };
+
+  it("is found in /sys as on a real machine, and only it", async () => {
+    const program = compile("sysfs", `int main(void) {
+  int seen = 0;
+  DIR *devices = opendir("/sys/bus/pci/devices");
+  CHECK(devices);
+  for (struct dirent *entry; (entry = readdir(devices)) != NULL;) {
+    if (entry->d_name[0] == '.') continue;
+    printf("device %s\\n", entry->d_name);
+    seen++;
+  }
+  CHECK(seen == 2);
+  char text[PATH_MAX];
+  FILE *vendor = fopen("/sys/bus/pci/devices/0000:00:03.0/vendor", "r");
+  CHECK(vendor && fgets(text, sizeof(text), vendor) && strcmp(text, "0x1d1d\\n") == 0);
+  ssize_t length = readlink("/sys/bus/pci/devices/0000:00:03.0/iommu_group", text, sizeof(text) - 1);
+  CHECK(length > 0);
+  text[length] = 0;
+  CHECK(strcmp(text, "../../../kernel/iommu_groups/0") == 0);
+  CHECK(realpath("/sys/bus/pci/devices/0000:00:03.0/driver", text) && strcmp(text, "/sys/bus/pci/drivers/vfio-pci") == 0);
+  CHECK(access("/sys/kernel/iommu_groups/1/devices/0000:00:04.0/config", F_OK) == 0);
+  struct stat st;
+  CHECK(stat("/sys/class/iommu/dmar0/intel-iommu/cap", &st) == 0 && S_ISREG(st.st_mode));
+  CHECK(access("/sys/bus/pci/devices/0000:00:05.0", F_OK) == -1 && errno == ENOENT);
+  /* QEMU compares the number of the node with that of the file. */
+  int number = open("/sys/bus/pci/devices/0000:00:03.0/vfio-dev/vfio0/dev", O_RDONLY);
+  unsigned int major_number, minor_number;
+  length = read(number, text, sizeof(text) - 1);
+  CHECK(length > 0 && sscanf(text, "%u:%u", &major_number, &minor_number) == 2);
+  CHECK(stat("/dev/vfio/devices/vfio0", &st) == 0 && S_ISCHR(st.st_mode) && st.st_rdev == makedev(major_number, minor_number));
+  CHECK((devices = opendir("/dev/vfio/devices")) && readdir(devices));
+  return 0;
+}`);
+    const { code, output } = await run(program);
+    expect(output).toContain("device 0000:00:03.0\n");
+    expect(code).toBe(0);
+  });
+
+  it("interrupts through eventfds, by itself and when it is told to", async () => {
+    const program = compile("irqs", `int main(void) {
+  attach();
+  int events[2] = { eventfd(0, EFD_NONBLOCK), eventfd(0, EFD_NONBLOCK) };
+  uint64_t value;
+  CHECK(irqs(2, VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER, 0, 2, events) == 0);
+  CHECK(irqs(2, VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_TRIGGER, 0, 1, NULL) == 0);
+  CHECK(read(events[0], &value, 8) == 8 && value == 1);
+  CHECK(read(events[1], &value, 8) == -1 && errno == EAGAIN);
+  put(0x3c, 0x80000001); /* INTERRUPT: vector 1 */
+  put(0x20, 9);          /* a bad command ends, too */
+  CHECK(read(events[1], &value, 8) == 8 && value == 1);
+  /* A counter that is full: nobody waits. */
+  value = 0xfffffffffffffffe;
+  CHECK(write(events[1], &value, 8) == 8);
+  put(0x20, 9);
+  CHECK(read(events[1], &value, 8) == 8 && value == 0xfffffffffffffffe);
+  /* The device goes on with a descriptor that the program has closed. */
+  close(events[1]);
+  put(0x20, 9);
+  CHECK(irqs(2, VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_TRIGGER, 0, 0, NULL) == 0);
+  CHECK(irqs(2, VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER, 0, 1, &iommufd) == -1 && errno == EINVAL);
+  return 0;
+}`);
+    const { code, output } = await run(program);
+    expect(output).toBe("");
+    expect(code).toBe(0);
+  });
+
+  it("has its memory BAR mapped, and registers not", async () => {
+    const program = compile("bars", `int main(void) {
+  attach();
+  struct vfio_region_info info = { .argsz = sizeof(info), .index = 2 };
+  CHECK(ioctl(device, VFIO_DEVICE_GET_REGION_INFO, &info) == 0 && (info.flags & VFIO_REGION_INFO_FLAG_MMAP) && info.size == 0x10000);
+  char *bar = mmap(NULL, 0x2000, PROT_READ | PROT_WRITE, MAP_SHARED, device, (off_t)info.offset + 0x1000);
+  CHECK(bar != MAP_FAILED);
+  strcpy(bar + 0x1000, "by mmap");
+  char text[8];
+  CHECK(pread(device, text, 8, (off_t)info.offset + 0x2000) == 8 && strcmp(text, "by mmap") == 0);
+  CHECK(pwrite(device, "by call", 8, (off_t)info.offset + 0x1000) == 8 && strcmp(bar, "by call") == 0);
+  /* iommufd does not pin memory of a device. */
+  struct iommu_ioas_map map = { .size = sizeof(map), .flags = 7, .ioas_id = (uint32_t)ioas, .iova = 0x1000000, .length = 0x1000, .user_va = (uint64_t)(uintptr_t)bar };
+  CHECK(ioctl(iommufd, IOMMU_IOAS_MAP, &map) == -1 && errno == EFAULT);
+  CHECK(munmap(bar, 0x2000) == 0);
+  info.index = 0;
+  CHECK(ioctl(device, VFIO_DEVICE_GET_REGION_INFO, &info) == 0 && !(info.flags & VFIO_REGION_INFO_FLAG_MMAP));
+  CHECK(mmap(NULL, 0x1000, PROT_READ, MAP_SHARED, device, 0) == MAP_FAILED && errno == ENODEV);
+  /* The MSI-X table is vfio's: it reads as ones and takes nothing. */
+  uint32_t word = 1;
+  CHECK(pwrite(device, &word, 4, REGION(4)) == 4 && pread(device, &word, 4, REGION(4)) == 4 && word == 0xffffffff);
+  return 0;
+}`);
+    const { code, output } = await run(program);
+    expect(output).toBe("");
+    expect(code).toBe(0);
+  });
+
+  it("leaves no folder behind, even when the door is killed", async () => {
+    const trees = (): string[] => readdirSync(tmpdir()).filter((name) => name.startsWith("iommukit-sys-"));
+    const program = compile("wait", 'int main(void) { puts(getenv("IOMMUKIT_SYSFS")); fflush(stdout); pause(); return 0; }');
+    const cli = new URL("../packages/cli/dist/main.js", import.meta.url).pathname;
+    const door = spawn(process.execPath, [cli, "run", "--", program], { stdio: ["ignore", "pipe", "ignore"] });
+    const path = await new Promise<string>((resolve) => door.stdout.once("data", (chunk: Buffer) => resolve(chunk.toString().trim())));
+    expect(existsSync(join(path, "sys/bus/pci/devices/0000:00:03.0"))).toBe(true);
+    door.kill("SIGKILL");
+    const gone = async (): Promise<void> => {
+      for (let i = 0; i < 200 && existsSync(path); i++) await new Promise((resolve) => setTimeout(resolve, 25));
+    };
+    await gone();
+    expect(existsSync(path), trees().join()).toBe(false);
+  });
+});
