@@ -1,6 +1,6 @@
 /** A device as a native program meets it: /sys, interrupts by eventfd, BARs in its memory. Needs a C compiler. */
-import { execFileSync, spawn } from "node:child_process";
-import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buildMachine } from "@iommukit/core";
@@ -171,6 +171,48 @@ describe.skipIf(compiler === undefined)("a device through the preload door", () 
     const { code, output } = await run(program);
     expect(output).toBe("");
     expect(code).toBe(0);
+  });
+
+  it("is recorded, and the recording plays as it was", () => {
+    const cli = new URL("../packages/cli/dist/main.js", import.meta.url).pathname;
+    const program = compile("recorded", `int main(void) {
+  attach();
+  char *memory = mmap(NULL, 0x200000, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  CHECK(memory != MAP_FAILED);
+  strcpy(memory + 0x1000, "hello, device");
+  struct iommu_ioas_map map = { .size = sizeof(map), .flags = 7, .ioas_id = (uint32_t)ioas, .iova = 0x1000000, .length = 0x200000, .user_va = (uint64_t)(uintptr_t)memory };
+  CHECK(ioctl(iommufd, IOMMU_IOAS_MAP, &map) == 0);
+  map.user_va = 0x1000;
+  map.iova = 0x8000000;
+  CHECK(ioctl(iommufd, IOMMU_IOAS_MAP, &map) == -1 && errno == EFAULT);
+  int file = memfd_create("file", 0);
+  CHECK(ftruncate(file, 0x3000) == 0 && pwrite(file, "of a file", 10, 0x2000) == 10);
+  struct iommu_ioas_map_file from = { .size = sizeof(from), .flags = 7, .ioas_id = (uint32_t)ioas, .fd = file, .start = 0x1000, .length = 0x2000, .iova = 0x9000000 };
+  CHECK(ioctl(iommufd, IOMMU_IOAS_MAP_FILE, &from) == 0);
+  put(0x08, 0x1001000); put(0x10, 0x1003000); put(0x18, 14); put(0x20, 3); /* COPY memory to memory */
+  CHECK(strcmp(memory + 0x3000, "hello, device") == 0);
+  put(0x08, 0x9001000); put(0x20, 1); /* READ of the file */
+  char text[16];
+  CHECK(pread(device, text, 10, 0x800) == 10 && strcmp(text, "of a file") == 0);
+  int event = eventfd(0, EFD_NONBLOCK);
+  CHECK(irqs(1, VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER, 0, 1, &event) == 0);
+  struct iommu_ioas_iova_ranges ranges = { .size = sizeof(ranges), .ioas_id = (uint32_t)ioas };
+  CHECK(ioctl(iommufd, IOMMU_IOAS_IOVA_RANGES, &ranges) == -1 && errno == EMSGSIZE);
+  struct iommu_iova_range list[4];
+  ranges.allowed_iovas = (uint64_t)(uintptr_t)list;
+  CHECK(ioctl(iommufd, IOMMU_IOAS_IOVA_RANGES, &ranges) == 0);
+  CHECK(ioctl(iommufd, IOMMU_IOAS_IOVA_RANGES, (void *)8) == -1 && errno == EFAULT);
+  return 0;
+}`);
+    const file = join(folder, "recorded.jsonl");
+    const output = execFileSync(process.execPath, [cli, "run", "--record", file, "--", program], { encoding: "utf8" });
+    expect(output).toBe("");
+    const text = readFileSync(file, "utf8");
+    expect(text).toContain('"name":"IOMMU_IOAS_MAP_FILE"');
+    expect(execFileSync(process.execPath, [cli, "conform", file], { encoding: "utf8" })).toContain("1 passed, 0 failed");
+    // What the device read is part of it.
+    writeFileSync(file, text.replace(Buffer.from("hello").toString("hex"), Buffer.from("HELLO").toString("hex")));
+    expect(spawnSync(process.execPath, [cli, "conform", file], { encoding: "utf8" }).stdout).toContain("0 passed, 1 failed");
   });
 
   it("leaves no folder behind, even when the door is killed", async () => {

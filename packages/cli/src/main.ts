@@ -36,8 +36,9 @@ function build(): Command {
     .option("--machine <name|file>", "machine that the program finds: a file, vtd, none (no devices), mock (the kernel's test command) (default: vtd)")
     .option("--grant <capability>", "judge calls as if the program had this capability too, such as SYS_RESOURCE (repeatable)", collect, [])
     .option("--log [file]", "print every call with its answer, and the reason of a refusal (default: to standard error)")
+    .option("--record <file>", "record every call with its answer, for iommu conform (iommufd-transcript/1)")
     .passThroughOptions()
-    .addHelpText("after", "\nExamples:\n  iommu run -- ./my-vmm --device vfio0\n  iommu run --log -- ./dma-roundtrip\n  iommu run --machine machine.json --log calls.txt -- ./test\n\nThe program's exit code is passed on; 128 + n when signal n killed it.\n")
+    .addHelpText("after", "\nExamples:\n  iommu run -- ./my-vmm --device vfio0\n  iommu run --log -- ./dma-roundtrip\n  iommu run --machine machine.json --log calls.txt -- ./test\n  iommu run --record calls.jsonl -- ./test && iommu conform calls.jsonl\n\nThe program's exit code is passed on; 128 + n when signal n killed it.\n")
     .action(async (name: string, args: string[], options, command: Command) =>
       (await import("./commands/run.js")).run(name, args, options, command.optsWithGlobals()),
     );

@@ -8,6 +8,7 @@ const PAGE = 4096n;
 /** A file of memory that a client has open: memfd, tmpfs, hugetlbfs. It is held by a descriptor of our own while pages are pinned. */
 export class ForeignMemoryFile implements MemoryFile {
   readonly kind = "memory";
+  readonly identity: string;
   readonly #path: string;
   readonly #frames: FrameRegistry;
   /** Opened when the descriptor was named: the client may close its own. */
@@ -17,6 +18,7 @@ export class ForeignMemoryFile implements MemoryFile {
     this.#path = path;
     this.#frames = frames;
     this.#fd = openSync(path, "r+");
+    this.identity = fileKey(this.#fd);
   }
 
   pin(offset: bigint, length: bigint): PinnedMemory {

@@ -1,6 +1,7 @@
 /** `iommu conform`: recorded data against what is loaded. */
 import { readFileSync } from "node:fs";
-import { type CaseResult, playFile } from "@iommukit/core/testing";
+import { buildMachine } from "@iommukit/core";
+import { type CaseResult, playFile, type TranscriptPlatform } from "@iommukit/core/testing";
 import { compose, type GlobalOptions } from "../composition.js";
 import { print, printJson, style } from "../style.js";
 
@@ -20,7 +21,10 @@ interface FileResult {
 export async function conform(files: readonly string[], options: ConformOptions, globals: GlobalOptions): Promise<void> {
   const shown = Number(options.failures);
   if (!Number.isInteger(shown) || shown < 0) throw new Error(`--failures ${options.failures}: expected a number`);
-  const players = await compose(globals);
+  const composition = await compose(globals);
+  // What `iommu run --record` wrote names its machine.
+  const recorded: TranscriptPlatform = { platform: "machine", build: (header) => ({ nodes: buildMachine(header.machine, composition).nodes }) };
+  const players = { ...composition, platforms: [...composition.platforms, recorded] };
   const results: FileResult[] = [];
   for (const file of files) {
     const result: FileResult = { file, passed: 0, failed: 0, failures: [] };

@@ -1,7 +1,7 @@
 /** `iommu run`: a native program against a simulated machine. */
-import { createWriteStream } from "node:fs";
+import { closeSync, createWriteStream, openSync, writeSync } from "node:fs";
 import { buildMachine, type DeviceNodes, Tracer, traceNodes } from "@iommukit/core";
-import { bareNodes } from "@iommukit/core/testing";
+import { bareNodes, recordNodes } from "@iommukit/core/testing";
 import { runProgram } from "@iommukit/door";
 import { chooseMachine, compose, type Composition, type GlobalOptions } from "../composition.js";
 import { eventLine } from "../events.js";
@@ -9,12 +9,20 @@ import { eventLine } from "../events.js";
 export async function run(
   program: string,
   args: readonly string[],
-  options: { readonly machine?: string; readonly log?: true | string; readonly grant: readonly string[] },
+  options: { readonly machine?: string; readonly log?: true | string; readonly record?: string; readonly grant: readonly string[] },
   globals: GlobalOptions,
 ): Promise<void> {
   const composition = await compose(globals);
   const tracer = new Tracer();
-  const nodes = nodesOf(composition, options.machine, tracer);
+  const machine = machineOf(composition, options.machine);
+  const traced = nodesOf(machine, composition, tracer);
+  const recording = options.record === undefined ? undefined : openSync(options.record, "w");
+  const nodes = recording === undefined ? traced : recordNodes(traced, {
+    machine: typeof machine === "string" ? { platform: machine, iommufd_test: machine === "mock", devices: [] } : { platform: "machine", machine, iommufd_test: false },
+    about: [program, ...args].join(" "),
+    write: (line) => writeSync(recording, `${line}\n`),
+    warn: (text) => process.stderr.write(`iommu: ${text}\n`),
+  });
   if (options.log !== undefined) {
     const stream = options.log === true ? process.stderr : createWriteStream(options.log);
     tracer.listener = (event) => {
@@ -22,11 +30,19 @@ export async function run(
       if (line !== undefined && (event.kind === "call" || event.kind === "fault")) stream.write(`${line}\n`);
     };
   }
-  process.exitCode = await runProgram({ nodes, command: program, args, grant: options.grant.map((name) => name.replace(/^CAP_/, "")) });
+  try {
+    process.exitCode = await runProgram({ nodes, command: program, args, grant: options.grant.map((name) => name.replace(/^CAP_/, "")) });
+  } finally {
+    if (recording !== undefined) closeSync(recording);
+  }
 }
 
 /** "none" and "mock" have no devices: /dev/iommu alone, the latter with the kernel's test command. */
-function nodesOf(composition: Composition, machine: string | undefined, tracer: Tracer): DeviceNodes {
+function machineOf(composition: Composition, machine: string | undefined): unknown {
+  return machine === "none" || machine === "mock" ? machine : chooseMachine(composition, machine);
+}
+
+function nodesOf(machine: unknown, composition: Composition, tracer: Tracer): DeviceNodes {
   if (machine === "none" || machine === "mock") return traceNodes(bareNodes(machine === "mock"), tracer);
-  return buildMachine(chooseMachine(composition, machine), composition, tracer).nodes;
+  return buildMachine(machine, composition, tracer).nodes;
 }

@@ -27,7 +27,7 @@ export interface UserMemory extends UserBytes {
   /** Which frame is behind an address now; undefined where the door cannot tell. @throws IommuError EFAULT */
   frame?(address: bigint, writable: boolean): FrameIdentity;
   /** The same, but pins memory of devices that the process has mapped too, as type1 does and iommufd does not. */
-  readonly withDevices?: UserMemory;
+  readonly withDevices?: UserMemory | undefined;
 }
 
 export interface PageCounters {
@@ -76,6 +76,8 @@ export interface CallContext {
 /** A file of memory (memfd): what MAP_FILE maps. */
 export interface MemoryFile {
   readonly kind: "memory";
+  /** Equal for descriptors of one file; unknown unless given. */
+  readonly identity?: string;
   /** Holds pages from byte `offset` on. @throws IommuError EINVAL behind the end of the file */
   pin(offset: bigint, length: bigint, writable: boolean): PinnedMemory;
 }

@@ -6,7 +6,7 @@ import type { Tracer } from "../trace.js";
 
 /** Wraps a file's methods in place; a file that nobody listens to costs one test a call. */
 export function traceFile(tracer: Tracer, opener: CallContext, file: KernelFile): KernelFile {
-  const node: IoctlNode = file.path === "/dev/iommu" ? "iommufd" : "device";
+  const nodes = nodesOf(file.path);
   const report = (call: CallContext, name: string, args: () => StructValues, run: () => number): number => {
     if (tracer.listener === undefined) return run();
     let ret = -1;
@@ -25,7 +25,7 @@ export function traceFile(tracer: Tracer, opener: CallContext, file: KernelFile)
   report(opener, "open", () => ({}), () => 0);
   const { ioctl, pread, pwrite, release } = file;
   file.ioctl = (call, request, argument) => {
-    const row = findIoctl(node, request);
+    const row = nodes.map((node) => findIoctl(node, request)).find((found) => found !== undefined);
     const args = (): StructValues => readArgs(call, row?.struct, argument);
     return report(call, row?.name ?? `ioctl 0x${request.toString(16)}`, args, () => ioctl.call(file, call, request, argument));
   };
@@ -42,6 +42,12 @@ export function traceFile(tracer: Tracer, opener: CallContext, file: KernelFile)
     report(opener, "close", () => ({}), () => 0);
   };
   return file;
+}
+
+/** Whose requests a file answers; /dev/iommu takes the container's, too. */
+export function nodesOf(path: string): readonly IoctlNode[] {
+  if (path.startsWith("/dev/vfio/devices/")) return ["device"];
+  return /^\/dev\/vfio\/\d+$/.test(path) ? ["group"] : ["iommufd", "container"];
 }
 
 /** The struct after the call: inputs and outputs. Empty when the caller's memory cannot be read. */

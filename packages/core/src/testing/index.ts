@@ -7,6 +7,8 @@ export { FormatError } from "./json.js";
 export type { CaseResult, Failure } from "./result.js";
 export { bareNodes, mockExtension } from "./mock/index.js";
 export { playTables } from "./tables.js";
+export { recordNodes } from "./record/recorder.js";
+export type { RecordOptions } from "./record/recorder.js";
 export { playTranscript } from "./transcripts.js";
 export type { TranscriptMachine, TranscriptPlatform } from "./transcripts.js";
 export { playVectors } from "./vectors.js";

@@ -33,6 +33,8 @@ export class SimulatedProcess {
   readonly user: { locked: number };
   readonly capabilities: Set<string>;
   memlockLimit: bigint;
+  /** False for a process whose mappings of registers would not have worked. */
+  mapsRegisters = true;
   readonly #nodes: DeviceNodes;
   readonly #descriptors: Map<number, Description>;
   readonly #names: Map<string, number>;
@@ -43,6 +45,7 @@ export class SimulatedProcess {
     this.memlockLimit = memlockLimit;
     this.space = parent ? parent.space.fork() : new AddressSpace();
     this.user = parent ? parent.user : { locked: 0 };
+    this.mapsRegisters = parent?.mapsRegisters ?? true;
     this.#descriptors = new Map(parent ? parent.#descriptors : []);
     this.#names = new Map(parent ? parent.#names : []);
     for (const description of this.#descriptors.values()) description.references++;
@@ -62,6 +65,7 @@ export class SimulatedProcess {
     // A mapping keeps its context: the limit is the process's as it is then.
     const limit = (): bigint => this.memlockLimit;
     return {
+      mapsRegisters: this.mapsRegisters,
       pid: 1,
       memory,
       process: this.space,

@@ -80,6 +80,7 @@ class TranscriptPlayer {
     this.#machine = machine;
     const capabilities = asArray(header.caps, "caps").map((capability) => asString(capability, "caps").replace(/^CAP_/, ""));
     this.#processes = [new SimulatedProcess(machine.nodes, capabilities, limit(header.rlimit_memlock))];
+    this.#process.mapsRegisters = header.maps_registers !== false;
   }
 
   get #process(): SimulatedProcess {

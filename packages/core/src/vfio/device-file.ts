@@ -171,12 +171,16 @@ export class VfioDeviceFile implements KernelFile {
       retain: () => {
         this.#holders++;
       },
-      unmapped: () => this.release(),
+      unmapped: () => this.#drop(),
     };
   }
 
-  /** The descriptor or a mapping is gone; the last one lets the device go. */
   release(): void {
+    this.#drop();
+  }
+
+  /** The descriptor or a mapping is gone; the last one lets the device go. */
+  #drop(): void {
     if (--this.#holders > 0) return;
     if (this.iommufd === undefined) return;
     this.irqs.release();
