@@ -1,7 +1,8 @@
 /** A client's memory through /proc/PID/mem, and what may be done to it by /proc/PID/maps. */
 import { closeSync, existsSync, openSync, readSync, writeSync } from "node:fs";
 import { type FrameIdentity, IommuError, type PageCounters, type PinnedMemory, type UserBytes, type UserMemory } from "@iommukit/core";
-import { frameKey, type FrameRegistry, mappingsOf } from "./mappings.js";
+import type { FrameRegistry } from "./frames.js";
+import { framesOf, mappingsOf } from "./mappings.js";
 import { PinnedRange } from "./pinned-range.js";
 import type { Copy } from "./protocol.js";
 
@@ -15,10 +16,11 @@ function position(address: bigint, length: number): number {
   return Number(address);
 }
 
-/** One open /proc/PID/mem. It stays good for reaching nothing after the process has died. */
+/** One open /proc/PID/mem, shared by the client and its pins. It stays good for reaching nothing after the process has died. */
 export class ProcessMemory {
   readonly #fd: number;
   readonly pid: number;
+  #users = 1;
 
   constructor(pid: number) {
     this.pid = pid;
@@ -62,8 +64,14 @@ export class ProcessMemory {
     }
   }
 
+  retain(): this {
+    this.#users++;
+    return this;
+  }
+
+  /** One user less; the last one closes the file. */
   close(): void {
-    closeSync(this.#fd);
+    if (--this.#users === 0) closeSync(this.#fd);
   }
 }
 
@@ -119,12 +127,13 @@ export class ClientMemory implements UserMemory {
     const mappings = [...mappingsOf(this.#pid, address, length, writable)];
     const device = devices ? undefined : mappings.find((mapping) => this.#frames.isDevice(mapping));
     if (device) throw fault(device.start, "shows memory of a device, which iommufd does not pin");
-    return new PinnedRange(this.#pid, mappings, address, length, this.#frames);
+    return new PinnedRange(this.#memory, mappings, address, length, this.#frames);
   }
 
   frame(address: bigint, writable: boolean): FrameIdentity {
     const [mapping] = mappingsOf(this.#pid, address, 1n, writable);
-    return this.#frames.at(frameKey(this.#pid, mapping, address));
+    const { space, first } = framesOf(this.#pid, mapping, address, address);
+    return this.#frames.at(space, first);
   }
 
   /** False once the process has ended. */

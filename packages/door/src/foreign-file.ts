@@ -1,7 +1,8 @@
 /** Descriptors of a client that are not the door's: files of memory, for MAP_FILE. */
 import { closeSync, fstatSync, openSync, readSync, writeSync } from "node:fs";
 import { type FrameIdentity, type MemoryFile, type PinnedMemory, refuse } from "@iommukit/core";
-import { fileFrameKey, fileKey, type FrameRegistry } from "./mappings.js";
+import type { FrameRegistry, HeldFrames } from "./frames.js";
+import { fileKey } from "./mappings.js";
 
 const PAGE = 4096n;
 
@@ -26,8 +27,8 @@ export class ForeignMemoryFile implements MemoryFile {
     const end = ((size + PAGE - 1n) / PAGE) * PAGE;
     if (offset + length > end) refuse("EINVAL", `0x${offset.toString(16)} + 0x${length.toString(16)} lies behind the end of ${this.#path} at 0x${size.toString(16)}`, { argument: "fd" });
     const file = fileKey(this.#fd);
-    const keys = Array.from({ length: Number(length / PAGE) }, (_, i) => fileFrameKey(file, offset / PAGE + BigInt(i)));
-    return new PinnedFile(openSync(`/proc/self/fd/${this.#fd}`, "r+"), Number(offset), keys, this.#frames);
+    const frames = this.#frames.hold([{ space: file, first: offset / PAGE, count: Number(length / PAGE) }]);
+    return new PinnedFile(openSync(`/proc/self/fd/${this.#fd}`, "r+"), Number(offset), frames);
   }
 
   close(): void {
@@ -38,21 +39,16 @@ export class ForeignMemoryFile implements MemoryFile {
 class PinnedFile implements PinnedMemory {
   readonly #fd: number;
   readonly #offset: number;
-  readonly #keys: readonly string[];
-  readonly #frames: FrameRegistry;
-  #left: number;
+  readonly #frames: HeldFrames;
 
-  constructor(fd: number, offset: number, keys: readonly string[], frames: FrameRegistry) {
+  constructor(fd: number, offset: number, frames: HeldFrames) {
     this.#fd = fd;
     this.#offset = offset;
-    this.#keys = keys;
     this.#frames = frames;
-    this.#left = keys.length;
-    for (const key of keys) frames.pin(key);
   }
 
-  frame(page: number): FrameIdentity {
-    return this.#frames.at(this.#keys[page]);
+  frame(page: number): FrameIdentity | undefined {
+    return this.#frames.frame(page);
   }
 
   read(offset: number, target: Uint8Array): void {
@@ -65,8 +61,6 @@ class PinnedFile implements PinnedMemory {
   }
 
   release(first: number, count: number): void {
-    for (let page = first; page < first + count; page++) this.#frames.unpin(this.#keys[page]);
-    this.#left -= count;
-    if (this.#left === 0) closeSync(this.#fd);
+    if (this.#frames.release(first, count)) closeSync(this.#fd);
   }
 }

@@ -1,6 +1,7 @@
 /** What a process has mapped, by /proc/PID/maps, and which page frame an address shows. */
 import { fstatSync, readFileSync } from "node:fs";
-import { type FrameIdentity, IommuError } from "@iommukit/core";
+import { IommuError } from "@iommukit/core";
+import type { FrameRun } from "./frames.js";
 
 const PAGE = 4096n;
 
@@ -57,16 +58,12 @@ export function* mappingsOf(pid: number, address: bigint, length: bigint, writab
   throw new IommuError("EFAULT", { message: `user address 0x${next.toString(16)} of process ${pid} is not mapped` });
 }
 
-/** Names a frame: shared memory by its file and offset, private memory by its place in its process. */
-export function frameKey(pid: number, mapping: ProcessMapping, address: bigint): string {
-  const page = address / PAGE;
-  if (mapping.file !== undefined && mapping.rights.endsWith("s")) return `${mapping.file} ${page - mapping.start / PAGE + mapping.offset / PAGE}`;
-  return `${pid} ${page}`;
-}
-
-/** A frame of a file. */
-export function fileFrameKey(file: string, page: bigint): string {
-  return `${file} ${page}`;
+/** The frames behind the part [start, last] of a mapping: of shared memory by its file, of private memory by its process. */
+export function framesOf(pid: number, mapping: ProcessMapping, start: bigint, last: bigint): FrameRun {
+  const first = start / PAGE;
+  const count = Number(last / PAGE - first) + 1;
+  if (mapping.file !== undefined && mapping.rights.endsWith("s")) return { space: mapping.file, first: first - mapping.start / PAGE + mapping.offset / PAGE, count };
+  return { space: String(pid), first, count };
 }
 
 /** "00:01 1042", as /proc/PID/maps has it. */
@@ -80,42 +77,4 @@ export function fileKey(fd: number): string {
 
 function hexByte(value: bigint): string {
   return value.toString(16).padStart(2, "0");
-}
-
-class CountedFrame implements FrameIdentity {
-  pins = 0;
-  readonly compound = false;
-}
-
-/** Pin counts of frames, over every process, and which files are memory of devices. */
-export class FrameRegistry {
-  readonly #frames = new Map<string, CountedFrame>();
-  readonly #devices = new Set<string>();
-
-  /** @param file as `ProcessMapping.file` names it */
-  addDevice(file: string): void {
-    this.#devices.add(file);
-  }
-
-  isDevice({ file }: ProcessMapping): boolean {
-    return file !== undefined && this.#devices.has(file);
-  }
-
-  at(key: string): FrameIdentity {
-    return this.#frames.get(key) ?? new CountedFrame();
-  }
-
-  pin(key: string): void {
-    let frame = this.#frames.get(key);
-    if (frame === undefined) {
-      frame = new CountedFrame();
-      this.#frames.set(key, frame);
-    }
-    frame.pins++;
-  }
-
-  unpin(key: string): void {
-    const frame = this.#frames.get(key);
-    if (frame && --frame.pins === 0) this.#frames.delete(key);
-  }
 }

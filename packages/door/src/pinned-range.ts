@@ -4,8 +4,9 @@
  */
 import { closeSync, openSync, readSync, writeSync } from "node:fs";
 import { type FrameIdentity, IommuError, type PinnedMemory } from "@iommukit/core";
-import { ProcessMemory } from "./client-memory.js";
-import { frameKey, type FrameRegistry, type ProcessMapping } from "./mappings.js";
+import type { ProcessMemory } from "./client-memory.js";
+import type { FrameRegistry, HeldFrames } from "./frames.js";
+import { framesOf, type ProcessMapping } from "./mappings.js";
 
 const PAGE = 4096n;
 
@@ -21,27 +22,22 @@ export class PinnedRange implements PinnedMemory {
   readonly #address: bigint;
   readonly #parts: readonly Part[];
   readonly #process: ProcessMemory;
-  readonly #frames: FrameRegistry;
-  readonly #keys: readonly string[];
-  #left: number;
+  readonly #frames: HeldFrames;
 
-  constructor(pid: number, mappings: readonly ProcessMapping[], address: bigint, length: bigint, frames: FrameRegistry) {
+  /** @param mappings those that cover the range */
+  constructor(process: ProcessMemory, mappings: readonly ProcessMapping[], address: bigint, length: bigint, frames: FrameRegistry) {
+    const { pid } = process;
+    const last = address + length - 1n;
     this.#address = address - (address % PAGE);
-    this.#frames = frames;
-    this.#process = new ProcessMemory(pid);
+    this.#process = process.retain();
     this.#parts = mappings.map((mapping) => ({ start: mapping.start, last: mapping.last, file: openMapped(pid, mapping) }));
-    const keys: string[] = [];
-    for (let at = this.#address; at < address + length; at += PAGE) {
-      const mapping = mappings.find((candidate) => at >= candidate.start && at <= candidate.last);
-      if (mapping) keys.push(frameKey(pid, mapping, at));
-    }
-    for (const key of keys) frames.pin(key);
-    this.#keys = keys;
-    this.#left = keys.length;
+    this.#frames = frames.hold(
+      mappings.map((mapping) => framesOf(pid, mapping, mapping.start > this.#address ? mapping.start : this.#address, mapping.last < last ? mapping.last : last)),
+    );
   }
 
-  frame(page: number): FrameIdentity {
-    return this.#frames.at(this.#keys[page]);
+  frame(page: number): FrameIdentity | undefined {
+    return this.#frames.frame(page);
   }
 
   read(offset: number, target: Uint8Array): void {
@@ -71,9 +67,7 @@ export class PinnedRange implements PinnedMemory {
   }
 
   release(first: number, count: number): void {
-    for (let page = first; page < first + count; page++) this.#frames.unpin(this.#keys[page]);
-    this.#left -= count;
-    if (this.#left > 0) return;
+    if (!this.#frames.release(first, count)) return;
     this.#process.close();
     for (const { file } of this.#parts) if (file) closeSync(file.fd);
   }

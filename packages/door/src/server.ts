@@ -11,7 +11,7 @@ import { SharedFile } from "./shared-file.js";
 import { ClientEventfd } from "./client-eventfd.js";
 import { ClientMemory, InlineArgument } from "./client-memory.js";
 import { ForeignMemoryFile } from "./foreign-file.js";
-import { FrameRegistry } from "./mappings.js";
+import { FrameRegistry } from "./frames.js";
 import { type Copy, encodeReply, HAS_SPARE, Operation, ProtocolError, ReplyFlag, type Request, RequestReader, TOKEN_BYTES } from "./protocol.js";
 
 const EINVAL = 22;

@@ -13,6 +13,10 @@ export class Frame implements FrameIdentity {
     this.compound = compound;
   }
 
+  get key(): this {
+    return this;
+  }
+
   /** A private copy. */
   copy(): Frame {
     const frame = new Frame(this.compound);

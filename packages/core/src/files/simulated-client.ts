@@ -53,6 +53,8 @@ export class SimulatedMemory implements UserMemory {
   }
 
   pin(address: bigint, length: bigint, writable: boolean): PinnedMemory {
+    const whole = this.#mappings.find((m) => address >= m.start && address + length <= m.start + BigInt(m.bytes.length));
+    if (whole && (whole.writable || !writable)) return new PinnedPart(whole.bytes, Number(address - whole.start));
     const parts: Uint8Array[] = [];
     this.#each(address, length, writable, (part) => parts.push(part));
     return new PinnedParts(parts);
@@ -69,6 +71,29 @@ export class SimulatedMemory implements UserMemory {
       visit(part, Number(done));
       done += BigInt(part.length);
     }
+  }
+}
+
+/** The usual case: memory of one mapping. */
+class PinnedPart implements PinnedMemory {
+  readonly #bytes: Uint8Array;
+  readonly #first: number;
+
+  constructor(bytes: Uint8Array, first: number) {
+    this.#bytes = bytes;
+    this.#first = first;
+  }
+
+  read(offset: number, target: Uint8Array): void {
+    target.set(this.#bytes.subarray(this.#first + offset, this.#first + offset + target.length));
+  }
+
+  write(offset: number, source: Uint8Array): void {
+    this.#bytes.set(source, this.#first + offset);
+  }
+
+  release(): void {
+    // Byte arrays need no unpinning.
   }
 }
 

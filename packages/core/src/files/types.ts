@@ -35,8 +35,10 @@ export interface PageCounters {
   locked: number;
 }
 
-/** A page frame: two addresses show the same memory when they have the same one. */
+/** A page frame. */
 export interface FrameIdentity {
+  /** Two addresses show the same memory when their frames have the same key. */
+  readonly key: unknown;
   /** How often the frame is pinned for DMA. */
   readonly pins: number;
   /** Part of a compound page, whose frames are not counted one by one. */
@@ -47,7 +49,7 @@ export interface FrameIdentity {
 export interface PinnedMemory extends MemoryBackend {
   /** Lets go of `count` pages from page `first` on. */
   release(first: number, count: number): void;
-  frame?(page: number): FrameIdentity;
+  frame?(page: number): FrameIdentity | undefined;
 }
 
 /** Whom a call comes from. */

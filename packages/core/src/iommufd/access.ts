@@ -2,8 +2,9 @@
 import { Prot } from "../driver/types.js";
 import { refuse } from "../errors.js";
 import type { UserMemory } from "../files/types.js";
-import { type Area, areaPages } from "./area.js";
-import { type Interval, U64_MAX } from "./interval.js";
+import { type Area, areaPages, firstByte } from "./area.js";
+import type { Pages } from "./pages.js";
+import { type Interval, U64_MAX } from "../memory/interval.js";
 import type { Ioas, IoasAccess } from "./ioas.js";
 import type { TableObject } from "./object-table.js";
 
@@ -78,51 +79,50 @@ export class Access implements TableObject, IoasAccess {
    * Pins a range; all or nothing.
    * @returns the pages, in order, as (pages object, page number) pairs
    */
-  pin(iova: bigint, length: bigint, write: boolean): { pages: Area["pages"]; page: number }[] {
+  pin(iova: bigint, length: bigint, write: boolean): { pages: Pages; page: number }[] {
     const { range, ioas, areas } = this.#areas(iova, length);
     const done: Area[] = [];
-    const result: { pages: Area["pages"]; page: number }[] = [];
+    const result: { pages: Pages; page: number }[] = [];
     try {
       for (const area of areas) {
         const [start, last] = part(area, range);
         this.#check(area, start, write);
-        if (last < range.last && (BigInt(area.pages.start) + area.offset + (last + 1n - area.start)) % PAGE !== 0n) {
+        if (last < range.last && (firstByte(area) + (last + 1n - area.start)) % PAGE !== 0n) {
           refuse("EINVAL", `the memory behind IOVA ${hex(last)} ends inside a page`, { argument: "iova" });
         }
         const [first, end] = areaPages(area, start, last);
-        area.pages.hold(first, end);
+        const { pages } = area.value;
+        pages.hold(first, end);
         done.push(area);
-        area.pins++;
-        if (this.#options.locks) area.locks++;
-        for (let page = first; page <= end; page++) result.push({ pages: area.pages, page });
+        ioas.pins.add(area, 1, this.#options.locks ?? false);
+        for (let page = first; page <= end; page++) result.push({ pages, page });
       }
       checkCovered(ioas, areas, range);
     } catch (error) {
-      for (const area of done) this.#unpinArea(area, range);
+      for (const area of done) this.#unpinArea(ioas, area, range);
       throw error;
     }
     return result;
   }
 
   #check(area: Area, start: bigint, write: boolean): void {
-    if ((BigInt(area.pages.start) + area.offset + (start - area.start)) % PAGE !== 0n) {
+    if ((firstByte(area) + (start - area.start)) % PAGE !== 0n) {
       refuse("EINVAL", `the memory behind IOVA ${hex(start)} does not begin at a page`, { argument: "iova" });
     }
     permission(area, start, write);
-    if (area.pages.source.kind === "dmabuf") refuse("EINVAL", `IOVA ${hex(start)} shows a dma-buf, which cannot be pinned`, { argument: "iova" });
+    if (area.value.pages.source.kind === "dmabuf") refuse("EINVAL", `IOVA ${hex(start)} shows a dma-buf, which cannot be pinned`, { argument: "iova" });
   }
 
   /** Undoes a `pin` of the same range. */
   unpin(iova: bigint, length: bigint): void {
-    const { range, areas } = this.#areas(iova, length);
-    for (const area of areas) this.#unpinArea(area, range);
+    const { range, areas, ioas } = this.#areas(iova, length);
+    for (const area of areas) this.#unpinArea(ioas, area, range);
   }
 
-  #unpinArea(area: Area, range: Interval): void {
+  #unpinArea(ioas: Ioas, area: Area, range: Interval): void {
     const [start, last] = part(area, range);
-    area.pages.drop(...areaPages(area, start, last));
-    area.pins--;
-    if (this.#options.locks) area.locks--;
+    area.value.pages.drop(...areaPages(area, start, last));
+    ioas.pins.add(area, -1, this.#options.locks ?? false);
   }
 
   /** Reads or writes memory by IOVA; what came before a refusal is done. */
@@ -133,7 +133,7 @@ export class Access implements TableObject, IoasAccess {
       const [start, last] = part(area, range);
       permission(area, start, write);
       const count = Number(last - start + 1n);
-      area.pages.copy(area.offset + (start - area.start), bytes.subarray(done, done + count), write, current, slow);
+      area.value.pages.copy(area.value.offset + (start - area.start), bytes.subarray(done, done + count), write, current, slow);
       done += count;
     }
     checkCovered(ioas, areas, range);
@@ -148,7 +148,7 @@ export class Access implements TableObject, IoasAccess {
 function partly(ioas: Ioas, range: Interval): Area[] {
   const areas: Area[] = [];
   for (let next = range.start; next <= range.last; ) {
-    const area = ioas.areas.first({ start: next, last: next });
+    const area = ioas.areas.first(next, next);
     if (area === undefined) break;
     areas.push(area);
     next = area.last + 1n;
@@ -169,5 +169,5 @@ function part(area: Area, range: Interval): [start: bigint, last: bigint] {
 
 function permission(area: Area, iova: bigint, write: boolean): void {
   const needed = write ? Prot.WRITE : Prot.READ;
-  if ((area.prot & needed) === 0) refuse("EPERM", `IOVA ${hex(iova)} was not mapped ${write ? "WRITEABLE" : "READABLE"}`, { argument: "iova" });
+  if ((area.value.prot & needed) === 0) refuse("EPERM", `IOVA ${hex(iova)} was not mapped ${write ? "WRITEABLE" : "READABLE"}`, { argument: "iova" });
 }

@@ -17,13 +17,24 @@ export function payerOf(call: CallContext): Payer {
   return { memory: call.process, user: call.user, limit: () => call.memlockLimit };
 }
 
+/** @param mode `RlimitMode` */
+function modeOf(call: CallContext, mode: number): "none" | "user" | "mm" {
+  if (call.capabilities.has("IPC_LOCK")) return "none";
+  return mode === RlimitMode.MM ? "mm" : "user";
+}
+
 export class Account {
   payer: Payer;
   readonly mode: "none" | "user" | "mm";
 
   constructor(call: CallContext, mode: number) {
     this.payer = payerOf(call);
-    this.mode = call.capabilities.has("IPC_LOCK") ? "none" : mode === RlimitMode.MM ? "mm" : "user";
+    this.mode = modeOf(call, mode);
+  }
+
+  /** Would a new account for this call be the same? */
+  isOf(call: CallContext, mode: number): boolean {
+    return this.payer.memory === call.process && this.payer.user === call.user && this.mode === modeOf(call, mode);
   }
 
   /** @throws IommuError ENOMEM above the limit, EINVAL when the process that should pay is gone */

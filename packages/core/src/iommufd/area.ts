@@ -1,57 +1,69 @@
 /** A mapped range of an IOAS, and how it gets into a domain. */
 import type { PagingDomain } from "../driver/types.js";
 import { IommuError } from "../errors.js";
-import type { Interval } from "./interval.js";
+import type { Interval } from "../memory/interval.js";
+import type { Entry } from "../memory/interval-tree.js";
 import type { Pages } from "./pages.js";
 
 const PAGE = 4096;
 
-export interface Area extends Interval {
+/** What an area shows. */
+export interface AreaView {
   readonly pages: Pages;
   /** First byte, counted from the first byte of `pages`. */
   readonly offset: bigint;
   readonly prot: number;
-  /** Pins of accesses that touch it. */
-  pins: number;
-  /** Pins that UNMAP may not break: hardware queues. */
-  locks: number;
-  /** Domains that hold no mapping of it, because its dma-buf was revoked when it was to be filled or after. */
-  readonly emptied: Set<PagingDomain>;
 }
 
+/** A range of IOVAs with what it shows: an entry of its IOAS's tree. */
+export type Area = Entry<AreaView>;
+
 export function newArea(range: Interval, pages: Pages, offset: bigint, prot: number): Area {
-  return { start: range.start, last: range.last, pages, offset, prot, pins: 0, locks: 0, emptied: new Set() };
+  const value = offset === 0n && prot === pages.prot ? pages : { pages, offset, prot };
+  return { start: range.start, last: range.last, value };
 }
 
 export function lengthOf(range: Interval): bigint {
   return range.last - range.start + 1n;
 }
 
+/** Byte of the first page of the area's memory where the area begins. */
+export function firstByte(area: Area): bigint {
+  return BigInt(area.value.pages.start) + area.value.offset;
+}
+
 /** First and last page of `pages` that the part [start, last] of the area needs; the whole area unless given. */
 export function areaPages(area: Area, start: bigint = area.start, last: bigint = area.last): [first: number, last: number] {
-  const origin = BigInt(area.pages.start) + area.offset - area.start;
+  const origin = firstByte(area) - area.start;
   return [Number((origin + start) / BigInt(PAGE)), Number((origin + last) / BigInt(PAGE))];
+}
+
+/** Who mirrors areas. */
+export interface AreaMirror {
+  readonly domain: PagingDomain;
+  /** Starts of areas that it holds no mapping of, because their dma-buf was revoked when they were to be filled or after. */
+  readonly emptied: Set<bigint>;
 }
 
 /**
  * Pins an area for a domain and maps it; without large pages, page by page.
  * @throws IommuError EFAULT, ENOMEM, and what the driver refuses; nothing is left then
  */
-export function fill(domain: PagingDomain, area: Area, hugePages: boolean): void {
-  const { pages } = area;
+export function fill({ domain, emptied }: AreaMirror, area: Area, hugePages: boolean): void {
+  const { pages, offset, prot } = area.value;
   if (pages.source.kind === "dmabuf" && pages.source.buffer.revoked) {
-    area.emptied.add(domain);
+    emptied.add(area.start);
     return;
   }
-  const held = areaPages(area);
-  pages.hold(...held);
+  const [first, last] = areaPages(area);
+  pages.hold(first, last);
   let done = 0;
   const length = Number(lengthOf(area));
   try {
-    const pa = pages.open(area.offset);
+    const pa = pages.open(offset);
     try {
       for (const piece of pieces(pa, length, hugePages)) {
-        domain.map(area.start + BigInt(done), pa + done, piece, area.prot);
+        domain.map(area.start + BigInt(done), pa + done, piece, prot);
         done += piece;
       }
     } catch (error) {
@@ -60,7 +72,7 @@ export function fill(domain: PagingDomain, area: Area, hugePages: boolean): void
       throw error;
     }
   } catch (error) {
-    pages.drop(...held);
+    pages.drop(first, last);
     if (error instanceof IommuError) throw new IommuError(error.errno, { ...error.reason, message: `${error.reason.message} (IOVA 0x${area.start.toString(16)})` });
     throw error;
   }
@@ -76,16 +88,16 @@ function* pieces(pa: number, length: number, hugePages: boolean): Generator<numb
 }
 
 /** Takes an area out of a domain and lets go of its pages. */
-export function unfill(domain: PagingDomain, area: Area): void {
-  if (area.emptied.delete(domain)) return;
+export function unfill({ domain, emptied }: AreaMirror, area: Area): void {
+  if (emptied.delete(area.start)) return;
   domain.unmap(area.start, Number(lengthOf(area)));
-  area.pages.close();
-  area.pages.drop(...areaPages(area));
+  area.value.pages.close();
+  area.value.pages.drop(...areaPages(area));
 }
 
 /** A dma-buf was revoked: the area stays, empty. */
-export function empty(domain: PagingDomain, area: Area): void {
-  if (area.emptied.has(domain)) return;
-  unfill(domain, area);
-  area.emptied.add(domain);
+export function empty(mirror: AreaMirror, area: Area): void {
+  if (mirror.emptied.has(area.start)) return;
+  unfill(mirror, area);
+  mirror.emptied.add(area.start);
 }

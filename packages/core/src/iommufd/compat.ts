@@ -4,7 +4,7 @@ import { refuse } from "../errors.js";
 import type { CallContext } from "../files/types.js";
 import { mapSource } from "./commands/mapping.js";
 import type { IommufdContext } from "./context.js";
-import { U64_MAX } from "./interval.js";
+import { U64_MAX } from "../memory/interval.js";
 import { type Ioas, protOf } from "./ioas.js";
 
 const EXTENSION = { TYPE1: 1, TYPE1V2: 3, DMA_CC: 4, NOIOMMU: 8, UNMAP_ALL: 9 } as const;
@@ -80,7 +80,7 @@ function mapDma(context: IommufdContext, call: CallContext, argument: bigint): n
   if (length === 0n || length > U64_MAX - PAGE) refuse("EINVAL", `size is ${hex(length)}`, { argument: "size" });
   const prot = protOf((flags & MAP_READ) !== 0, (flags & MAP_WRITE) !== 0);
   const memory = context.container ? (call.process.withDevices ?? call.process) : call.process;
-  mapSource(context, call, ioas, { kind: "user", memory, address }, length, BigInt(values.iova), prot);
+  mapSource(context, call, ioas, { source: { kind: "user", memory }, address }, length, BigInt(values.iova), prot);
   return 0;
 }
 

@@ -3,11 +3,12 @@ import { refuse } from "../errors.js";
 import type { CallContext } from "../files/types.js";
 import type { ClientWindows } from "../memory/windows.js";
 import { Access, type AccessOptions } from "./access.js";
-import { RlimitMode } from "./accounting.js";
+import { Account, payerOf, RlimitMode } from "./accounting.js";
 import { type BindableDevice, IommufdDevice } from "./device.js";
 import { Ioas } from "./ioas.js";
 import { MmapRegions } from "./mmap-regions.js";
 import { ObjectTable } from "./object-table.js";
+import type { PageOrigin, PageSource } from "./pages.js";
 
 export class IommufdContext {
   readonly objects: ObjectTable = new ObjectTable();
@@ -23,10 +24,23 @@ export class IommufdContext {
   compatIoas: Ioas | undefined;
   /** Open files and mappings that keep it: /dev/iommu itself, each bound device, access, fault and event queue (2.4). */
   #holders = 1;
+  #lastOrigin: PageOrigin | undefined;
 
   constructor(windows: ClientWindows, rlimitMode: number = RlimitMode.USER) {
     this.windows = windows;
     this.rlimitMode = rlimitMode;
+  }
+
+  /** Who `source` is pinned from, and who pays; the same object as for the last MAP when all of it is the same. */
+  origin(call: CallContext, source: PageSource, prot: number): PageOrigin {
+    const last = this.#lastOrigin;
+    const same = last?.source.kind === "user" && source.kind === "user" && last.source.memory === source.memory;
+    if (same && last.prot === prot && last.account.isOf(call, this.rlimitMode)) {
+      last.account.payer = payerOf(call);
+      return last;
+    }
+    this.#lastOrigin = { source, prot, account: new Account(call, this.rlimitMode), windows: this.windows };
+    return this.#lastOrigin;
   }
 
   newIoas(): Ioas {

@@ -1,7 +1,7 @@
 /** GET_DIRTY_BITMAP (iommufd facts, section 7). */
 import { refuse } from "../errors.js";
 import type { UserBytes } from "../files/types.js";
-import { U64_MAX } from "./interval.js";
+import { U64_MAX } from "../memory/interval.js";
 import type { HwptPaging } from "./hwpt.js";
 
 export interface DirtyRequest {
@@ -37,7 +37,7 @@ export function readDirty(hwpt: HwptPaging, memory: UserBytes, request: DirtyReq
   const bitmapLast = request.bitmap + ((length / unit + 7n) / 8n) - 1n;
   const lastBit = (bitmapLast - (bitmapLast % 4096n) + 4096n - request.bitmap) * 8n - 1n;
   for (let next = iova; next <= end; ) {
-    const area = areas.first({ start: next, last: next });
+    const area = areas.first(next, next);
     if (area === undefined) return;
     const last = area.last < end ? area.last : end;
     dirty.read(next, last - next + 1n, request.clear, (at, size) => {

@@ -1,5 +1,6 @@
 /** Hardware page tables: a domain that mirrors an IOAS, or a guest's own first stage on top of one. */
 import type { IommuDriver, NestedDomain, PagingDomain } from "../driver/types.js";
+import type { AreaMirror } from "./area.js";
 import type { FaultQueue } from "./fault-queue.js";
 import type { Ioas } from "./ioas.js";
 import type { TableObject } from "./object-table.js";
@@ -41,7 +42,7 @@ abstract class Hwpt implements TableObject {
   }
 }
 
-export class HwptPaging extends Hwpt {
+export class HwptPaging extends Hwpt implements AreaMirror {
   readonly type = "HWPT_PAGING";
   readonly ioas: Ioas;
   readonly domain: PagingDomain;
@@ -49,6 +50,7 @@ export class HwptPaging extends Hwpt {
   readonly pasidCompatible: boolean;
   readonly nestParent: boolean;
   readonly dirtyTracking: boolean;
+  readonly emptied: Set<bigint> = new Set<bigint>();
 
   constructor(id: number, ioas: Ioas, driver: IommuDriver, domain: PagingDomain, options: HwptOptions) {
     super(id, driver);

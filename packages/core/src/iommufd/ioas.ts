@@ -4,9 +4,11 @@
  */
 import { Prot } from "../driver/types.js";
 import { refuse } from "../errors.js";
-import { type Area, areaPages, empty, fill, lengthOf, unfill } from "./area.js";
+import { type Area, type AreaView, areaPages, empty, fill, firstByte, lengthOf, newArea, unfill } from "./area.js";
+import { AreaPins } from "./area-pins.js";
 import type { HwptPaging } from "./hwpt.js";
-import { holes, type Interval, joined, overlaps, SortedIntervals, U64_MAX } from "./interval.js";
+import { holes, type Interval, joined, overlaps, U64_MAX } from "../memory/interval.js";
+import { IntervalTree } from "../memory/interval-tree.js";
 import type { TableObject } from "./object-table.js";
 
 const PAGE = 4096n;
@@ -35,7 +37,9 @@ export class Ioas implements TableObject {
   readonly type = "IOAS";
   readonly id: number;
   users = 0;
-  readonly areas: SortedIntervals<Area> = new SortedIntervals<Area>();
+  readonly areas: IntervalTree<AreaView> = new IntervalTree<AreaView>();
+  /** What accesses have pinned. */
+  readonly pins: AreaPins = new AreaPins();
   /** In creation order. */
   readonly hwpts: Set<HwptPaging> = new Set<HwptPaging>();
   readonly accesses: Set<IoasAccess> = new Set<IoasAccess>();
@@ -44,7 +48,7 @@ export class Ioas implements TableObject {
   #reserved: Reservation[] = [];
   #allowed: readonly Interval[] = [];
   /** What areas that show dma-bufs do when theirs is revoked. */
-  readonly #revocations = new Map<Area, () => void>();
+  readonly #revocations = new Map<bigint, () => void>();
   /** Told when the IOAS is destroyed. */
   readonly #onDestroy: (ioas: Ioas) => void;
 
@@ -77,7 +81,7 @@ export class Ioas implements TableObject {
 
   /** @throws IommuError EADDRINUSE when an area or the allowed list is in the way */
   reserve(range: Interval, owner: object, why: string): void {
-    const area = this.areas.first(range);
+    const area = this.areas.first(range.start, range.last);
     if (area) refuse("EADDRINUSE", `${show(range)} is needed for ${why}, but ${show(area)} of IOAS ${this.id} is mapped`);
     const allowed = this.#allowed.find((candidate) => overlaps(candidate, range));
     if (allowed) refuse("EADDRINUSE", `${show(range)} is needed for ${why}, but ${show(allowed)} is on the allowed list of IOAS ${this.id}`);
@@ -94,7 +98,7 @@ export class Ioas implements TableObject {
   #checkAreas(alignment: bigint, why: string): void {
     if (alignment <= this.alignment) return;
     for (const area of this.areas) {
-      const misfit = [area.start, lengthOf(area), BigInt(area.pages.start) + area.offset].some((value) => value % alignment !== 0n);
+      const misfit = [area.start, lengthOf(area), firstByte(area)].some((value) => value % alignment !== 0n);
       if (misfit) refuse("EADDRINUSE", `the mapping ${show(area)} of IOAS ${this.id} is not made of whole ${hex(alignment)} pages, which ${why} needs`);
     }
   }
@@ -113,7 +117,7 @@ export class Ioas implements TableObject {
   /** HUGE_PAGES = 0 (4.8). @throws IommuError EINVAL, EADDRINUSE */
   disableHugePages(): void {
     if (!this.hugePages) return;
-    if (this.hwpts.size > 0 && this.areas.length > 0) {
+    if (this.hwpts.size > 0 && this.areas.size > 0) {
       refuse("EINVAL", `IOAS ${this.id} has page tables and mappings, which may use large pages`, { argument: "val64", rule: "IOMMU_OPTION_HUGE_PAGES" });
     }
     this.#checkAreas(PAGE, "HUGE_PAGES = 0");
@@ -129,7 +133,7 @@ export class Ioas implements TableObject {
     const range = { start: iova, last: iova + length - 1n };
     const reserved = this.#reserved.find((candidate) => overlaps(candidate, range));
     if (reserved) refuse("EINVAL", `IOVA ${show(range)} meets ${show(reserved)}, reserved for ${reserved.why}`, { argument });
-    const area = this.areas.first(range);
+    const area = this.areas.first(range.start, range.last);
     if (area) refuse("EEXIST", `IOVA ${show(range)} meets ${show(area)}, which is mapped in IOAS ${this.id}`, { argument });
     return range;
   }
@@ -168,13 +172,12 @@ export class Ioas implements TableObject {
     }
     const whole = { start: PAGE, last: U64_MAX - PAGE };
     const allowed = this.#allowed.length === 0 ? [whole] : joined(this.#allowed);
-    const gaps = holes([...this.#reserved, ...this.areas]);
     for (const range of allowed) {
       const clipped = clip(range, whole);
       if (clipped === undefined) continue;
       const start = fit(clipped, want, address, length);
       if (start === undefined) continue;
-      for (const gap of gaps) {
+      for (const gap of this.#gaps(start, length)) {
         const candidate = clip(gap, { start, last: clipped.last });
         const iova = candidate && fit(candidate, want, address, length);
         if (iova !== undefined) return { start: iova, last: iova + length - 1n };
@@ -183,13 +186,24 @@ export class Ioas implements TableObject {
     return refuse("ENOSPC", `IOAS ${this.id} has no hole of ${hex(length)} bytes`, { argument: "length" });
   }
 
+  /** Holes between areas that have room for `length` from `start` on, ascending, without what is reserved. */
+  *#gaps(start: bigint, length: bigint): Generator<Interval> {
+    for (const hole of this.areas.holes(start, length)) {
+      const reserved = this.#reserved.filter((range) => overlaps(range, hole));
+      for (const gap of holes(reserved)) {
+        const free = clip(gap, hole);
+        if (free) yield free;
+      }
+    }
+  }
+
   // Areas --------------------------------------------------------------------------------------------------------
 
   /** Areas that cover the range without a hole. @throws IommuError ENOENT */
   contiguous(range: Interval, argument = "iova"): Area[] {
     const areas: Area[] = [];
     for (let next = range.start; next <= range.last; ) {
-      const area = this.areas.first({ start: next, last: next });
+      const area = this.areas.first(next, next);
       if (area === undefined) return refuse("ENOENT", `IOVA ${hex(next)} of ${show(range)} is not mapped in IOAS ${this.id}`, { argument });
       areas.push(area);
       next = area.last + 1n;
@@ -203,33 +217,35 @@ export class Ioas implements TableObject {
     try {
       for (const area of areas) {
         for (const hwpt of this.hwpts) {
-          fill(hwpt.domain, area, this.hugePages);
+          fill(hwpt, area, this.hugePages);
           done.push([hwpt, area]);
         }
       }
     } catch (error) {
-      for (const [{ domain }, area] of done) unfill(domain, area);
+      for (const [hwpt, area] of done) unfill(hwpt, area);
       throw error;
     }
     for (const area of areas) {
-      this.areas.add(area);
-      const { source } = area.pages;
+      this.areas.add(area.start, area.last, area.value);
+      const { source } = area.value.pages;
       if (source.kind !== "dmabuf") continue;
       const revoked = (): void => {
-        if (source.buffer.revoked) for (const { domain } of this.hwpts) empty(domain, area);
+        if (source.buffer.revoked) for (const hwpt of this.hwpts) empty(hwpt, area);
       };
-      this.#revocations.set(area, revoked);
+      this.#revocations.set(area.start, revoked);
       source.buffer.listeners.add(revoked);
     }
   }
 
   /** Removes an area: out of every domain and its caches first, then the memory goes. */
   unmapArea(area: Area): void {
-    for (const { domain } of this.hwpts) unfill(domain, area);
-    this.areas.remove(area);
-    const revoked = this.#revocations.get(area);
-    if (revoked && area.pages.source.kind === "dmabuf") area.pages.source.buffer.listeners.delete(revoked);
-    this.#revocations.delete(area);
+    for (const hwpt of this.hwpts) unfill(hwpt, area);
+    this.areas.delete(area.start);
+    const { source } = area.value.pages;
+    if (source.kind !== "dmabuf") return;
+    const revoked = this.#revocations.get(area.start);
+    if (revoked) source.buffer.listeners.delete(revoked);
+    this.#revocations.delete(area.start);
   }
 
   /**
@@ -238,8 +254,8 @@ export class Ioas implements TableObject {
    */
   unmap(range: Interval): bigint {
     let bytes = 0n;
-    for (let area = this.areas.first(range); area !== undefined; area = this.areas.first(range)) {
-      if (area.locks > 0) refuse("EBUSY", `${show(area)} of IOAS ${this.id} is in use by a hardware queue`, { argument: "iova", rule: "IOMMU_HW_QUEUE_ALLOC" });
+    for (let area = this.areas.first(range.start, range.last); area !== undefined; area = this.areas.first(range.start, range.last)) {
+      if (this.pins.of(area).locks > 0) refuse("EBUSY", `${show(area)} of IOAS ${this.id} is in use by a hardware queue`, { argument: "iova", rule: "IOMMU_HW_QUEUE_ALLOC" });
       if (area.start < range.start || area.last > range.last) {
         refuse("ENOENT", `${show(range)} cuts the mapping ${show(area)} of IOAS ${this.id}`, { argument: "iova", rule: "IOMMU_IOAS_UNMAP" });
       }
@@ -251,7 +267,7 @@ export class Ioas implements TableObject {
   }
 
   #askToLetGo(area: Area): void {
-    for (let round = 0; area.pins > 0; round++) {
+    for (let round = 0; this.pins.of(area).pins > 0; round++) {
       if (round > UNMAP_ROUNDS) refuse("EDEADLK", `an access keeps ${show(area)} of IOAS ${this.id} pinned`, { argument: "iova" });
       for (const access of [...this.accesses]) access.unmapping(area);
     }
@@ -262,25 +278,25 @@ export class Ioas implements TableObject {
    * @throws IommuError EINVAL, EOPNOTSUPP when it cannot be cut
    */
   cut(at: bigint): void {
-    const area = this.areas.first({ start: at, last: at });
+    const area = this.areas.first(at, at);
     if (area === undefined || area.start === at) return;
-    if (area.pages.source.kind === "dmabuf") refuse("EOPNOTSUPP", `${show(area)} shows a dma-buf and cannot be cut`, { argument: "iova" });
+    const { pages, offset, prot } = area.value;
+    if (pages.source.kind === "dmabuf") refuse("EOPNOTSUPP", `${show(area)} shows a dma-buf and cannot be cut`, { argument: "iova" });
     if (at % this.alignment !== 0n) this.#misaligned("iova", at);
-    if (area.pins > 0) refuse("EINVAL", `${show(area)} is pinned by an access and cannot be cut`, { argument: "iova" });
+    if (this.pins.of(area).pins > 0) refuse("EINVAL", `${show(area)} is pinned by an access and cannot be cut`, { argument: "iova" });
     if (this.hwpts.size > 0 && this.hugePages) refuse("EINVAL", `${show(area)} may be mapped by large pages and cannot be cut`, { argument: "iova", rule: "IOMMU_OPTION_HUGE_PAGES" });
-    const low: Area = { ...area, last: at - 1n, emptied: new Set(area.emptied) };
-    const high: Area = { ...area, start: at, offset: area.offset + (at - area.start), emptied: new Set(area.emptied) };
-    this.areas.remove(area);
-    this.areas.add(low);
-    this.areas.add(high);
+    const low = newArea({ start: area.start, last: at - 1n }, pages, offset, prot);
+    const high = newArea({ start: at, last: area.last }, pages, offset + (at - area.start), prot);
+    this.areas.delete(area.start);
+    for (const piece of [low, high]) this.areas.add(piece.start, piece.last, piece.value);
     for (let i = 0; i < this.hwpts.size; i++) {
       // Each domain holds the pages through both pieces now; a page that both share is held twice.
       for (const piece of [low, high]) {
-        area.pages.hold(...areaPages(piece));
-        area.pages.open(0n);
+        pages.hold(...areaPages(piece));
+        pages.open(0n);
       }
-      area.pages.drop(...areaPages(area));
-      area.pages.close();
+      pages.drop(...areaPages(area));
+      pages.close();
     }
   }
 
@@ -297,12 +313,12 @@ export class Ioas implements TableObject {
       if (aperture.start > 0n) this.reserve({ start: 0n, last: aperture.start - 1n }, hwpt, "addresses below the domain's aperture");
       if (aperture.last < U64_MAX) this.reserve({ start: aperture.last + 1n, last: U64_MAX }, hwpt, "addresses above the domain's aperture");
       for (const area of this.areas) {
-        fill(hwpt.domain, area, this.hugePages);
+        fill(hwpt, area, this.hugePages);
         filled.push(area);
       }
     } catch (error) {
       this.unreserve(hwpt);
-      for (const area of filled) unfill(hwpt.domain, area);
+      for (const area of filled) unfill(hwpt, area);
       throw error;
     }
     this.hwpts.add(hwpt);
@@ -310,7 +326,7 @@ export class Ioas implements TableObject {
   }
 
   removeHwpt(hwpt: HwptPaging): void {
-    for (const area of this.areas) unfill(hwpt.domain, area);
+    for (const area of this.areas) unfill(hwpt, area);
     this.hwpts.delete(hwpt);
     this.unreserve(hwpt);
     this.users--;

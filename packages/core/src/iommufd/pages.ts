@@ -1,20 +1,25 @@
 /**
  * The memory behind one MAP, shared by every copy of it (iommufd facts, 3.6). A page is
  * pinned while somebody holds it (a domain's area, an access) and charged once, however many hold it; without a
- * holder, user memory is not touched at all. Extents stay extents: 1 GiB is one run, one pin and one window.
+ * holder, user memory is not touched at all. Extents stay extents: 1 GiB is one pin and one window.
+ *
+ * There may be a million of them: what is the same for many is in their `PageOrigin`.
  */
 import { refuse } from "../errors.js";
 import type { FrameIdentity, MemoryFile, PinnedMemory, UserMemory } from "../files/types.js";
 import type { MemoryBackend } from "../memory/types.js";
 import type { ClientWindows } from "../memory/windows.js";
+import { Prot } from "../driver/types.js";
 import type { Account } from "./accounting.js";
+import type { AreaView } from "./area.js";
+import { Runs } from "./runs.js";
 
 const PAGE = 4096;
 
 export type PageSource =
-  | { readonly kind: "user"; readonly memory: UserMemory; readonly address: bigint }
-  | { readonly kind: "file"; readonly file: MemoryFile; readonly address: bigint }
-  | { readonly kind: "dmabuf"; readonly buffer: SharedBuffer; readonly address: bigint };
+  | { readonly kind: "user"; readonly memory: UserMemory }
+  | { readonly kind: "file"; readonly file: MemoryFile }
+  | { readonly kind: "dmabuf"; readonly buffer: SharedBuffer };
 
 /** A dma-buf: memory of a device, that its owner may take away. */
 export interface SharedBuffer {
@@ -24,42 +29,69 @@ export interface SharedBuffer {
   readonly listeners: Set<() => void>;
 }
 
-/** Neighbouring pages with the same holders. */
-interface Run {
-  first: number;
-  last: number;
-  holders: number;
-  /** Where this run lies in its pin. */
-  readonly pin: PinnedMemory;
-  offset: number;
+/** Where pages come from, who pays for them, and where domains see them. */
+export interface PageOrigin {
+  readonly source: PageSource;
+  /** `Prot` that MAP asked for. */
+  readonly prot: number;
+  readonly account: Account;
+  readonly windows: ClientWindows;
 }
 
-export class Pages implements MemoryBackend {
-  readonly source: PageSource;
-  readonly length: bigint;
-  readonly writable: boolean;
-  readonly account: Account;
-  readonly #windows: ClientWindows;
-  #runs: Run[] = [];
-  #base: number | undefined;
-  #mapped = 0;
+/** Also the view of an area that shows all of it with the permissions of its MAP. */
+export class Pages implements MemoryBackend, AreaView {
+  readonly origin: PageOrigin;
+  /** Of the first byte: a user address, or an offset in the file or dma-buf. */
+  readonly address: bigint;
+  /** Pages that the bytes touch. */
+  readonly count: number;
+  /** The pin of all pages while they are held as a whole. */
+  #held: PinnedMemory | Runs | undefined;
+  /** Of all pages. */
+  #holders = 0;
+  /** Page number of the window; a window is open while `#opened` is positive. */
+  #frame = 0;
+  #opened = 0;
 
-  constructor(source: PageSource, length: bigint, writable: boolean, account: Account, windows: ClientWindows) {
-    this.source = source;
-    this.length = length;
-    this.writable = writable;
-    this.account = account;
-    this.#windows = windows;
+  constructor(origin: PageOrigin, address: bigint, length: bigint) {
+    this.origin = origin;
+    this.address = address;
+    this.count = Number((BigInt(this.start) + length + BigInt(PAGE) - 1n) / BigInt(PAGE));
+  }
+
+  get pages(): this {
+    return this;
+  }
+
+  get offset(): bigint {
+    return 0n;
+  }
+
+  get prot(): number {
+    return this.origin.prot;
+  }
+
+  get source(): PageSource {
+    return this.origin.source;
+  }
+
+  get account(): Account {
+    return this.origin.account;
+  }
+
+  get writable(): boolean {
+    return (this.origin.prot & Prot.WRITE) !== 0;
   }
 
   /** Offset of the first byte in its page. */
   get start(): number {
-    return Number(this.source.address % BigInt(PAGE));
+    return Number(this.address % BigInt(PAGE));
   }
 
   /** Pages that are pinned now. */
   get pinned(): number {
-    return this.#runs.reduce((sum, run) => sum + run.last - run.first + 1, 0);
+    if (this.#held instanceof Runs) return this.#held.pages;
+    return this.#held ? this.count : 0;
   }
 
   /**
@@ -67,57 +99,54 @@ export class Pages implements MemoryBackend {
    * @throws IommuError EFAULT, EINVAL for what cannot be pinned; ENOMEM above the limit
    */
   hold(first: number, last: number): void {
-    this.#cut(first);
-    this.#cut(last + 1);
-    const fresh: Run[] = [];
-    try {
-      for (const gap of this.#gaps(first, last)) fresh.push({ ...gap, holders: 0, pin: this.#pin(gap.first, gap.last), offset: 0 });
-      if (this.source.kind !== "dmabuf") this.account.charge(fresh.reduce((sum, run) => sum + run.last - run.first + 1, 0));
-    } catch (error) {
-      for (const run of fresh) run.pin.release(0, run.last - run.first + 1);
-      throw error;
+    const whole = first === 0 && last === this.count - 1;
+    if (!whole || this.#held instanceof Runs) {
+      this.#parts().hold(first, last, (from, to) => this.#pin(from, to), (pages) => this.#charge(pages));
+      return;
     }
-    this.#runs = [...this.#runs, ...fresh].sort((a, b) => a.first - b.first);
-    for (const run of this.#runs) if (run.first >= first && run.last <= last) run.holders++;
+    if (this.#held === undefined) {
+      const pin = this.#pin(first, last);
+      try {
+        this.#charge(this.count);
+      } catch (error) {
+        pin.release(0, this.count);
+        throw error;
+      }
+      this.#held = pin;
+    }
+    this.#holders++;
   }
 
   drop(first: number, last: number): void {
-    this.#cut(first);
-    this.#cut(last + 1);
+    const held = this.#held;
     let released = 0;
-    this.#runs = this.#runs.filter((run) => {
-      if (run.first < first || run.last > last || --run.holders > 0) return true;
-      const count = run.last - run.first + 1;
-      run.pin.release(run.offset, count);
-      released += count;
-      return false;
-    });
+    if (held instanceof Runs) {
+      released = held.drop(first, last);
+      if (held.pages === 0) this.#held = undefined;
+    } else if (held !== undefined && --this.#holders === 0) {
+      released = this.count;
+      held.release(0, released);
+      this.#held = undefined;
+    }
     if (this.source.kind !== "dmabuf") this.account.refund(released);
   }
 
-  /** Pages of [first, last] that nobody holds. */
-  *#gaps(first: number, last: number): Generator<{ first: number; last: number }> {
-    let next = first;
-    for (const run of this.#runs) {
-      if (run.last < next || run.first > last) continue;
-      if (run.first > next) yield { first: next, last: run.first - 1 };
-      next = run.last + 1;
-    }
-    if (next <= last) yield { first: next, last };
+  #charge(pages: number): void {
+    if (this.source.kind !== "dmabuf") this.account.charge(pages);
   }
 
-  /** Makes a run begin at `page` if one lies across it. */
-  #cut(page: number): void {
-    const at = this.#runs.findIndex((run) => run.first < page && page <= run.last);
-    if (at === -1) return;
-    const run = this.#runs[at];
-    this.#runs.splice(at + 1, 0, { ...run, first: page, offset: run.offset + page - run.first });
-    run.last = page - 1;
+  /** From now on pages are held part by part. */
+  #parts(): Runs {
+    if (this.#held instanceof Runs) return this.#held;
+    const runs = Runs.of(this.#held, this.count - 1, this.#holders);
+    this.#holders = 0;
+    this.#held = runs;
+    return runs;
   }
 
   #pin(first: number, last: number): PinnedMemory {
     const { source } = this;
-    const begin = source.address - (source.address % BigInt(PAGE)) + BigInt(first * PAGE);
+    const begin = this.address - BigInt(this.start) + BigInt(first * PAGE);
     const length = BigInt((last - first + 1) * PAGE);
     if (source.kind === "user") return source.memory.pin(begin, length, this.writable);
     if (source.kind === "file") return source.file.pin(begin, length, this.writable);
@@ -132,52 +161,44 @@ export class Pages implements MemoryBackend {
 
   /** Physical address of byte `offset`, for domains; every `open` needs its `close`. */
   open(offset: bigint): number {
-    const length = Math.ceil((this.start + Number(this.length)) / PAGE) * PAGE;
-    if (this.#mapped++ === 0) {
-      try {
-        this.#base = this.#windows.open(this.source.address - BigInt(this.start), length, this);
-      } catch (error) {
-        this.#mapped--;
-        throw error;
-      }
-    }
-    return (this.#base ?? 0) + this.start + Number(offset);
+    if (this.#opened === 0) this.#frame = this.origin.windows.open(this.address - BigInt(this.start), this.count * PAGE, this) / PAGE;
+    this.#opened++;
+    return this.#frame * PAGE + this.start + Number(offset);
   }
 
   close(): void {
-    if (--this.#mapped > 0) return;
-    const length = Math.ceil((this.start + Number(this.length)) / PAGE) * PAGE;
-    this.#windows.close(this.#base ?? 0, length);
-    this.#base = undefined;
+    if (--this.#opened === 0) this.origin.windows.close(this.#frame * PAGE);
   }
 
   /** The frame that is pinned as page `page`. */
   frame(page: number): FrameIdentity | undefined {
-    const run = this.#run(page);
-    return run?.pin.frame?.(run.offset + page - run.first);
-  }
-
-  #run(page: number): Run | undefined {
-    return this.#runs.find((run) => run.first <= page && page <= run.last);
+    return this.#held instanceof Runs ? this.#held.frame(page) : this.#held?.frame?.(page);
   }
 
   /** DMA: bytes of the window, whose offset 0 is the beginning of page 0. Only pinned pages answer. */
   read(offset: number, target: Uint8Array): void {
-    this.#each(offset, target.length, (run, at, from, count) => run.pin.read(at, target.subarray(from, from + count)));
+    this.#each(offset, target.length, (pin, at, from, count) => pin.read(at, target.subarray(from, from + count)));
   }
 
   write(offset: number, source: Uint8Array): void {
-    this.#each(offset, source.length, (run, at, from, count) => run.pin.write(at, source.subarray(from, from + count)));
+    this.#each(offset, source.length, (pin, at, from, count) => pin.write(at, source.subarray(from, from + count)));
   }
 
-  #each(offset: number, length: number, visit: (run: Run, at: number, from: number, count: number) => void): void {
+  #each(offset: number, length: number, visit: (pin: PinnedMemory, at: number, from: number, count: number) => void): void {
     for (let done = 0; done < length; ) {
       const at = offset + done;
-      const run = this.#run(Math.floor(at / PAGE)) ?? refuse("EFAULT", `page ${Math.floor(at / PAGE)} of the mapping is not pinned`);
-      const count = Math.min(length - done, (run.last + 1) * PAGE - at);
-      visit(run, at - run.first * PAGE + run.offset * PAGE, done, count);
+      const page = Math.floor(at / PAGE);
+      const place = this.#at(page) ?? refuse("EFAULT", `page ${page} of the mapping is not pinned`);
+      const count = Math.min(length - done, place.length - (at % PAGE));
+      visit(place.pin, place.offset + (at % PAGE), done, count);
       done += count;
     }
+  }
+
+  #at(page: number): { pin: PinnedMemory; offset: number; length: number } | undefined {
+    const held = this.#held;
+    if (held instanceof Runs) return held.at(page);
+    return held && page < this.count ? { pin: held, offset: page * PAGE, length: (this.count - page) * PAGE } : undefined;
   }
 
   /**
@@ -188,34 +209,42 @@ export class Pages implements MemoryBackend {
   copy(offset: bigint, bytes: Uint8Array, write: boolean, current: UserMemory | undefined, slow: boolean): void {
     if (write && !this.writable) refuse("EPERM", "the memory was mapped without WRITEABLE", { rule: "IOMMU_IOAS_MAP_WRITEABLE" });
     const { source } = this;
-    if (source.kind === "dmabuf") return refuse("EINVAL", "the memory behind a dma-buf cannot be read or written here");
+    if (source.kind === "dmabuf") return refuse("EINVAL", "the memory behind a dma-buf cannot be read or written here", { rule: "IOMMU_IOAS_MAP_FILE" });
     const from = this.start + Number(offset);
-    const onePage = Math.floor(from / PAGE) === Math.floor((from + bytes.length - 1) / PAGE);
+    const end = from + bytes.length;
+    const first = Math.floor(from / PAGE);
+    const last = Math.floor((end - 1) / PAGE);
     if (source.kind === "user") {
       const own = current === source.memory && !slow;
-      if ((own || onePage) && source.memory.alive) {
-        const address = source.address + offset;
+      if ((own || first === last) && source.memory.alive) {
+        const address = this.address + offset;
         return write ? source.memory.write(address, bytes) : source.memory.read(address, bytes);
       }
     }
-    const first = Math.floor(from / PAGE);
-    const last = Math.floor((from + bytes.length - 1) / PAGE);
-    // What is pinned already is used; the rest is pinned for the moment, without charge.
+    const move = (pin: PinnedMemory, at: number, begin: number, stop: number): void => {
+      const part = bytes.subarray(begin - from, stop - from);
+      if (write) pin.write(at, part);
+      else pin.read(at, part);
+    };
+    // What nobody holds is pinned for the moment, without charge; then what is pinned already is used.
     for (const gap of [...this.#gaps(first, last)]) {
       const pin = this.#pin(gap.first, gap.last);
-      this.#transfer(pin, gap.first, Math.max(from, gap.first * PAGE), Math.min(from + bytes.length, (gap.last + 1) * PAGE), from, bytes, write);
+      const begin = Math.max(from, gap.first * PAGE);
+      move(pin, begin - gap.first * PAGE, begin, Math.min(end, (gap.last + 1) * PAGE));
       pin.release(0, gap.last - gap.first + 1);
     }
-    for (const run of this.#runs) {
-      const begin = Math.max(from, run.first * PAGE);
-      const end = Math.min(from + bytes.length, (run.last + 1) * PAGE);
-      if (begin < end) this.#transfer(run.pin, run.first - run.offset, begin, end, from, bytes, write);
+    for (let at = from; at < end; ) {
+      const page = Math.floor(at / PAGE);
+      const place = this.#at(page);
+      const stop = Math.min(end, page * PAGE + (place?.length ?? PAGE));
+      if (place) move(place.pin, place.offset + (at % PAGE), at, stop);
+      at = stop;
     }
   }
 
-  #transfer(pin: PinnedMemory, pinFirst: number, begin: number, end: number, from: number, bytes: Uint8Array, write: boolean): void {
-    const part = bytes.subarray(begin - from, end - from);
-    if (write) pin.write(begin - pinFirst * PAGE, part);
-    else pin.read(begin - pinFirst * PAGE, part);
+  /** Pages of [first, last] that nobody holds. */
+  #gaps(first: number, last: number): Iterable<{ first: number; last: number }> {
+    if (this.#held instanceof Runs) return this.#held.gaps(first, last);
+    return this.#held ? [] : [{ first, last }];
   }
 }

@@ -3,7 +3,7 @@ import type { IoctlRow, StructValues } from "../../abi/index.js";
 import { refuse } from "../../errors.js";
 import type { CallContext } from "../../files/types.js";
 import type { IommufdContext } from "../context.js";
-import { type Interval, U64_MAX } from "../interval.js";
+import { type Interval, U64_MAX } from "../../memory/interval.js";
 import type { TableObject } from "../object-table.js";
 
 /** A struct's values; handlers store outputs in place. */

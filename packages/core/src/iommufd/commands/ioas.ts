@@ -1,7 +1,7 @@
 /** Commands on address spaces as such: alloc, ranges, options, the container's pointer (iommufd facts, 4.1 to 4.9). */
 import { refuse } from "../../errors.js";
 import { IommufdContext } from "../context.js";
-import { type Interval, SortedIntervals } from "../interval.js";
+import { IntervalTree } from "../../memory/interval-tree.js";
 import { Ioas } from "../ioas.js";
 import { big, type Handler, hex, mustBeZero, number } from "./command.js";
 
@@ -37,16 +37,16 @@ export const IOAS_HANDLERS: Readonly<Record<string, Handler>> = {
     run(context, call, values) {
       mustBeZero(values, "__reserved");
       const ioas = context.objects.find(number(values, "ioas_id"), Ioas, "ioas_id");
-      const allowed = new SortedIntervals<Interval>();
+      const allowed = new IntervalTree<undefined>();
       const bytes = new Uint8Array(16);
       const view = new DataView(bytes.buffer);
       for (let i = 0; i < number(values, "num_iovas"); i++) {
         call.memory.read(big(values, "allowed_iovas") + BigInt(16 * i), bytes);
         const next = { start: view.getBigUint64(0, true), last: view.getBigUint64(8, true) };
         if (next.start >= next.last) refuse("EINVAL", `allowed_iovas[${i}]: start ${hex(next.start)} is not below last ${hex(next.last)}`, { argument: "allowed_iovas" });
-        const other = allowed.first(next);
+        const other = allowed.first(next.start, next.last);
         if (other) refuse("EINVAL", `allowed_iovas[${i}] overlaps ${hex(other.start)}-${hex(other.last)}`, { argument: "allowed_iovas" });
-        allowed.add(next);
+        allowed.add(next.start, next.last, undefined);
       }
       ioas.allow([...allowed]);
       return undefined;

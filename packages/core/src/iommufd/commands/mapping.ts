@@ -1,11 +1,11 @@
 /** MAP, MAP_FILE, COPY, UNMAP, CHANGE_PROCESS (iommufd facts, 4.4, 4.6, 4.7, 4.16, 4.19). */
 import { refuse } from "../../errors.js";
 import type { CallContext } from "../../files/types.js";
-import { Account, payerOf } from "../accounting.js";
-import { type Area, lengthOf, newArea } from "../area.js";
+import { type Account, payerOf } from "../accounting.js";
+import { type Area, firstByte, lengthOf, newArea } from "../area.js";
 import type { IommufdContext } from "../context.js";
 import { DmabufFile } from "../dmabuf.js";
-import { U64_MAX } from "../interval.js";
+import { U64_MAX } from "../../memory/interval.js";
 import { Ioas, protOf } from "../ioas.js";
 import { Pages, type PageSource } from "../pages.js";
 import { Prot } from "../../driver/types.js";
@@ -26,13 +26,20 @@ function permissions(values: Values): number {
   return protOf((flags & MAP_READABLE) !== 0, (flags & MAP_WRITEABLE) !== 0);
 }
 
+/** What is to be mapped, from which address or offset on. */
+export interface MapSource {
+  readonly source: PageSource;
+  readonly address: bigint;
+}
+
 /** Steps 7 to 10 of MAP: alignment, place, and the mapping itself. Returns the IOVA. */
-export function mapSource(context: IommufdContext, call: CallContext, ioas: Ioas, source: PageSource, length: bigint, iova: bigint | undefined, prot: number): bigint {
+export function mapSource(context: IommufdContext, call: CallContext, ioas: Ioas, from: MapSource, length: bigint, iova: bigint | undefined, prot: number): bigint {
+  const { source, address } = from;
   const argument = source.kind === "user" ? "user_va" : "start";
   ioas.checkLength(length);
-  const place = iova === undefined ? ioas.chooseIova(source.address, length) : ioas.checkFixed(iova, length);
-  ioas.checkOffset(source.address, argument);
-  const pages = new Pages(source, length, (prot & Prot.WRITE) !== 0, new Account(call, context.rlimitMode), context.windows);
+  const place = iova === undefined ? ioas.chooseIova(address, length) : ioas.checkFixed(iova, length);
+  ioas.checkOffset(address, argument);
+  const pages = new Pages(context.origin(call, source, prot), address, length);
   ioas.map([newArea(place, pages, 0n, prot)]);
   return place.start;
 }
@@ -51,7 +58,7 @@ export const MAPPING_HANDLERS: Readonly<Record<string, Handler>> = {
       if (address + length > U64_MAX) refuse("EOVERFLOW", `user_va ${hex(address)} + length ${hex(length)} wraps`, { argument: "user_va" });
       if (length === 0n || length > LENGTH_LIMIT) refuse("EINVAL", `length is ${hex(length)}`, { argument: "length" });
       const fixed = (number(values, "flags") & MAP_FIXED) !== 0;
-      const source: PageSource = { kind: "user", memory: call.process, address };
+      const source: MapSource = { source: { kind: "user", memory: call.process }, address };
       values.iova = mapSource(context, call, ioas, source, length, fixed ? big(values, "iova") : undefined, prot);
       return undefined;
     },
@@ -90,20 +97,20 @@ export const MAPPING_HANDLERS: Readonly<Record<string, Handler>> = {
       const areas = source.contiguous(range, "src_iova");
       const target = context.objects.find(number(values, "dst_ioas_id"), Ioas, "dst_ioas_id");
       target.checkLength(length);
-      const first = firstByte(areas[0], range.start);
+      const first = sourceAddress(areas[0], range.start);
       const fixed = (number(values, "flags") & MAP_FIXED) !== 0;
       const place = fixed ? target.checkFixed(big(values, "dst_iova"), length, "dst_iova") : target.chooseIova(first, length);
       const copies: Area[] = [];
       for (const area of areas) {
         const start = area.start > range.start ? area.start : range.start;
         const last = area.last < range.last ? area.last : range.last;
-        if ((prot & Prot.WRITE) !== 0 && !area.pages.writable) {
+        if ((prot & Prot.WRITE) !== 0 && !area.value.pages.writable) {
           refuse("EPERM", `${hex(start)} was not mapped WRITEABLE`, { argument: "flags", rule: "IOMMU_IOAS_MAP_WRITEABLE" });
         }
         const to = place.start + (start - range.start);
-        const offset = area.offset + (start - area.start);
-        const piece = newArea({ start: to, last: to + (last - start) }, area.pages, offset, prot);
-        target.checkPiece(BigInt(area.pages.start) + offset, to, lengthOf(piece));
+        const offset = area.value.offset + (start - area.start);
+        const piece = newArea({ start: to, last: to + (last - start) }, area.value.pages, offset, prot);
+        target.checkPiece(firstByte(piece), to, lengthOf(piece));
         copies.push(piece);
       }
       target.map(copies);
@@ -142,21 +149,22 @@ export const MAPPING_HANDLERS: Readonly<Record<string, Handler>> = {
 };
 
 /** What MAP_FILE maps: a dma-buf is tried first. */
-function fileSource(call: CallContext, fd: number, start: bigint, length: bigint): PageSource {
+function fileSource(call: CallContext, fd: number, start: bigint, length: bigint): MapSource {
   const file = fd < 0 ? refuse("EBADF", `fd is ${fd}`, { argument: "fd" }) : call.file(fd);
   if (file instanceof DmabufFile) {
     if (start + length > BigInt(file.size)) refuse("EINVAL", `${hex(start)} + ${hex(length)} lies behind the dma-buf's ${file.size} bytes`, { argument: "length" });
     if (file.revoked) refuse("ENODEV", "the dma-buf is revoked", { argument: "fd" });
-    return { kind: "dmabuf", buffer: file, address: start };
+    return { source: { kind: "dmabuf", buffer: file }, address: start };
   }
-  if (file?.kind === "memory") return { kind: "file", file, address: start };
+  if (file?.kind === "memory") return { source: { kind: "file", file }, address: start };
   // Anything else is found out when it is to be pinned.
   const unsuitable = { kind: "memory" as const, pin: () => refuse("EINVAL", `descriptor ${fd} is not a file of memory`, { argument: "fd" }) };
-  return { kind: "file", file: unsuitable, address: start };
+  return { source: { kind: "file", file: unsuitable }, address: start };
 }
 
-function firstByte(area: Area, iova: bigint): bigint {
-  return area.pages.source.address + area.offset + (iova - area.start);
+/** User address or file offset of what the area shows at `iova`. */
+function sourceAddress(area: Area, iova: bigint): bigint {
+  return area.value.pages.address + area.value.offset + (iova - area.start);
 }
 
 /** Test kernels: { u32 nth_area, u32 offset } in place of an IOVA. */
@@ -170,8 +178,8 @@ function changeProcess(context: IommufdContext, call: CallContext): void {
   const all = new Set<Pages>();
   for (const ioas of context.objects.all(Ioas)) {
     for (const area of ioas.areas) {
-      if (area.pages.source.kind !== "file") refuse("EINVAL", `IOVA ${hex(area.start)} of IOAS ${ioas.id} is not mapped from a file`, { rule: "IOMMU_IOAS_MAP_FILE" });
-      all.add(area.pages);
+      if (area.value.pages.source.kind !== "file") refuse("EINVAL", `IOVA ${hex(area.start)} of IOAS ${ioas.id} is not mapped from a file`, { rule: "IOMMU_IOAS_MAP_FILE" });
+      all.add(area.value.pages);
     }
   }
   const payer = payerOf(call);

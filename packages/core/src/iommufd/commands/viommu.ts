@@ -6,7 +6,7 @@ import { CallerData } from "../user-data.js";
 import { HwQueue, Vdevice, VeventFile, Veventq, Viommu } from "../viommu.js";
 import { big, type Handler, hex, mustBeZero, number, rangeOf } from "./command.js";
 import { installed } from "./hwpt.js";
-import { U64_MAX } from "../interval.js";
+import { U64_MAX } from "../../memory/interval.js";
 
 /** A queue that the hardware reads by itself lies in one piece. */
 function checkContiguous(hwpt: HwptPaging, iova: bigint, length: bigint, pa: number): void {

@@ -3,7 +3,7 @@ import { refuse } from "../../errors.js";
 import type { KernelFile } from "../../files/types.js";
 import type { Access } from "../../iommufd/access.js";
 import type { IommufdContext } from "../../iommufd/context.js";
-import type { Interval } from "../../iommufd/interval.js";
+import type { Interval } from "../../memory/interval.js";
 
 interface Item {
   readonly iova: bigint;

@@ -1,13 +1,14 @@
 /** IOMMU_TEST_CMD: what the kernel's selftest asks of the mock IOMMU (selftest inventory, section 3). */
 import { refuse } from "../../errors.js";
-import type { CallContext, UserMemory } from "../../files/types.js";
+import type { CallContext, FrameIdentity, UserMemory } from "../../files/types.js";
 import type { Command } from "../../iommufd/commands/command.js";
 import type { IommufdContext } from "../../iommufd/context.js";
 import { DeviceGroup, IommufdDevice } from "../../iommufd/device.js";
 import { DmabufFile } from "../../iommufd/dmabuf.js";
 import type { CommandExtension } from "../../iommufd/file.js";
 import { HwptNested, HwptPaging } from "../../iommufd/hwpt.js";
-import { U64_MAX } from "../../iommufd/interval.js";
+import { firstByte } from "../../iommufd/area.js";
+import { U64_MAX } from "../../memory/interval.js";
 import { Ioas } from "../../iommufd/ioas.js";
 import type { TableObject } from "../../iommufd/object-table.js";
 import { AccessFile } from "./access-file.js";
@@ -165,7 +166,7 @@ function accessPages(call: TestCall): undefined {
       const from = user - (iova % PAGE);
       pages.forEach(({ pages: memory, page }, i) => {
         const frame = call.call.process.frame?.(from + BigInt(i) * PAGE, false);
-        if (frame !== memory.frame(page)) refuse("EBADE", `page ${i} is not the one at the caller's address`, { argument: "uptr" });
+        if (frame?.key !== memory.frame(page)?.key) refuse("EBADE", `page ${i} is not the one at the caller's address`, { argument: "uptr" });
       });
     }
     call.set32(20, file.nextItem);
@@ -197,15 +198,15 @@ function checkMap(call: TestCall): undefined {
   if (iova % page !== 0n || length % page !== 0n || user % page !== 0n || user + length > U64_MAX) refuse("EINVAL", "iova, length or uptr is not made of whole pages", { argument: "iova" });
   for (let done = 0n; done < length; done += page) {
     const frame = frameAt(call.call.process, user + done);
-    const area = hwpt.ioas.areas.first({ start: iova + done, last: iova + done });
+    const area = hwpt.ioas.areas.first(iova + done, iova + done);
     const mapped = domain.iovaToPa(iova + done) !== undefined && area !== undefined;
-    const byte = area && BigInt(area.pages.start) + area.offset + (iova + done - area.start);
-    const same = mapped && byte !== undefined && area.pages.frame(Number(byte / PAGE)) === frame && byte % PAGE === (user + done) % PAGE;
+    const byte = area && firstByte(area) + (iova + done - area.start);
+    const same = mapped && byte !== undefined && area.value.pages.frame(Number(byte / PAGE))?.key === frame?.key && byte % PAGE === (user + done) % PAGE;
     if (!same) refuse("EINVAL", `IOVA 0x${(iova + done).toString(16)} does not lead to the memory at 0x${(user + done).toString(16)}`, { argument: "iova" });
   }
 }
 
-function frameAt(memory: UserMemory, address: bigint): object | undefined {
+function frameAt(memory: UserMemory, address: bigint): FrameIdentity | undefined {
   return memory.frame?.(address, false);
 }
 

@@ -4,7 +4,7 @@
  */
 import type { DirtyTracking, InvalidationEntries, NestedDomain, PagingDomain } from "../../driver/types.js";
 import { refuse } from "../../errors.js";
-import { SortedIntervals } from "../../iommufd/interval.js";
+import { IntervalTree } from "../../memory/interval-tree.js";
 
 export const MOCK_PAGE = 2048;
 const HUGE_PAGE = 0x10_0000;
@@ -15,8 +15,6 @@ const LARGEST_SHIFT = 36;
 const LEVEL_BITS = 9;
 
 interface Leaf {
-  readonly start: bigint;
-  readonly last: bigint;
   readonly pa: number;
   /** Size of one of the entries that the leaf is made of. */
   readonly item: bigint;
@@ -35,7 +33,7 @@ export class MockDomain implements PagingDomain {
   readonly enforcesCoherency = false;
   readonly dirty?: DirtyTracking;
   tracking = false;
-  readonly #leaves = new SortedIntervals<Leaf>();
+  readonly #leaves = new IntervalTree<Leaf>();
 
   constructor(huge: boolean, dirtyTracking: boolean) {
     this.aperture = huge ? { start: 0n, last: HUGE_LAST } : { start: 0x100_0000n, last: 0x7fff_ffffn };
@@ -55,7 +53,7 @@ export class MockDomain implements PagingDomain {
     for (let done = 0; done < length; ) {
       const size = this.#leafSize(iova + BigInt(done), pa + done, length - done);
       const start = iova + BigInt(done);
-      this.#leaves.add({ start, last: start + BigInt(size) - 1n, pa: pa + done, item: itemOf(size), dirty: false });
+      this.#leaves.add(start, start + BigInt(size) - 1n, { pa: pa + done, item: itemOf(size), dirty: false });
       done += size;
     }
   }
@@ -73,19 +71,19 @@ export class MockDomain implements PagingDomain {
   }
 
   unmap(iova: bigint, length: number): void {
-    const range = { start: iova, last: iova + BigInt(length) - 1n };
-    for (let leaf = this.#leaves.first(range); leaf !== undefined; leaf = this.#leaves.first(range)) this.#leaves.remove(leaf);
+    const last = iova + BigInt(length) - 1n;
+    for (let leaf = this.#leaves.first(iova, last); leaf !== undefined; leaf = this.#leaves.first(iova, last)) this.#leaves.delete(leaf.start);
   }
 
   iovaToPa(iova: bigint): number | undefined {
-    const leaf = this.#leaves.first({ start: iova, last: iova });
-    return leaf && leaf.pa + Number(iova - leaf.start);
+    const leaf = this.#leaves.first(iova, iova);
+    return leaf && leaf.value.pa + Number(iova - leaf.start);
   }
 
   /** Marks the leaf around `iova`; what is not mapped is left alone. */
   setDirty(iova: bigint): void {
-    const leaf = this.#leaves.first({ start: iova, last: iova });
-    if (leaf) leaf.dirty = true;
+    const leaf = this.#leaves.first(iova, iova);
+    if (leaf) leaf.value.dirty = true;
   }
 
   /**
@@ -95,13 +93,13 @@ export class MockDomain implements PagingDomain {
   #readDirty(iova: bigint, length: bigint, clear: boolean, report: (iova: bigint, length: bigint) => void): void {
     const end = iova + length;
     for (let next = iova; next < end; ) {
-      const leaf = this.#leaves.first({ start: next, last: next });
+      const leaf = this.#leaves.first(next, next);
       if (leaf === undefined) return;
-      if (leaf.dirty) {
-        const several = leaf.last - leaf.start + 1n > leaf.item;
-        const stop = several ? leaf.last + 1n - leaf.item : leaf.last + 1n;
+      if (leaf.value.dirty) {
+        const several = leaf.last - leaf.start + 1n > leaf.value.item;
+        const stop = several ? leaf.last + 1n - leaf.value.item : leaf.last + 1n;
         if (stop > next) report(next, stop - next);
-        if (clear) leaf.dirty = false;
+        if (clear) leaf.value.dirty = false;
       }
       next = leaf.last + 1n;
     }

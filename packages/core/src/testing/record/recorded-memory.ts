@@ -144,7 +144,7 @@ export class RecordedMemory extends RecordedBytes implements UserMemory {
   }
 
   frame(address: bigint, writable: boolean): FrameIdentity {
-    const frame = this.#inner.frame?.(address, writable) ?? { pins: 0, compound: false };
+    const frame = this.#inner.frame?.(address, writable) ?? { key: address, pins: 0, compound: false };
     this.#book.ensure(address, 1n, writable);
     return frame;
   }
@@ -157,7 +157,7 @@ export class RecordedMemory extends RecordedBytes implements UserMemory {
       this.#probe(address, length, writable);
       throw error;
     }
-    this.#book.ensure(address, length, writable, pinned.frame?.(0).compound ? "hugetlb" : undefined);
+    this.#book.ensure(address, length, writable, pinned.frame?.(0)?.compound ? "hugetlb" : undefined);
     const start = address - (address % PAGE);
     return heardPin(pinned, start, this.#current);
   }
