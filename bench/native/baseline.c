@@ -6,9 +6,11 @@
  *	baseline walk PAGES		random 4-level walks, every check that the engine makes
  *	baseline iotlb			hits in an IOTLB of 1,024 entries behind a hash
  *	baseline map PAGES		maps 4 KiB pages one after the other, from the root each time
+ *	baseline rbtree COUNT		look-ups by range among COUNT areas in a red-black tree (the C library's), as a kernel keeps them
  *	baseline pingpong		median round trip of 12 bytes over a unix stream socket, process to process
  */
 #define _GNU_SOURCE
+#include <search.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -221,6 +223,47 @@ static double bench_map(uint32_t pages)
 	return (now() - start) / pages;
 }
 
+struct area {
+	uint64_t start, last;
+};
+
+static int apart(const void *a, const void *b)
+{
+	const struct area *x = a, *y = b;
+
+	return x->last < y->start ? -1 : x->start > y->last;
+}
+
+static double bench_rbtree(uint32_t count)
+{
+	enum { LOOKUPS = 1 << 20 };
+	double start = 0;
+	void *root = NULL;
+
+	for (uint32_t i = 0; i < count; i++) {
+		struct area *area = malloc(sizeof(*area));
+
+		area->start = (uint64_t)i * 7919 % count * 8192;
+		area->last = area->start + 4095;
+		tsearch(area, &root, apart);
+	}
+	for (int round = 0; round < 2; round++) {
+		uint32_t state = 12345;
+
+		start = now();
+		for (int i = 0; i < LOOKUPS; i++) {
+			struct area wanted;
+
+			state = state * 1664525 + 1013904223;
+			wanted.start = (((uint64_t)state * count) >> 32) * 8192;
+			wanted.last = wanted.start + 2047;
+			if (tfind(&wanted, &root, apart) == NULL)
+				abort();
+		}
+	}
+	return (now() - start) / LOOKUPS;
+}
+
 static int compare(const void *a, const void *b)
 {
 	double x = *(const double *)a, y = *(const double *)b;
@@ -268,6 +311,8 @@ int main(int argc, char **argv)
 		result = bench_iotlb();
 	else if (!strcmp(job, "map"))
 		result = bench_map(pages);
+	else if (!strcmp(job, "rbtree"))
+		result = bench_rbtree(pages);
 	else if (!strcmp(job, "pingpong"))
 		result = bench_pingpong();
 	else
