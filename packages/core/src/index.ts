@@ -83,7 +83,7 @@ export type { PageTableFormat, PageTableFormatOptions } from "./pt/format.js";
 export { PageTable } from "./pt/page-table.js";
 export type { TableWriteListener, UnmapResult } from "./pt/page-table.js";
 export { classifyEntry, EntryKind, WalkResult, WalkStatus, walk, walkPath } from "./pt/walk.js";
-export { decodeFields, defineFields, encodeFields, extractBits, fieldValue, reservedMask } from "./spec/fields.js";
+export { decodeFields, defineFields, encodeFields, extractBits, fieldValue } from "./spec/fields.js";
 export type { Field, FieldRow, FieldTable } from "./spec/fields.js";
 export { Bus } from "./bus/bus.js";
 export { SimulatedClient, SimulatedMemory } from "./files/simulated-client.js";

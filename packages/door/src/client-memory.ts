@@ -82,6 +82,7 @@ export class ClientMemory implements UserMemory {
   readonly #pid: number;
   readonly #frames: FrameRegistry;
   #open: ProcessMemory | undefined;
+  #withDevices: UserMemory | undefined;
 
   constructor(pid: number, frames: FrameRegistry) {
     this.#pid = pid;
@@ -111,7 +112,7 @@ export class ClientMemory implements UserMemory {
   get withDevices(): UserMemory {
     const { counters } = this;
     const isAlive = (): boolean => this.alive;
-    return {
+    this.#withDevices ??= {
       read: (address, target) => this.read(address, target),
       write: (address, source) => this.write(address, source),
       pin: (address, length, writable) => this.#pin(address, length, writable, true),
@@ -121,6 +122,7 @@ export class ClientMemory implements UserMemory {
         return isAlive();
       },
     };
+    return this.#withDevices;
   }
 
   #pin(address: bigint, length: bigint, writable: boolean, devices: boolean): PinnedMemory {

@@ -36,7 +36,7 @@ export class DoorServer {
   readonly #files = new Map<bigint, ServedFile>();
   readonly #frames = new FrameRegistry();
   readonly #clients = new Map<number, { readonly client: Client; connections: number }>();
-  readonly #sockets = new Set<Socket>();
+  readonly #connections = new Set<Connection>();
   readonly #shared = new Map<SharedPages, SharedFile>();
   /** Mappings by the inode of the descriptor that lives as long. */
   readonly #mapped = new Map<bigint, MmapRegion>();
@@ -64,7 +64,11 @@ export class DoorServer {
 
   /** Releases every file. */
   async close(): Promise<void> {
-    for (const socket of this.#sockets) socket.destroy();
+    // Now, not when the sockets get to it: a caller may close what the files need.
+    for (const connection of this.#connections) {
+      this.#ended(connection);
+      connection.socket.destroy();
+    }
     for (const file of this.#shared.values()) file.close();
     this.#shared.clear();
     await new Promise<void>((resolve) => {
@@ -75,7 +79,7 @@ export class DoorServer {
   #accept(socket: Socket): void {
     const reader = new RequestReader();
     const connection: Connection = { socket, role: "new", inode: 0n, pid: 0, backlog: [] };
-    this.#sockets.add(socket);
+    this.#connections.add(connection);
     socket.on("data", (chunk) => {
       try {
         for (const request of reader.push(chunk)) connection.backlog.push(request);
@@ -90,7 +94,7 @@ export class DoorServer {
     socket.on("end", () => this.#ended(connection));
     socket.on("error", () => socket.destroy());
     socket.on("close", () => {
-      this.#sockets.delete(socket);
+      this.#connections.delete(connection);
       this.#ended(connection);
     });
   }

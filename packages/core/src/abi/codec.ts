@@ -7,6 +7,9 @@ import { VFIO_STRUCTS } from "./vfio.js";
 export type StructValues = Record<string, number | bigint>;
 
 const BY_NAME: ReadonlyMap<string, StructLayout> = new Map([...IOMMUFD_STRUCTS, ...VFIO_STRUCTS].map((layout) => [layout.name, layout]));
+const FIELDS: ReadonlyMap<StructLayout, ReadonlyMap<string, StructField>> = new Map(
+  [...BY_NAME.values()].map((layout) => [layout, new Map(layout.fields.map((field) => [field.name, field]))]),
+);
 
 /** Layout by the header's name. Throws RangeError. */
 export function structLayout(name: string): StructLayout {
@@ -21,7 +24,7 @@ export function fieldOffset(struct: string, name: string): number {
 }
 
 export function structField(struct: string, name: string): StructField {
-  const field = structLayout(struct).fields.find((row) => row.name === name);
+  const field = FIELDS.get(structLayout(struct))?.get(name);
   if (field === undefined) throw new RangeError(`struct ${struct} has no field ${name}`);
   return field;
 }
@@ -51,12 +54,26 @@ export function storeFields(struct: string, bytes: Uint8Array, values: Readonly<
   for (const [name, given] of Object.entries(values)) {
     const field = structField(struct, name);
     if (field.offset + field.size > bytes.length) continue;
-    const value = BigInt(given);
-    const bits = BigInt(field.size * 8);
-    const low = isSigned(field.type) ? -(1n << (bits - 1n)) : 0n;
-    if (value < low || value >= 1n << bits) throw new RangeError(`${struct}.${name} = ${value} does not fit ${bits} bits`);
-    for (let i = 0; i < field.size; i++) view.setUint8(field.offset + i, Number((value >> BigInt(8 * i)) & 0xffn));
+    if (!store(view, field, given)) throw new RangeError(`${struct}.${name} = ${given} does not fit ${field.size * 8} bits`);
   }
+}
+
+/** False, with nothing stored, for a value that does not fit. */
+function store(view: DataView, field: StructField, given: number | bigint): boolean {
+  const bits = field.size * 8;
+  if (bits === 64) {
+    const value = BigInt(given);
+    const fits = isSigned(field.type) ? BigInt.asIntN(64, value) === value : BigInt.asUintN(64, value) === value;
+    if (fits) view.setBigUint64(field.offset, BigInt.asUintN(64, value), true);
+    return fits;
+  }
+  const value = Number(given);
+  const low = isSigned(field.type) ? -(2 ** (bits - 1)) : 0;
+  if (!Number.isInteger(value) || value < low || value >= 2 ** bits) return false;
+  if (bits === 8) view.setUint8(field.offset, value);
+  else if (bits === 16) view.setUint16(field.offset, value, true);
+  else view.setUint32(field.offset, value, true);
+  return true;
 }
 
 /** A whole struct with the given fields, everything else 0. */

@@ -30,6 +30,7 @@ const hex = (value: bigint): string => `0x${value.toString(16)}`;
 const BIG_PAGE = BigInt(PAGE);
 
 export class AddressSpace implements UserMemory {
+  #withDevices: UserMemory | undefined;
   alive = true;
   readonly counters: PageCounters = { pinned: 0, locked: 0 };
   #mappings: Mapping[] = [];
@@ -141,14 +142,18 @@ export class AddressSpace implements UserMemory {
 
   /** Type1's view: a range that lies in one mapping of a device is pinned as it is. */
   get withDevices(): UserMemory {
-    return {
+    const isAlive = (): boolean => this.alive;
+    this.#withDevices ??= {
       read: (address, target) => this.read(address, target),
       write: (address, source) => this.write(address, source),
       pin: (address, length, writable) => this.#devicePin(address, length, writable) ?? this.pin(address, length, writable),
       frame: (address, writable) => this.frame(address, writable),
       counters: this.counters,
-      alive: this.alive,
+      get alive() {
+        return isAlive();
+      },
     };
+    return this.#withDevices;
   }
 
   #devicePin(address: bigint, length: bigint, writable: boolean): PinnedMemory | undefined {

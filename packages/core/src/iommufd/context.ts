@@ -1,6 +1,6 @@
 /** One open of /dev/iommu: an id space with its objects. */
 import { refuse } from "../errors.js";
-import type { CallContext } from "../files/types.js";
+import type { CallContext, UserMemory } from "../files/types.js";
 import type { ClientWindows } from "../memory/windows.js";
 import { Access, type AccessOptions } from "./access.js";
 import { Account, payerOf, RlimitMode } from "./accounting.js";
@@ -8,7 +8,7 @@ import { type BindableDevice, IommufdDevice } from "./device.js";
 import { Ioas } from "./ioas.js";
 import { MmapRegions } from "./mmap-regions.js";
 import { ObjectTable } from "./object-table.js";
-import type { PageOrigin, PageSource } from "./pages.js";
+import { ORIGIN_BYTES, type PageOrigin, type PageSource } from "./pages.js";
 
 export class IommufdContext {
   readonly objects: ObjectTable = new ObjectTable();
@@ -24,23 +24,28 @@ export class IommufdContext {
   compatIoas: Ioas | undefined;
   /** Open files and mappings that keep it: /dev/iommu itself, each bound device, access, fault and event queue (2.4). */
   #holders = 1;
-  #lastOrigin: PageOrigin | undefined;
+  /** Of user memory, by base. */
+  readonly #origins = new Map<bigint, readonly PageOrigin[]>();
 
   constructor(windows: ClientWindows, rlimitMode: number = RlimitMode.USER) {
     this.windows = windows;
     this.rlimitMode = rlimitMode;
   }
 
-  /** Who `source` is pinned from, and who pays; the same object as for the last MAP when all of it is the same. */
-  origin(call: CallContext, source: PageSource, prot: number): PageOrigin {
-    const last = this.#lastOrigin;
-    const same = last?.source.kind === "user" && source.kind === "user" && last.source.memory === source.memory;
-    if (same && last.prot === prot && last.account.isOf(call, this.rlimitMode)) {
-      last.account.payer = payerOf(call);
-      return last;
+  /** Who pages from `address` on are pinned from, and who pays. Maps of one process's memory share it. */
+  origin(call: CallContext, source: PageSource, address: bigint, prot: number): PageOrigin {
+    const base = address - (address % ORIGIN_BYTES);
+    const make = (): PageOrigin => ({ source, base, prot, account: new Account(call, this.rlimitMode), windows: this.windows });
+    if (source.kind !== "user") return make();
+    const known = this.#origins.get(base) ?? [];
+    const found = known.find((origin) => isUserMemory(origin.source, source.memory) && origin.prot === prot && origin.account.isOf(call, this.rlimitMode));
+    if (found) {
+      found.account.payer = payerOf(call);
+      return found;
     }
-    this.#lastOrigin = { source, prot, account: new Account(call, this.rlimitMode), windows: this.windows };
-    return this.#lastOrigin;
+    const origin = make();
+    this.#origins.set(base, [...known, origin]);
+    return origin;
   }
 
   newIoas(): Ioas {
@@ -99,4 +104,8 @@ export class IommufdContext {
   static requireCapability(call: CallContext, capability: string, argument: string): void {
     if (!call.capabilities.has(capability)) refuse("EPERM", `the caller lacks CAP_${capability}`, { argument });
   }
+}
+
+function isUserMemory(source: PageSource, memory: UserMemory): boolean {
+  return source.kind === "user" && source.memory === memory;
 }

@@ -103,9 +103,8 @@ function copyIn(call: CallContext, command: Command, argument: bigint, size: num
   }
   const bytes = new Uint8Array(command.size);
   call.memory.read(argument, bytes.subarray(0, Math.min(size, command.size)));
-  const chunk = new Uint8Array(CHUNK);
   for (let at = command.size; at < size; at += CHUNK) {
-    const part = chunk.subarray(0, Math.min(CHUNK, size - at));
+    const part = new Uint8Array(Math.min(CHUNK, size - at));
     call.memory.read(argument + BigInt(at), part);
     const set = part.findIndex((byte) => byte !== 0);
     if (set !== -1) refuse("E2BIG", `${row.name}: byte ${at + set}, behind the ${command.size} that are known, is not 0`, { argument: "size" });

@@ -11,7 +11,7 @@ type State = "free" | "reserved" | number;
 const PAGES = 64;
 const page = (n: number): bigint => BigInt(n) * 4096n;
 const rangeOf = (first: number, count: number): Interval => ({ start: page(first), last: page(first + count) - 1n });
-const pages = new Pages({ source: { kind: "user" }, prot: 3 } as unknown as PageOrigin, 0n, 4096n);
+const pages = new Pages({ source: { kind: "user" }, base: 0n, prot: 3 } as unknown as PageOrigin, 0n, 4096n);
 
 function errno(run: () => void): string {
   try {

@@ -3,7 +3,8 @@
  * pinned while somebody holds it (a domain's area, an access) and charged once, however many hold it; without a
  * holder, user memory is not touched at all. Extents stay extents: 1 GiB is one pin and one window.
  *
- * There may be a million of them: what is the same for many is in their `PageOrigin`.
+ * There may be a million of them, hence few fields and no private methods, which take a field, too; what is the same for many is in
+ * their `PageOrigin`.
  */
 import { refuse } from "../errors.js";
 import type { FrameIdentity, MemoryFile, PinnedMemory, UserMemory } from "../files/types.js";
@@ -29,9 +30,14 @@ export interface SharedBuffer {
   readonly listeners: Set<() => void>;
 }
 
+/** Addresses of one origin reach from its base up to here: an offset this small is stored in place, a bigint is not. */
+export const ORIGIN_BYTES: bigint = 2n ** 31n;
+
 /** Where pages come from, who pays for them, and where domains see them. */
 export interface PageOrigin {
   readonly source: PageSource;
+  /** A multiple of `ORIGIN_BYTES`. */
+  readonly base: bigint;
   /** `Prot` that MAP asked for. */
   readonly prot: number;
   readonly account: Account;
@@ -41,8 +47,8 @@ export interface PageOrigin {
 /** Also the view of an area that shows all of it with the permissions of its MAP. */
 export class Pages implements MemoryBackend, AreaView {
   readonly origin: PageOrigin;
-  /** Of the first byte: a user address, or an offset in the file or dma-buf. */
-  readonly address: bigint;
+  /** Of the first byte, from the origin's base on. */
+  readonly #at: number;
   /** Pages that the bytes touch. */
   readonly count: number;
   /** The pin of all pages while they are held as a whole. */
@@ -53,10 +59,16 @@ export class Pages implements MemoryBackend, AreaView {
   #frame = 0;
   #opened = 0;
 
+  /** @param address between the origin's base and `ORIGIN_BYTES` behind it */
   constructor(origin: PageOrigin, address: bigint, length: bigint) {
     this.origin = origin;
-    this.address = address;
+    this.#at = Number(address - origin.base);
     this.count = Number((BigInt(this.start) + length + BigInt(PAGE) - 1n) / BigInt(PAGE));
+  }
+
+  /** Of the first byte: a user address, or an offset in the file or dma-buf. */
+  get address(): bigint {
+    return this.origin.base + BigInt(this.#at);
   }
 
   get pages(): this {
@@ -85,7 +97,7 @@ export class Pages implements MemoryBackend, AreaView {
 
   /** Offset of the first byte in its page. */
   get start(): number {
-    return Number(this.address % BigInt(PAGE));
+    return this.#at % PAGE;
   }
 
   /** Pages that are pinned now. */
@@ -101,13 +113,13 @@ export class Pages implements MemoryBackend, AreaView {
   hold(first: number, last: number): void {
     const whole = first === 0 && last === this.count - 1;
     if (!whole || this.#held instanceof Runs) {
-      this.#parts().hold(first, last, (from, to) => this.#pin(from, to), (pages) => this.#charge(pages));
+      this.parts().hold(first, last, (from, to) => this.pin(from, to), (pages) => this.charge(pages));
       return;
     }
     if (this.#held === undefined) {
-      const pin = this.#pin(first, last);
+      const pin = this.pin(first, last);
       try {
-        this.#charge(this.count);
+        this.charge(this.count);
       } catch (error) {
         pin.release(0, this.count);
         throw error;
@@ -131,12 +143,12 @@ export class Pages implements MemoryBackend, AreaView {
     if (this.source.kind !== "dmabuf") this.account.refund(released);
   }
 
-  #charge(pages: number): void {
+  private charge(pages: number): void {
     if (this.source.kind !== "dmabuf") this.account.charge(pages);
   }
 
   /** From now on pages are held part by part. */
-  #parts(): Runs {
+  private parts(): Runs {
     if (this.#held instanceof Runs) return this.#held;
     const runs = Runs.of(this.#held, this.count - 1, this.#holders);
     this.#holders = 0;
@@ -144,7 +156,7 @@ export class Pages implements MemoryBackend, AreaView {
     return runs;
   }
 
-  #pin(first: number, last: number): PinnedMemory {
+  private pin(first: number, last: number): PinnedMemory {
     const { source } = this;
     const begin = this.address - BigInt(this.start) + BigInt(first * PAGE);
     const length = BigInt((last - first + 1) * PAGE);
@@ -161,13 +173,13 @@ export class Pages implements MemoryBackend, AreaView {
 
   /** Physical address of byte `offset`, for domains; every `open` needs its `close`. */
   open(offset: bigint): number {
-    if (this.#opened === 0) this.#frame = this.origin.windows.open(this.address - BigInt(this.start), this.count * PAGE, this) / PAGE;
+    if (this.#opened === 0) this.#frame = this.origin.windows.open(this.address - BigInt(this.start), this.count * PAGE, this);
     this.#opened++;
     return this.#frame * PAGE + this.start + Number(offset);
   }
 
   close(): void {
-    if (--this.#opened === 0) this.origin.windows.close(this.#frame * PAGE);
+    if (--this.#opened === 0) this.origin.windows.close(this.#frame);
   }
 
   /** The frame that is pinned as page `page`. */
@@ -177,25 +189,25 @@ export class Pages implements MemoryBackend, AreaView {
 
   /** DMA: bytes of the window, whose offset 0 is the beginning of page 0. Only pinned pages answer. */
   read(offset: number, target: Uint8Array): void {
-    this.#each(offset, target.length, (pin, at, from, count) => pin.read(at, target.subarray(from, from + count)));
+    this.each(offset, target.length, (pin, at, from, count) => pin.read(at, target.subarray(from, from + count)));
   }
 
   write(offset: number, source: Uint8Array): void {
-    this.#each(offset, source.length, (pin, at, from, count) => pin.write(at, source.subarray(from, from + count)));
+    this.each(offset, source.length, (pin, at, from, count) => pin.write(at, source.subarray(from, from + count)));
   }
 
-  #each(offset: number, length: number, visit: (pin: PinnedMemory, at: number, from: number, count: number) => void): void {
+  private each(offset: number, length: number, visit: (pin: PinnedMemory, at: number, from: number, count: number) => void): void {
     for (let done = 0; done < length; ) {
       const at = offset + done;
       const page = Math.floor(at / PAGE);
-      const place = this.#at(page) ?? refuse("EFAULT", `page ${page} of the mapping is not pinned`);
+      const place = this.at(page) ?? refuse("EFAULT", `page ${page} of the mapping is not pinned`);
       const count = Math.min(length - done, place.length - (at % PAGE));
       visit(place.pin, place.offset + (at % PAGE), done, count);
       done += count;
     }
   }
 
-  #at(page: number): { pin: PinnedMemory; offset: number; length: number } | undefined {
+  private at(page: number): { pin: PinnedMemory; offset: number; length: number } | undefined {
     const held = this.#held;
     if (held instanceof Runs) return held.at(page);
     return held && page < this.count ? { pin: held, offset: page * PAGE, length: (this.count - page) * PAGE } : undefined;
@@ -227,15 +239,15 @@ export class Pages implements MemoryBackend, AreaView {
       else pin.read(at, part);
     };
     // What nobody holds is pinned for the moment, without charge; then what is pinned already is used.
-    for (const gap of [...this.#gaps(first, last)]) {
-      const pin = this.#pin(gap.first, gap.last);
+    for (const gap of [...this.gaps(first, last)]) {
+      const pin = this.pin(gap.first, gap.last);
       const begin = Math.max(from, gap.first * PAGE);
       move(pin, begin - gap.first * PAGE, begin, Math.min(end, (gap.last + 1) * PAGE));
       pin.release(0, gap.last - gap.first + 1);
     }
     for (let at = from; at < end; ) {
       const page = Math.floor(at / PAGE);
-      const place = this.#at(page);
+      const place = this.at(page);
       const stop = Math.min(end, page * PAGE + (place?.length ?? PAGE));
       if (place) move(place.pin, place.offset + (at % PAGE), at, stop);
       at = stop;
@@ -243,7 +255,7 @@ export class Pages implements MemoryBackend, AreaView {
   }
 
   /** Pages of [first, last] that nobody holds. */
-  #gaps(first: number, last: number): Iterable<{ first: number; last: number }> {
+  private gaps(first: number, last: number): Iterable<{ first: number; last: number }> {
     if (this.#held instanceof Runs) return this.#held.gaps(first, last);
     return this.#held ? [] : [{ first, last }];
   }

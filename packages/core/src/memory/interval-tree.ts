@@ -11,12 +11,11 @@ export interface Entry<V> extends Interval {
   readonly value: V;
 }
 
-/** Row i is the interval [starts[i], lasts[i]], or for a branch the subtree between them. */
+/** Row i is the interval [keys[2i], keys[2i + 1]], or for a branch the subtree between them: one cache line shows both. */
 class Node<V> {
   readonly branch: boolean;
   count = 0;
-  readonly starts: BigUint64Array;
-  readonly lasts: BigUint64Array;
+  readonly keys: BigUint64Array = new BigUint64Array(2 * FANOUT);
   /** Of a branch: the largest hole inside each child. */
   readonly gaps: BigUint64Array;
   /** Values of a leaf, children of a branch. */
@@ -24,10 +23,15 @@ class Node<V> {
 
   constructor(branch: boolean) {
     this.branch = branch;
-    const columns = new BigUint64Array(branch ? 3 * FANOUT : 2 * FANOUT);
-    this.starts = columns.subarray(0, FANOUT);
-    this.lasts = columns.subarray(FANOUT, 2 * FANOUT);
-    this.gaps = branch ? columns.subarray(2 * FANOUT) : this.lasts;
+    this.gaps = branch ? new BigUint64Array(FANOUT) : NO_GAPS;
+  }
+
+  start(i: number): bigint {
+    return this.keys[2 * i];
+  }
+
+  last(i: number): bigint {
+    return this.keys[2 * i + 1];
   }
 
   child(i: number): Node<V> {
@@ -40,7 +44,7 @@ class Node<V> {
     let high = this.count;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      if (this.lasts[middle] < address) low = middle + 1;
+      if (this.keys[2 * middle + 1] < address) low = middle + 1;
       else high = middle;
     }
     return low;
@@ -48,7 +52,7 @@ class Node<V> {
 
   /** Size of the hole between row `i` and the next one. */
   after(i: number): bigint {
-    return this.starts[i + 1] - this.lasts[i] - 1n;
+    return this.keys[2 * i + 2] - this.keys[2 * i + 1] - 1n;
   }
 
   /** Largest hole between the first and the last interval of the subtree. */
@@ -64,15 +68,15 @@ class Node<V> {
   /** Copies child `i`'s ends and largest hole into this branch. */
   refresh(i: number): void {
     const child = this.child(i);
-    this.starts[i] = child.starts[0];
-    this.lasts[i] = child.lasts[child.count - 1];
+    this.keys[2 * i] = child.start(0);
+    this.keys[2 * i + 1] = child.last(child.count - 1);
     this.gaps[i] = child.largestGap();
   }
 
   insert(i: number, start: bigint, last: bigint, item: V | Node<V>): void {
     this.#shift(i, i + 1);
-    this.starts[i] = start;
-    this.lasts[i] = last;
+    this.keys[2 * i] = start;
+    this.keys[2 * i + 1] = last;
     this.items.splice(i, 0, item);
     this.count++;
     if (this.branch) this.refresh(i);
@@ -85,21 +89,21 @@ class Node<V> {
   }
 
   #shift(from: number, to: number): void {
-    this.starts.copyWithin(to, from, this.count);
-    this.lasts.copyWithin(to, from, this.count);
+    this.keys.copyWithin(2 * to, 2 * from, 2 * this.count);
     if (this.branch) this.gaps.copyWithin(to, from, this.count);
   }
 
   /** Moves the rows from `from` on to the end of `target`. */
   moveTo(target: Node<V>, from: number): void {
-    target.starts.set(this.starts.subarray(from, this.count), target.count);
-    target.lasts.set(this.lasts.subarray(from, this.count), target.count);
+    target.keys.set(this.keys.subarray(2 * from, 2 * this.count), 2 * target.count);
     if (this.branch) target.gaps.set(this.gaps.subarray(from, this.count), target.count);
     target.items.push(...this.items.splice(from));
     target.count += this.count - from;
     this.count = from;
   }
 }
+
+const NO_GAPS = new BigUint64Array(0);
 
 export class IntervalTree<V> {
   #root: Node<V> = new Node(false);
@@ -156,7 +160,7 @@ export class IntervalTree<V> {
     const at = node.seek(start);
     if (at === node.count) return false;
     if (!node.branch) {
-      if (node.starts[at] !== start) return false;
+      if (node.start(at) !== start) return false;
       node.remove(at);
       return true;
     }
@@ -175,8 +179,8 @@ export class IntervalTree<V> {
     let node = this.#root;
     for (;;) {
       const at = node.seek(start);
-      if (at === node.count || node.starts[at] > last) return undefined;
-      if (!node.branch) return { start: node.starts[at], last: node.lasts[at], value: node.items[at] as V };
+      if (at === node.count || node.start(at) > last) return undefined;
+      if (!node.branch) return { start: node.start(at), last: node.last(at), value: node.items[at] as V };
       node = node.child(at);
     }
   }
@@ -188,9 +192,9 @@ export class IntervalTree<V> {
       yield { start: 0n, last: U64_MAX };
       return;
     }
-    if (root.starts[0] > 0n && root.starts[0] > from) yield { start: 0n, last: root.starts[0] - 1n };
+    if (root.start(0) > from) yield { start: 0n, last: root.start(0) - 1n };
     yield* holesOf(root, from, size);
-    const end = root.lasts[root.count - 1];
+    const end = root.last(root.count - 1);
     if (end < U64_MAX) yield { start: end + 1n, last: U64_MAX };
   }
 
@@ -212,13 +216,13 @@ function joinNeighbours<V>(branch: Node<V>, i: number): void {
 function* holesOf<V>(node: Node<V>, from: bigint, size: bigint): Generator<Interval> {
   for (let i = Math.max(0, node.seek(from) - 1); i < node.count; i++) {
     if (node.branch && node.gaps[i] >= size) yield* holesOf(node.child(i), from, size);
-    if (i + 1 < node.count && node.after(i) >= size) yield { start: node.lasts[i] + 1n, last: node.starts[i + 1] - 1n };
+    if (i + 1 < node.count && node.after(i) >= size) yield { start: node.last(i) + 1n, last: node.start(i + 1) - 1n };
   }
 }
 
 function* entriesOf<V>(node: Node<V>): Generator<Entry<V>> {
   for (let i = 0; i < node.count; i++) {
     if (node.branch) yield* entriesOf(node.child(i));
-    else yield { start: node.starts[i], last: node.lasts[i], value: node.items[i] as V };
+    else yield { start: node.start(i), last: node.last(i), value: node.items[i] as V };
   }
 }

@@ -26,7 +26,7 @@ export class ClientWindows implements MemoryBackend {
   }
 
   /**
-   * Opens a window of `length` bytes (whole pages) onto user memory at `address`; returns its physical address.
+   * Opens a window of `length` bytes (whole pages) onto user memory at `address`; returns its first physical page.
    * @throws IommuError ENOMEM
    */
   open(address: bigint, length: number, backend: MemoryBackend): number {
@@ -39,13 +39,14 @@ export class ClientWindows implements MemoryBackend {
       const last = base + size - 1n;
       if (last > hole.last || last > this.#last) continue;
       this.#open.add(base, last, backend);
-      return Number(base);
+      return Number(base >> 12n);
     }
     return refuse("ENOMEM", `no room for ${length} bytes of client memory in 0x${this.#first.toString(16)}-0x${this.#last.toString(16)}`, { rule: "the host address width" });
   }
 
-  close(base: number): void {
-    this.#open.delete(BigInt(base));
+  /** @param page what `open` returned */
+  close(page: number): void {
+    this.#open.delete(BigInt(page) << 12n);
     this.#recent = undefined;
   }
 

@@ -24,6 +24,8 @@ export interface FieldTable {
   /** Size in bits. */
   readonly bits: number;
   readonly fields: readonly Field[];
+  /** Every reserved bit, as 64-bit words. */
+  readonly reserved: readonly bigint[];
 }
 
 /**
@@ -38,7 +40,7 @@ export function defineFields(structure: string, section: string, bits: number, r
     low += width;
   }
   if (low !== bits) throw new RangeError(`${structure}: rows cover ${low} of ${bits} bits`);
-  return { structure, section, bits, fields };
+  return { structure, section, bits, fields, reserved: reservedMask(bits, fields) };
 }
 
 /** Value of bits [low + width - 1 : low] over little-endian 64-bit words. */
@@ -83,10 +85,9 @@ export function decodeFields(table: FieldTable, words: readonly bigint[]): Decod
   return decoded;
 }
 
-/** Mask of every reserved bit, as 64-bit words. */
-export function reservedMask(table: FieldTable): bigint[] {
-  const masks = Array.from({ length: table.bits / 64 }, () => 0n);
-  for (const field of table.fields) {
+function reservedMask(bits: number, fields: readonly Field[]): bigint[] {
+  const masks = Array.from({ length: bits / 64 }, () => 0n);
+  for (const field of fields) {
     if (field.name !== "") continue;
     for (let bit = field.low; bit < field.low + field.width; bit++) masks[bit >> 6] |= 1n << BigInt(bit & 63);
   }

@@ -1,5 +1,5 @@
 /** From a requester to its tables, structure by structure, for humans. Strict where hardware faults, and it says why. */
-import { decodeFields, type DecodedField, fieldValue, type FieldTable, formatRid, reservedMask, type TableSource, type WalkStep } from "@iommukit/core";
+import { decodeFields, type DecodedField, fieldValue, type FieldTable, formatRid, type TableSource, type WalkStep } from "@iommukit/core";
 import { type Capabilities, readCapabilities } from "../spec/capabilities.js";
 import {
   LEGACY_CONTEXT_ENTRY,
@@ -71,7 +71,7 @@ function read(unit: Unit, steps: WalkStep[], table: FieldTable, pa: number, inde
 }
 
 function checkReserved(table: FieldTable, words: readonly bigint[], condition: string): void {
-  if (reservedMask(table).some((mask, i) => (words[i] & mask) !== 0n)) throw new Blocked(condition);
+  if (table.reserved.some((mask, i) => (words[i] & mask) !== 0n)) throw new Blocked(condition);
 }
 
 /** @throws Blocked with the fault condition that hardware would report */

@@ -1,5 +1,5 @@
 /** Queued invalidation (VT-d 6.5.2): fetch, check, execute; errors stop the queue at the bad descriptor. */
-import { decodeFields, extractBits, type FieldTable, type PhysicalMemory, reservedMask, type Tracer } from "@iommukit/core";
+import { decodeFields, extractBits, type FieldTable, type PhysicalMemory, type Tracer } from "@iommukit/core";
 import type { Capabilities } from "../spec/capabilities.js";
 import { DESCRIPTORS, DescriptorType, QueueError } from "../spec/descriptors.js";
 import { TranslationTableMode } from "../spec/entries.js";
@@ -122,7 +122,7 @@ export class InvalidationQueue {
   }
 
   #hasReserved(table: FieldTable, words: readonly bigint[]): boolean {
-    const masks = reservedMask(table);
+    const masks = table.reserved;
     if (words.some((word, i) => (word & (masks[i] ?? 0xffff_ffff_ffff_ffffn)) !== 0n)) return true;
     return table === DESCRIPTORS.get(DescriptorType.WAIT) && !this.#caps.pageRequestDrain && (words[0] & 0x80n) !== 0n;
   }

@@ -1,5 +1,5 @@
 /** Reserved bits of a structure in one unit: the manual's rows plus what the unit's capabilities take away. */
-import { type FieldTable, reservedMask } from "@iommukit/core";
+import type { FieldTable } from "@iommukit/core";
 import type { Capabilities } from "../spec/capabilities.js";
 import {
   LEGACY_CONTEXT_ENTRY,
@@ -19,7 +19,7 @@ function bits(low: number, width: number): bigint {
 
 function build(table: FieldTable, absent: readonly string[], pointers: readonly string[], domains: readonly string[], caps: Capabilities): MaskWords {
   let whole = 0n;
-  for (const [i, word] of reservedMask(table).entries()) whole |= word << BigInt(64 * i);
+  for (const [i, word] of table.reserved.entries()) whole |= word << BigInt(64 * i);
   for (const field of table.fields) {
     if (absent.includes(field.name)) whole |= bits(field.low, field.width);
     // Bits 63:HAW of a pointer are reserved (VT-d 9).

@@ -39,7 +39,7 @@ export function mapSource(context: IommufdContext, call: CallContext, ioas: Ioas
   ioas.checkLength(length);
   const place = iova === undefined ? ioas.chooseIova(address, length) : ioas.checkFixed(iova, length);
   ioas.checkOffset(address, argument);
-  const pages = new Pages(context.origin(call, source, prot), address, length);
+  const pages = new Pages(context.origin(call, source, address, prot), address, length);
   ioas.map([newArea(place, pages, 0n, prot)]);
   return place.start;
 }
