@@ -1,4 +1,6 @@
 // Hand-written exports: what a user of @iommukit/core may rely on, by file.
+export { CompletionStatus, invalidationCovers, PageResponseCode, TranslationCompletion } from "./bus/ats.js";
+export type { AtsEndpoint, AtsHardware, AtsInvalidation, AtsPort, PageRequest, PageResponse } from "./bus/ats.js";
 export { formatRid, parseRid } from "./bus/rid.js";
 export { Access, NO_PASID } from "./bus/types.js";
 export type { DmaOptions, DmaPort, DmaResult, IommuHardware } from "./bus/types.js";
@@ -28,9 +30,11 @@ export type {
   NestedDomain,
   NestedDomainOptions,
   PageFault,
+  PageFaultResponse,
   PagingDomain,
   PagingDomainOptions,
   ReservedRegion,
+  RoutedInterrupt,
   UserData,
 } from "./driver/types.js";
 export { Errno, IommuError, refuse } from "./errors.js";
@@ -51,6 +55,8 @@ export type {
   UserBytes,
   UserMemory,
 } from "./files/types.js";
+export { InterruptController } from "./machine/interrupts.js";
+export type { InterruptMessage } from "./machine/interrupts.js";
 export type {
   DeviceSpec,
   IommuEnvironment,

@@ -1,16 +1,22 @@
 /** The bus: a device's accesses go, page by page, through the IOMMU that owns its requester id. */
 import type { PhysicalMemory } from "../memory/physical-memory.js";
 import { formatRid } from "./rid.js";
+import type { AtsHardware, AtsPort } from "./ats.js";
 import { Access, type DmaOptions, type DmaPort, type DmaResult, type IommuHardware, NO_PASID } from "./types.js";
 
 const PAGE = 4096;
 
+/** Takes messages that no IOMMU remaps. False when nobody waits for one. */
+export type MessageSink = (address: bigint, data: number) => boolean;
+
 export class Bus {
   readonly #memory: PhysicalMemory;
+  readonly #messages: MessageSink;
   readonly #owners = new Map<number, IommuHardware>();
 
-  constructor(memory: PhysicalMemory) {
+  constructor(memory: PhysicalMemory, messages: MessageSink = () => false) {
     this.#memory = memory;
+    this.#messages = messages;
   }
 
   /** Puts a requester id under an IOMMU and returns its port. Throws RangeError when it is taken. */
@@ -21,7 +27,31 @@ export class Bus {
       rid,
       read: (address, target, options) => this.#transfer(iommu, rid, address, target, Access.READ, options),
       write: (address, source, options) => this.#transfer(iommu, rid, address, source, Access.WRITE, options),
+      interrupt: (address, data) => iommu.interrupt?.(rid, address, data) ?? this.#messages(address, data),
+      ...(iommu.ats ? { ats: this.#atsPort(iommu.ats, rid) } : {}),
     };
+  }
+
+  #atsPort(ats: AtsHardware, rid: number): AtsPort {
+    return {
+      translate: (pasid, page, access, out) => ats.requestTranslation(rid, pasid, page, access, out),
+      access: (pasid, address, bytes, access) => this.#translated(ats, rid, pasid, address, bytes, access),
+      requestPage: (request) => ats.requestPage({ ...request, rid }),
+      completeInvalidation: (tags, count) => ats.completeInvalidation(rid, tags, count),
+      connect: (endpoint) => ats.connectEndpoint(rid, endpoint),
+    };
+  }
+
+  #translated(ats: AtsHardware, rid: number, pasid: number, address: number, bytes: Uint8Array, access: number): boolean {
+    for (let moved = 0; moved < bytes.length; ) {
+      const at = address + moved;
+      const part = bytes.subarray(moved, moved + Math.min(bytes.length - moved, PAGE - (at % PAGE)));
+      if (ats.translated(rid, pasid, Math.floor(at / PAGE), access) === -1) return false;
+      const done = (access & Access.WRITE) !== 0 ? this.#memory.write(at, part) : this.#memory.read(at, part);
+      if (!done) return false;
+      moved += part.length;
+    }
+    return true;
   }
 
   /** Accesses never cross 4 KiB: each part is translated, and refused, on its own. */

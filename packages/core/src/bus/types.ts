@@ -1,4 +1,5 @@
 /** Requesters and their way to memory. */
+import type { AtsHardware, AtsPort } from "./ats.js";
 
 /** How a DMA ended. `moved` counts bytes that reached their end before the first one that did not. */
 export interface DmaResult {
@@ -18,6 +19,10 @@ export interface DmaPort {
   readonly rid: number;
   read(address: bigint, target: Uint8Array, options?: DmaOptions): DmaResult;
   write(address: bigint, source: Uint8Array, options?: DmaOptions): DmaResult;
+  /** Sends a message-signalled interrupt: a write of one word. False when the IOMMU blocked it or nobody waits for it. */
+  interrupt(address: bigint, data: number): boolean;
+  /** Absent when the IOMMU has no ATS. */
+  readonly ats?: AtsPort;
 }
 
 /** Access bits of a request, as `translate` takes them. */
@@ -45,4 +50,11 @@ export interface IommuHardware {
    * @returns the output page number (PA >> 12), or -1 when the request was blocked
    */
   translate(rid: number, pasid: number, page: number, access: number): number;
+  /** Absent: a unit without ATS and page requests. */
+  readonly ats?: AtsHardware;
+  /**
+   * A device's message-signalled interrupt passes the unit, which may remap it.
+   * Absent: messages pass as they are. Returns false when it was blocked.
+   */
+  interrupt?(rid: number, address: bigint, data: number): boolean;
 }

@@ -3,6 +3,8 @@
  * and registers only, and never calls the hardware model; core never knows which vendor it talks to.
  */
 
+import type { InterruptMessage } from "../machine/interrupts.js";
+
 /** Permissions of a mapping, as `IOMMU_READ` and `IOMMU_WRITE`. */
 export const Prot = { READ: 1, WRITE: 2 } as const;
 
@@ -148,6 +150,14 @@ export interface PageFault {
   readonly last: boolean;
 }
 
+/** How a page request group was answered. */
+export interface PageFaultResponse {
+  /** undefined: without PASID. */
+  readonly pasid: number | undefined;
+  readonly group: number;
+  readonly code: "success" | "invalid";
+}
+
 /** A device as its IOMMU driver knows it. */
 export interface IommuDevice {
   readonly rid: number;
@@ -179,4 +189,18 @@ export interface IommuDriver {
   attach(device: IommuDevice, pasid: number, domain: Domain): void;
   /** Blocks (device, pasid); returns when no cache holds a translation. */
   detach(device: IommuDevice, pasid: number): void;
+  /**
+   * Page requests of the device go to `sink`, and the device may make them from now on; undefined: no more, what comes is answered
+   * as invalid. Absent: a driver without page requests.
+   */
+  reportPageFaults?(device: IommuDevice, sink: ((fault: PageFault) => void) | undefined): void;
+  /** Answers a group whose last request was reported. */
+  respondToPageFault?(device: IommuDevice, response: PageFaultResponse): void;
+  /** Takes a message-signalled interrupt of the device through the unit. Absent: messages pass as they are. */
+  routeInterrupt?(device: IommuDevice, message: InterruptMessage): RoutedInterrupt;
+}
+
+/** What a device is to write so that a message arrives. */
+export interface RoutedInterrupt extends InterruptMessage {
+  free(): void;
 }

@@ -18,6 +18,7 @@ import { type VfioDevice, VfioDeviceFile } from "../vfio/device-file.js";
 import { VfioGroup, VfioGroupFile } from "../vfio/group-file.js";
 import { sysfsTree } from "../vfio/sysfs.js";
 import { PciFunction } from "../vfio/pci-function.js";
+import { InterruptController } from "./interrupts.js";
 import { readMachineSpec } from "./spec.js";
 import { traceFile } from "./traced-file.js";
 import type { IommuFactory, IommuUnit, MachineSpec } from "./types.js";
@@ -58,24 +59,25 @@ export function buildMachine(description: unknown, parts: MachineParts, tracer: 
   memory.addRam(0, low);
   if (size > low) memory.addRam(HIGH_RAM_BASE, size - low);
   const frames = new FrameAllocator(memory, FRAMES_START, low);
+  const interrupts = new InterruptController();
   const units = spec.iommus.map((iommu, i) => {
     const factory = parts.iommus.find((candidate) => candidate.name === iommu.type);
     if (factory === undefined) {
       const known = parts.iommus.map((candidate) => candidate.name).join(", ");
       return refuse("EINVAL", `iommus[${i}].type "${iommu.type}" is not known; there are: ${known || "none"}`, { argument: `iommus[${i}].type` });
     }
-    const environment = { name: `${iommu.type}${i}`, memory, frames, tracer, registerBase: REGISTER_BASE + i * REGISTER_STRIDE };
+    const environment = { name: `${iommu.type}${i}`, memory, frames, interrupts, tracer, registerBase: REGISTER_BASE + i * REGISTER_STRIDE };
     return factory.create(environment, iommu.options ?? {});
   });
   const width = Math.min(...units.map((unit) => unit.hostAddressWidth));
   const windows = new ClientWindows(memory, WINDOW_BASE, 2 ** width);
-  const devices = buildDevices(spec, parts, units[0], memory);
+  const devices = buildDevices(spec, parts, units[0], memory, interrupts);
   return { spec, memory, units, devices, tracer, nodes: new MachineNodes(spec, devices, units[0].sysfs ?? { name: `${spec.iommus[0].type}0`, files: {} }, windows, tracer) };
 }
 
 /** Every device is behind the first unit. */
-function buildDevices(spec: MachineSpec, parts: MachineParts, unit: IommuUnit, memory: PhysicalMemory): VfioDevice[] {
-  const bus = new Bus(memory);
+function buildDevices(spec: MachineSpec, parts: MachineParts, unit: IommuUnit, memory: PhysicalMemory, interrupts: InterruptController): VfioDevice[] {
+  const bus = new Bus(memory, (address, data) => interrupts.deliver(address, data));
   const groups = new Map<string, DeviceGroup>();
   const taken = new Set(spec.devices.map((device) => device.group));
   const built = spec.devices.map((device, i) => {

@@ -5,6 +5,7 @@ import type { MmioHandler } from "../memory/types.js";
 import type { PhysicalMemory } from "../memory/physical-memory.js";
 import type { FrameAllocator } from "../memory/frame-allocator.js";
 import type { Tracer } from "../trace.js";
+import type { InterruptController } from "./interrupts.js";
 
 /** A machine file. Sizes are bytes, or strings like "256MiB". */
 export interface MachineSpec {
@@ -42,6 +43,7 @@ export interface IommuEnvironment {
   readonly frames: FrameAllocator;
   /** Where the unit's registers are to appear. */
   readonly registerBase: number;
+  readonly interrupts: InterruptController;
   readonly tracer: Tracer;
 }
 

@@ -61,7 +61,14 @@ export class PciFunction {
       (move: (address: bigint, bytes: Uint8Array, options?: DmaOptions) => DmaResult) =>
       (address: bigint, bytes: Uint8Array, options?: DmaOptions): DmaResult =>
         allowed() ? move(address, bytes, options) : { ok: false, moved: 0 };
-    return { rid: port.rid, read: transfer(port.read), write: transfer(port.write) };
+    const ats = port.ats;
+    return {
+      rid: port.rid,
+      read: transfer(port.read),
+      write: transfer(port.write),
+      interrupt: (address, data) => allowed() && port.interrupt(address, data),
+      ...(ats ? { ats: { ...ats, access: (pasid, address, bytes, access) => allowed() && ats.access(pasid, address, bytes, access) } } : {}),
+    };
   }
 
   get command(): number {
