@@ -71,9 +71,9 @@ static int alloc(int fd) { struct iommu_ioas_alloc a = { .size = sizeof(a) }; re
   it("answers wild pointers with EFAULT, and the log says why something was refused", async () => {
     const tracer = new Tracer();
     const refused: string[] = [];
-    tracer.listener = (event) => {
+    tracer.listen((event) => {
       if (event.kind === "call" && event.errno) refused.push(`${event.name} ${event.errno}`);
-    };
+    });
     const program = compile(
       "wild",
       `${C}int main(void) {

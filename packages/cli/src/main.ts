@@ -24,8 +24,9 @@ function build(): Command {
     .command("tour")
     .description("one device, one address space, live: what a mapping really does")
     .option("--machine <name|file>", "machine to show it on (default: vtd)")
+    .option("--sanitize", "compare every translation with the tables in memory, and report where a cache has outlived them")
     .option("--json", "one JSON object instead of text")
-    .addHelpText("after", "\nExamples:\n  iommu tour\n  iommu tour --json | jq .checks\n")
+    .addHelpText("after", "\nExamples:\n  iommu tour\n  iommu tour --sanitize\n  iommu tour --json | jq .checks\n")
     .action(async (options, command: Command) => (await import("./commands/tour.js")).tour(options, command.optsWithGlobals()));
 
   program
@@ -36,6 +37,7 @@ function build(): Command {
     .option("--machine <name|file>", "machine that the program finds: a file, vtd, none (no devices), mock (the kernel's test command) (default: vtd)")
     .option("--grant <capability>", "judge calls as if the program had this capability too, such as SYS_RESOURCE (repeatable)", collect, [])
     .option("--log [file]", "print every call with its answer, and the reason of a refusal (default: to standard error)")
+    .option("--sanitize", "compare every translation with the tables in memory: report stale use, missing and too narrow invalidations (exit code 1)")
     .option("--record <file>", "record every call with its answer, for iommu conform (iommufd-transcript/1)")
     .passThroughOptions()
     .addHelpText("after", "\nExamples:\n  iommu run -- ./my-vmm --device vfio0\n  iommu run --log -- ./dma-roundtrip\n  iommu run --machine machine.json --log calls.txt -- ./test\n  iommu run --record calls.jsonl -- ./test && iommu conform calls.jsonl\n\nThe program's exit code is passed on; 128 + n when signal n killed it.\n")

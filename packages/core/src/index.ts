@@ -1,9 +1,14 @@
 // Hand-written exports: what a user of @iommukit/core may rely on, by file.
+export { findingLines } from "./sanitize/lines.js";
+export { Sanitizer } from "./sanitize/sanitizer.js";
+export type { SanitizedMachine } from "./sanitize/sanitizer.js";
+export { FindingKind } from "./sanitize/types.js";
+export type { ChangedStructure, DueInvalidation, Finding } from "./sanitize/types.js";
 export { CompletionStatus, invalidationCovers, PageResponseCode, TranslationCompletion } from "./bus/ats.js";
 export type { AtsEndpoint, AtsHardware, AtsInvalidation, AtsPort, PageRequest, PageResponse } from "./bus/ats.js";
 export { formatRid, parseRid } from "./bus/rid.js";
 export { Access, NO_PASID } from "./bus/types.js";
-export type { DmaOptions, DmaPort, DmaResult, IommuHardware } from "./bus/types.js";
+export type { CachedTranslation, DmaOptions, DmaPort, DmaResult, IommuHardware } from "./bus/types.js";
 export type {
   AddressSpaceDump,
   DecodedField,
@@ -78,10 +83,11 @@ export type {
   RegisterEvent,
   TableWriteEvent,
   TraceEvent,
+  TraceListener,
   TranslationEvent,
 } from "./trace.js";
 export { Iotlb } from "./iotlb/iotlb.js";
-export type { IotlbGeometry, IotlbStatistics } from "./iotlb/iotlb.js";
+export type { IotlbEntry, IotlbGeometry, IotlbStatistics } from "./iotlb/iotlb.js";
 export { FrameAllocator } from "./memory/frame-allocator.js";
 export { PhysicalMemory } from "./memory/physical-memory.js";
 export { createFormat, IllegalLeaf, levelShift } from "./pt/format.js";

@@ -60,6 +60,8 @@ export interface TranslationEvent {
   readonly pasid?: number;
   readonly iova: bigint;
   readonly access: string;
+  readonly privileged?: boolean;
+  readonly execute?: boolean;
   readonly source: "iotlb" | "walk" | "bypass";
   /** Output address; absent when the request was blocked. */
   readonly pa?: number;
@@ -82,8 +84,27 @@ export type TraceEvent =
   | TranslationEvent
   | FaultEvent;
 
+export type TraceListener = (event: TraceEvent) => void;
+
 /** One for a machine, handed to each of its parts. */
 export class Tracer {
-  /** Called for each event; leave undefined to trace nothing. */
-  listener: ((event: TraceEvent) => void) | undefined;
+  /** Takes an event to everybody who listens; undefined while nobody does, so that a part may ask before it makes one. */
+  listener: TraceListener | undefined;
+  readonly #listeners: TraceListener[] = [];
+
+  /** Calls `listener` for each event from now on, until what is returned is called. */
+  listen(listener: TraceListener): () => void {
+    this.#listeners.push(listener);
+    this.#update();
+    return () => {
+      const at = this.#listeners.indexOf(listener);
+      if (at >= 0) this.#listeners.splice(at, 1);
+      this.#update();
+    };
+  }
+
+  #update(): void {
+    const [only, ...others] = this.#listeners;
+    this.listener = others.length === 0 ? only : (event) => this.#listeners.forEach((listener) => listener(event));
+  }
 }

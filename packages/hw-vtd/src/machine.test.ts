@@ -216,9 +216,9 @@ describe("trace", () => {
   it("tells of a refusal with its reason", () => {
     const tracer = new Tracer();
     const events: string[] = [];
-    tracer.listener = (event) => {
+    tracer.listen((event) => {
       if (event.kind === "call" && event.errno) events.push(`${event.name} ${event.errno} ${event.reason?.argument}`);
-    };
+    });
     const client = new SimulatedClient(buildMachine(vtdIommuFactory.defaultMachine?.(), parts, tracer).nodes);
     const iommu = client.open("/dev/iommu");
     errno(() => client.ioctl(iommu, "IOMMU_DESTROY", { id: 5 }));

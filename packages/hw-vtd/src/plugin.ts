@@ -9,10 +9,11 @@ import {
   type TableSource,
   TOKENS,
 } from "@iommukit/core";
-import { vtdTableDecoder } from "./decode/index.js";
+import { dueInvalidation, ownFlags, vtdTableDecoder } from "./decode/index.js";
 import { VtdDriver } from "./driver/index.js";
 import { DEFAULT_CACHES, REGISTER_BYTES, VtdUnit, vtdReplayUnitFactory } from "./hardware/index.js";
 import { PRESETS } from "./presets.js";
+import { TranslationTableMode } from "./spec/entries.js";
 import { Reg } from "./spec/registers.js";
 import { transcriptPlatform } from "./transcripts.js";
 
@@ -63,6 +64,8 @@ function create(environment: IommuEnvironment, options: Readonly<Record<string, 
         "intel-iommu/ecap": `${ecap.toString(16)}\n`,
       },
     },
+    dueInvalidation: (change, request) => dueInvalidation(change, request, hardware.mode === TranslationTableMode.LEGACY),
+    ownFlags,
     explain: (request) => {
       const source: TableSource = {
         iommu: "vtd",

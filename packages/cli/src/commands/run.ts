@@ -1,21 +1,23 @@
 /** `iommu run`: a native program against a simulated machine. */
 import { closeSync, createWriteStream, openSync, writeSync } from "node:fs";
-import { buildMachine, type DeviceNodes, Tracer, traceNodes } from "@iommukit/core";
+import { buildMachine, type DeviceNodes, type Machine, Tracer, traceNodes } from "@iommukit/core";
 import { bareNodes, recordNodes } from "@iommukit/core/testing";
 import { runProgram } from "@iommukit/door";
 import { chooseMachine, compose, type Composition, type GlobalOptions } from "../composition.js";
 import { eventLine } from "../events.js";
+import { sanitize } from "../sanitize.js";
 
 export async function run(
   program: string,
   args: readonly string[],
-  options: { readonly machine?: string; readonly log?: true | string; readonly record?: string; readonly grant: readonly string[] },
+  options: { readonly machine?: string; readonly log?: true | string; readonly record?: string; readonly sanitize?: true; readonly grant: readonly string[] },
   globals: GlobalOptions,
 ): Promise<void> {
   const composition = await compose(globals);
   const tracer = new Tracer();
   const machine = machineOf(composition, options.machine);
-  const traced = nodesOf(machine, composition, tracer);
+  const { nodes: traced, built } = nodesOf(machine, composition, tracer);
+  const sanitizer = options.sanitize && built && sanitize(built);
   const recording = options.record === undefined ? undefined : openSync(options.record, "w");
   const nodes = recording === undefined ? traced : recordNodes(traced, {
     machine: typeof machine === "string" ? { platform: machine, iommufd_test: machine === "mock", devices: [] } : { platform: "machine", machine, iommufd_test: false },
@@ -25,13 +27,14 @@ export async function run(
   });
   if (options.log !== undefined) {
     const stream = options.log === true ? process.stderr : createWriteStream(options.log);
-    tracer.listener = (event) => {
+    tracer.listen((event) => {
       const line = eventLine(event);
       if (line !== undefined && (event.kind === "call" || event.kind === "fault")) stream.write(`${line}\n`);
-    };
+    });
   }
   try {
-    process.exitCode = await runProgram({ nodes, command: program, args, grant: options.grant.map((name) => name.replace(/^CAP_/, "")) });
+    const exitCode = await runProgram({ nodes, command: program, args, grant: options.grant.map((name) => name.replace(/^CAP_/, "")) });
+    process.exitCode = sanitizer ? sanitizer.exitCode(exitCode) : exitCode;
   } finally {
     if (recording !== undefined) closeSync(recording);
   }
@@ -42,7 +45,8 @@ function machineOf(composition: Composition, machine: string | undefined): unkno
   return machine === "none" || machine === "mock" ? machine : chooseMachine(composition, machine);
 }
 
-function nodesOf(machine: unknown, composition: Composition, tracer: Tracer): DeviceNodes {
-  if (machine === "none" || machine === "mock") return traceNodes(bareNodes(machine === "mock"), tracer);
-  return buildMachine(machine, composition, tracer).nodes;
+function nodesOf(machine: unknown, composition: Composition, tracer: Tracer): { nodes: DeviceNodes; built?: Machine } {
+  if (machine === "none" || machine === "mock") return { nodes: traceNodes(bareNodes(machine === "mock"), tracer) };
+  const built = buildMachine(machine, composition, tracer);
+  return { nodes: built.nodes, built };
 }

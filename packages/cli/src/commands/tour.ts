@@ -7,6 +7,7 @@ import { buildMachine, type IommuUnit, type Machine, SimulatedClient, type Trace
 import { DmaTestCommand, DmaTestRegister as R, DmaTestStatus } from "@iommukit/core/devices";
 import { chooseMachine, compose, type GlobalOptions } from "../composition.js";
 import { eventLine } from "../events.js";
+import { sanitize } from "../sanitize.js";
 import { hex, print, printJson, style } from "../style.js";
 import { walkLines } from "./walk.js";
 import { nativeStop } from "./tour-native.js";
@@ -29,10 +30,11 @@ const IOVA = 0x4000_0000n;
 const LENGTH = 0x40_0000n;
 const MESSAGE = new TextEncoder().encode("hello from the client");
 
-export async function tour(options: { readonly machine?: string; readonly json?: boolean }, globals: GlobalOptions): Promise<void> {
+export async function tour(options: { readonly machine?: string; readonly json?: boolean; readonly sanitize?: true }, globals: GlobalOptions): Promise<void> {
   const composition = await compose(globals);
   const tracer = new Tracer();
   const machine = buildMachine(chooseMachine(composition, options.machine), composition, tracer);
+  const sanitizer = options.sanitize && sanitize(machine);
   const stops: Stop[] = [];
   const guide = new Guide(machine, (stop) => {
     stops.push(stop);
@@ -45,7 +47,8 @@ export async function tour(options: { readonly machine?: string; readonly json?:
   const held = checks.filter((check) => check.held).length;
   if (options.json) printJson({ machine: machine.spec, stops, native, checks: { held, of: checks.length } });
   else print(`\n${held === checks.length ? style.good("every check held") : style.bad("NOT every check held")}: ${held} of ${checks.length}`);
-  process.exitCode = held === checks.length ? 0 : 1;
+  const exitCode = held === checks.length ? 0 : 1;
+  process.exitCode = sanitizer ? sanitizer.exitCode(exitCode) : exitCode;
 }
 
 function* stopLines(stop: Stop): Generator<string> {
@@ -78,13 +81,13 @@ class Guide {
   /** Runs one stop: collects the events, turns an unexpected refusal into a failed check. */
   #stop<T>(title: string, run: (stop: Stop) => T): T {
     const stop: Stop = { title, events: [], explanation: [], checks: [] };
-    this.#machine.tracer.listener = (event) => {
+    const stopListening = this.#machine.tracer.listen((event) => {
       if (isWorthShowing(event)) stop.events.push(event);
-    };
+    });
     try {
       return run(stop);
     } finally {
-      this.#machine.tracer.listener = undefined;
+      stopListening();
       this.#show(stop);
     }
   }

@@ -57,4 +57,19 @@ export interface IommuHardware {
    * Absent: messages pass as they are. Returns false when it was blocked.
    */
   interrupt?(rid: number, address: bigint, data: number): boolean;
+  /** What the unit's translation cache holds, for those who check it. */
+  cached?(): Iterable<CachedTranslation>;
+}
+
+/** One cached translation, by its first page. */
+export interface CachedTranslation {
+  readonly rid: number;
+  /** Absent: of requests without PASID. */
+  readonly pasid?: number;
+  readonly page: number;
+  readonly outPage: number;
+  /** READ and WRITE, as far as granted. */
+  readonly rights: number;
+  /** Only privileged requests have them. */
+  readonly privileged?: boolean;
 }

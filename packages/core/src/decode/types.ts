@@ -45,6 +45,8 @@ export interface WalkRequest {
   readonly pasid?: number;
   readonly iova: bigint;
   readonly access: "read" | "write";
+  readonly privileged?: boolean;
+  readonly execute?: boolean;
 }
 
 /** Everything a walk met, and the verdict. */

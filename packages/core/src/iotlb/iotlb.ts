@@ -25,6 +25,15 @@ export interface IotlbStatistics {
   removed: number;
 }
 
+/** An entry as `entries` shows it; pages are the first of its input and of its output. */
+export interface IotlbEntry {
+  readonly tagA: number;
+  readonly tagB: number;
+  readonly page: number;
+  readonly outPage: number;
+  readonly data: number;
+}
+
 /** Enough that pages of a full cache seldom share a hint. */
 const HINTS_PER_SLOT = 4;
 
@@ -161,6 +170,16 @@ export class Iotlb {
     this.hints[hash(tagA, tagB, page) & this.hintMask] = slot;
     this.stats.inserts++;
     return slot;
+  }
+
+  /** Every entry, for those who look from outside. */
+  *entries(): Generator<IotlbEntry> {
+    for (let slot = 0; slot < this.capacity; slot++) {
+      if (this.#isEmpty(slot)) continue;
+      const word = slot << WORDS_SHIFT;
+      const span = slot << SPANS_SHIFT;
+      yield { tagA: this.words[word + TAG_A], tagB: this.words[word + TAG_B], page: this.spans[span + PAGE], outPage: this.spans[span + OUT], data: this.words[word + DATA] };
+    }
   }
 
   /** Empties the cache; returns how many entries it held. */

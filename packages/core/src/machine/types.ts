@@ -1,10 +1,12 @@
 /** What a simulated machine is made of, and who makes its parts. */
 import type { IommuHardware } from "../bus/types.js";
+import type { WalkReport, WalkRequest, WalkStep } from "../decode/types.js";
 import type { IommuDriver } from "../driver/types.js";
 import type { MmioHandler } from "../memory/types.js";
 import type { PhysicalMemory } from "../memory/physical-memory.js";
 import type { FrameAllocator } from "../memory/frame-allocator.js";
 import type { Tracer } from "../trace.js";
+import type { ChangedStructure, DueInvalidation } from "../sanitize/types.js";
 import type { InterruptController } from "./interrupts.js";
 
 /** A machine file. Sizes are bytes, or strings like "256MiB". */
@@ -56,7 +58,11 @@ export interface IommuUnit {
   /** Name under /sys/class/iommu, and the files in it by their path there; the unit's own name and none unless given. */
   readonly sysfs?: { readonly name: string; readonly files: Readonly<Record<string, string>> };
   /** Decodes a DMA step by step without side effects, for humans. */
-  explain?(request: import("../decode/types.js").WalkRequest): import("../decode/types.js").WalkReport;
+  explain?(request: WalkRequest): WalkReport;
+  /** The invalidation that a changed structure calls for. */
+  dueInvalidation?(change: ChangedStructure, request: Pick<WalkRequest, "rid" | "pasid" | "iova">): DueInvalidation;
+  /** Bits of a structure's first word that the unit sets itself: accessed and dirty flags. */
+  ownFlags?(step: WalkStep): bigint;
 }
 
 export interface IommuFactory {

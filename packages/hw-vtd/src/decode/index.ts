@@ -1,1 +1,2 @@
 export { vtdTableDecoder } from "./decoder.js";
+export { dueInvalidation, ownFlags } from "./staleness.js";

@@ -21,7 +21,7 @@ const F = {
 } as const;
 
 /** IOTLB data: rights of user requests in bits 1:0, of privileged ones in 3:2; writes need no dirty update. */
-const PRIVILEGED_SHIFT = 2;
+export const PRIVILEGED_SHIFT = 2;
 const DIRTY = 16;
 
 const INTERRUPT_FIRST = 0xfee00;

@@ -2,7 +2,7 @@
  * One VT-d remapping unit: registers (VT-d 11.4), what writing them does, and
  * the parts behind them. It sees memory, register accesses and DMA requests only.
  */
-import { type IommuHardware, type MmioHandler, type PhysicalMemory, Tracer } from "@iommukit/core";
+import { type CachedTranslation, type IommuHardware, type MmioHandler, NO_PASID, type PhysicalMemory, Tracer } from "@iommukit/core";
 import { type Capabilities, readCapabilities } from "../spec/capabilities.js";
 import { TranslationTableMode } from "../spec/entries.js";
 import { EventControl, Fsts, Gcmd, Reg, type Register, REGISTERS } from "../spec/registers.js";
@@ -10,7 +10,7 @@ import { type CacheGeometry, Caches } from "./caches.js";
 import { FaultRecorder } from "./fault-recorder.js";
 import { InvalidationQueue } from "./invalidation-queue.js";
 import { isAccess, RegisterBank } from "./register-bank.js";
-import { Translator } from "./translator.js";
+import { PRIVILEGED_SHIFT, Translator } from "./translator.js";
 
 export interface VtdUnitOptions {
   readonly name?: string;
@@ -71,6 +71,14 @@ export class VtdUnit implements IommuHardware, MmioHandler {
 
   translate(rid: number, pasid: number, page: number, access: number): number {
     return this.#translator.translate(rid, pasid, page, access);
+  }
+
+  *cached(): Generator<CachedTranslation> {
+    for (const { tagA: rid, tagB: pasid, page, outPage, data } of this.caches.iotlb.entries()) {
+      const user = data & 3;
+      const rights = user === 0 ? { rights: (data >> PRIVILEGED_SHIFT) & 3, privileged: true } : { rights: user };
+      yield { rid, page, outPage, ...rights, ...(pasid === NO_PASID ? {} : { pasid }) };
+    }
   }
 
   read(offset: number, size: number): bigint {
