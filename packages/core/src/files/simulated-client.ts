@@ -208,6 +208,19 @@ export class SimulatedClient implements CallContext {
     return target.subarray(0, file.pread(this, position, target));
   }
 
+  read(fd: number, length: number): Uint8Array {
+    const file = this.#get(fd);
+    const target = new Uint8Array(length);
+    if (file.read === undefined) return refuse("EINVAL", `${file.path} cannot be read`, { argument: "fd" });
+    return target.subarray(0, file.read(this, target));
+  }
+
+  write(fd: number, source: Uint8Array): number {
+    const file = this.#get(fd);
+    if (file.write === undefined) return refuse("EINVAL", `${file.path} cannot be written`, { argument: "fd" });
+    return file.write(this, source);
+  }
+
   pwrite(fd: number, position: bigint, source: Uint8Array): number {
     const file = this.#get(fd);
     if (file.pwrite === undefined) return refuse("EINVAL", `${file.path} cannot be written`, { argument: "fd" });

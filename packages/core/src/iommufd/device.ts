@@ -1,7 +1,8 @@
 /** Bound devices and their groups: attach, replace, detach (iommufd facts, section 5). */
-import type { IommuDevice, IommuDriver, PageFault } from "../driver/types.js";
+import type { IommuDevice, IommuDriver, PageFault, PageFaultResponse } from "../driver/types.js";
 import { IommuError, refuse } from "../errors.js";
 import type { IommufdContext } from "./context.js";
+import type { FaultSource } from "./fault-queue.js";
 import { type AnyHwpt, HwptNested, HwptPaging } from "./hwpt.js";
 import { Ioas } from "./ioas.js";
 import type { TableObject } from "./object-table.js";
@@ -46,7 +47,10 @@ export interface BindableDevice {
 
 type Change = (pasid: number, hwpt: AnyHwpt) => void;
 
-export class IommufdDevice implements TableObject {
+/** Requests that wait for the last one of their group: a device that never sends it loses the oldest group. */
+const PARTIAL_LIMIT = 4096;
+
+export class IommufdDevice implements TableObject, FaultSource {
   readonly type = "DEVICE";
   readonly id: number;
   /** Its driver holds it: DESTROY of a device is always EBUSY (2.3). */
@@ -58,6 +62,9 @@ export class IommufdDevice implements TableObject {
   readonly context: IommufdContext;
   /** Requests of groups whose last one has not come. */
   readonly #partial = new Map<string, PageFault[]>();
+  #partialCount = 0;
+  /** The device may make page requests. */
+  #requestsPages = false;
 
   constructor(id: number, context: IommufdContext, bindable: BindableDevice) {
     this.id = id;
@@ -154,11 +161,11 @@ export class IommufdDevice implements TableObject {
     }
     if (pasid === 0) this.#reserve(hwpt.ioas);
     try {
-      if (used === undefined) {
-        this.#checkCompatible(pasid, hwpt);
-        this.#program(pasid, hwpt);
-      }
+      if (used === undefined) this.#checkCompatible(pasid, hwpt);
+      this.#updatePageRequests(hwpt);
+      if (used === undefined) this.#program(pasid, hwpt);
     } catch (error) {
+      this.#updatePageRequests();
       if (pasid === 0) hwpt.ioas.unreserve(this);
       throw error;
     }
@@ -176,27 +183,38 @@ export class IommufdDevice implements TableObject {
     try {
       if (moves) for (const device of devices) device.#reserve(hwpt.ioas);
       this.#checkCompatible(pasid, hwpt);
+      for (const device of devices) device.#updatePageRequests(hwpt);
       this.#program(pasid, hwpt);
     } catch (error) {
+      for (const device of devices) device.#updatePageRequests();
       // As Linux: undone whether it was done or not, so a failed replace inside one IOAS loses the device's ranges.
       if (pasid === 0) for (const device of devices) hwpt.ioas.unreserve(device);
       throw error;
     }
     for (const device of devices) {
       if (moves) old.ioas.unreserve(device);
-      old.faults?.drop(device);
+      device.#dropFaults(pasid, old);
       device.attachments.set(pasid, hwpt);
+      device.#updatePageRequests();
       hwpt.users++;
       old.users--;
     }
     this.#collect(old);
   }
 
-  /** Every function of the group is programmed: the IOMMU may not tell them apart. */
-  #program(pasid: number, hwpt: AnyHwpt): void {
-    if (hwpt.faults && this.#driver.capabilities(this.bindable.device).pageRequests === false) {
+  /** The device may make page requests while one of its page tables, or the one that it is about to use, has a fault queue. */
+  #updatePageRequests(next?: AnyHwpt): void {
+    const wanted = next?.faults !== undefined || [...this.attachments.values()].some((hwpt) => hwpt.faults !== undefined);
+    if (wanted === this.#requestsPages) return;
+    if (wanted && this.#driver.capabilities(this.bindable.device).pageRequests === false) {
       refuse("ENODEV", `${this.bindable.device.name} makes no page requests`, { argument: "pt_id", rule: "IOMMU_HWPT_FAULT_ID_VALID" });
     }
+    this.#driver.reportPageFaults?.(this.bindable.device, wanted ? (fault) => this.report(fault) : undefined);
+    this.#requestsPages = wanted;
+  }
+
+  /** Every function of the group is programmed: the IOMMU may not tell them apart. */
+  #program(pasid: number, hwpt: AnyHwpt): void {
     if (!this.#isProgrammed(pasid)) return;
     for (const member of this.#group.members) member.driver.attach(member.device, pasid, hwpt.domain);
   }
@@ -242,7 +260,8 @@ export class IommufdDevice implements TableObject {
     if (this.#group.attached(pasid).length === 0 && this.#isProgrammed(pasid)) {
       for (const member of this.#group.members) member.driver.detach(member.device, pasid);
     }
-    hwpt.faults?.drop(this);
+    this.#dropFaults(pasid, hwpt);
+    this.#updatePageRequests();
     if (pasid === 0) hwpt.ioas.unreserve(this);
     hwpt.users--;
   }
@@ -256,22 +275,46 @@ export class IommufdDevice implements TableObject {
     if (hwpt instanceof HwptPaging && hwpt.automatic && hwpt.users === 0) this.context.objects.remove(hwpt);
   }
 
-  /** A page request. Without a page table for its PASID it goes to the RID's nested one (5.4). */
+  /** A page request. Without a page table for its PASID it goes to the RID's nested one (5.4); with no queue it is answered INVALID. */
   report(fault: PageFault): void {
-    const hwpt = this.attachments.get(fault.pasid ?? 0) ?? this.#nestedRid();
-    const queue = hwpt?.faults;
-    if (queue === undefined) return;
+    const attachment = this.attachments.has(fault.pasid ?? 0) ? (fault.pasid ?? 0) : 0;
+    const hwpt = this.attachments.get(attachment);
+    const queue = attachment === (fault.pasid ?? 0) || hwpt instanceof HwptNested ? hwpt?.faults : undefined;
+    if (queue === undefined) {
+      if (fault.last) this.respond({ pasid: fault.pasid, group: fault.group, code: "invalid" });
+      return;
+    }
     const key = `${fault.pasid ?? "-"} ${fault.group}`;
-    const group = [...(this.#partial.get(key) ?? []), fault];
-    if (fault.last) {
-      this.#partial.delete(key);
-      queue.deliver(this, this.id, group);
-    } else this.#partial.set(key, group);
+    const faults = this.#takePartial(key);
+    faults.push(fault);
+    if (fault.last) queue.deliver(this, attachment, faults);
+    else this.#keepPartial(key, faults);
   }
 
-  #nestedRid(): AnyHwpt | undefined {
-    const hwpt = this.attachments.get(0);
-    return hwpt instanceof HwptNested ? hwpt : undefined;
+  /** A page request group is answered. */
+  respond(response: PageFaultResponse): void {
+    this.#driver.respondToPageFault?.(this.bindable.device, response);
+  }
+
+  #takePartial(key: string): PageFault[] {
+    const faults = this.#partial.get(key) ?? [];
+    this.#partial.delete(key);
+    this.#partialCount -= faults.length;
+    return faults;
+  }
+
+  #keepPartial(key: string, faults: PageFault[]): void {
+    this.#partial.set(key, faults);
+    this.#partialCount += faults.length;
+    for (const oldest of this.#partial.keys()) {
+      if (this.#partialCount <= PARTIAL_LIMIT) return;
+      this.#takePartial(oldest);
+    }
+  }
+
+  #dropFaults(pasid: number, hwpt: AnyHwpt): void {
+    hwpt.faults?.drop(this, pasid);
+    for (const [key, [first]] of this.#partial) if ((first.pasid ?? 0) === pasid) this.#takePartial(key);
   }
 
   /** Close of the device file: detaches everything, the id goes; that of its vdevice stays out of use. */

@@ -1,6 +1,6 @@
 /** Page requests on their way to user space, and the answers back (iommufd facts, 6.1). */
 import { encodeStruct, structLayout } from "../abi/index.js";
-import type { PageFault } from "../driver/types.js";
+import type { PageFault, PageFaultResponse } from "../driver/types.js";
 import { refuse } from "../errors.js";
 import type { CallContext, KernelFile } from "../files/types.js";
 import type { IommufdContext } from "./context.js";
@@ -10,19 +10,35 @@ const RECORD = structLayout("iommu_hwpt_pgfault").size;
 const RESPONSE = structLayout("iommu_hwpt_page_response").size;
 const PASID_VALID = 1;
 const LAST_PAGE = 2;
-const CODE_LAST = 1;
+/** By `iommufd_page_response_code`. */
+const CODES = ["success", "invalid"] as const;
 /** poll(2) events. */
 export const POLLIN = 1;
 export const POLLOUT = 4;
 export const POLLRDNORM = 0x40;
 
+/** A device that makes page requests, and is told the answers. */
+export interface FaultSource {
+  /** Its object id. */
+  readonly id: number;
+  respond(response: PageFaultResponse): void;
+}
+
+/** Groups that a queue holds at the most: a device that asks without end is answered INVALID. */
+const GROUP_LIMIT = 2 ** 16;
+
 /** All requests of one page request group. */
 interface FaultGroup {
-  /** Who is attached: its detach drops the group. */
-  readonly attachment: object;
-  readonly deviceId: number;
+  readonly source: FaultSource;
+  /** PASID of the attachment that it came through, 0 for the RID's: its end drops the group. */
+  readonly attachment: number;
   readonly faults: readonly PageFault[];
   cookie: number;
+}
+
+function answer(group: FaultGroup, code: PageFaultResponse["code"]): void {
+  const [last] = group.faults.slice(-1);
+  group.source.respond({ pasid: last.pasid, group: last.group, code });
 }
 
 export class FaultQueue implements TableObject {
@@ -39,14 +55,24 @@ export class FaultQueue implements TableObject {
   }
 
   /** A group whose last request has come. */
-  deliver(attachment: object, deviceId: number, faults: readonly PageFault[]): void {
-    this.waiting.push({ attachment, deviceId, faults, cookie: 0 });
+  deliver(source: FaultSource, attachment: number, faults: readonly PageFault[]): void {
+    const group = { source, attachment, faults, cookie: 0 };
+    if (this.waiting.length + this.answering.size < GROUP_LIMIT) this.waiting.push(group);
+    else answer(group, "invalid");
   }
 
-  /** Answers and drops what a detached device still has here. */
-  drop(attachment: object): void {
-    this.waiting = this.waiting.filter((group) => group.attachment !== attachment);
-    for (const [cookie, group] of this.answering) if (group.attachment === attachment) this.answering.delete(cookie);
+  /** An attachment ends: what it still has here is answered INVALID. */
+  drop(source: FaultSource, attachment: number): void {
+    this.#dropIf((group) => group.source === source && group.attachment === attachment);
+  }
+
+  #dropIf(ends: (group: FaultGroup) => boolean): void {
+    const dropped = [...this.answering.values(), ...this.waiting].filter(ends);
+    this.waiting = this.waiting.filter((group) => !ends(group));
+    for (const group of dropped) {
+      this.answering.delete(group.cookie);
+      answer(group, "invalid");
+    }
   }
 
   /** Takes the lowest free cookie for a group that is being read. */
@@ -57,9 +83,17 @@ export class FaultQueue implements TableObject {
     this.answering.set(cookie, group);
   }
 
+  /** The caller answers a group. False when no group waits under that cookie. */
+  answer(cookie: number, code: PageFaultResponse["code"]): boolean {
+    const group = this.answering.get(cookie);
+    if (group === undefined) return false;
+    this.answering.delete(cookie);
+    answer(group, code);
+    return true;
+  }
+
   destroy(): void {
-    this.waiting = [];
-    this.answering.clear();
+    this.#dropIf(() => true);
   }
 }
 
@@ -69,7 +103,7 @@ function encodeGroup(group: FaultGroup): Uint8Array {
   for (const [i, fault] of group.faults.entries()) {
     const record = encodeStruct("iommu_hwpt_pgfault", {
       flags: (fault.pasid === undefined ? 0 : PASID_VALID) | (fault.last ? LAST_PAGE : 0),
-      dev_id: group.deviceId,
+      dev_id: group.source.id,
       pasid: fault.pasid ?? 0,
       grpid: fault.group,
       perm: fault.permissions,
@@ -86,6 +120,8 @@ export class FaultFile implements KernelFile {
   readonly path = "anon_inode:[iommufd-pgfault]";
   readonly #queue: FaultQueue;
   readonly #context: IommufdContext;
+  /** Groups of the last read. */
+  #read: FaultGroup[] = [];
 
   constructor(queue: FaultQueue, context: IommufdContext) {
     this.#queue = queue;
@@ -101,6 +137,7 @@ export class FaultFile implements KernelFile {
   read(_call: CallContext, target: Uint8Array): number {
     if (target.length % RECORD !== 0) refuse("ESPIPE", `count ${target.length} is not a multiple of ${RECORD}`, { argument: "count" });
     let done = 0;
+    this.#read = [];
     for (let group = this.#queue.waiting[0]; group !== undefined; group = this.#queue.waiting[0]) {
       if (group.faults.length * RECORD > target.length - done) {
         if (done === 0) refuse("EINVAL", `the next group takes ${group.faults.length * RECORD} bytes, count is ${target.length}`, { argument: "count" });
@@ -108,6 +145,7 @@ export class FaultFile implements KernelFile {
       }
       this.#queue.waiting.shift();
       this.#queue.take(group);
+      this.#read.push(group);
       const bytes = encodeGroup(group);
       target.set(bytes, done);
       done += bytes.length;
@@ -117,10 +155,8 @@ export class FaultFile implements KernelFile {
 
   /** What was read but never reached the caller is queued again. */
   unread(): void {
-    for (const [cookie, group] of [...this.#queue.answering].reverse()) {
-      this.#queue.answering.delete(cookie);
-      this.#queue.waiting.unshift(group);
-    }
+    for (const { cookie } of this.#read) this.#queue.answering.delete(cookie);
+    this.#queue.waiting.unshift(...this.#read.splice(0));
   }
 
   write(_call: CallContext, source: Uint8Array): number {
@@ -129,10 +165,11 @@ export class FaultFile implements KernelFile {
     for (let done = 0; done < source.length; done += RESPONSE) {
       const cookie = view.getUint32(done, true);
       const code = view.getUint32(done + 4, true);
-      const wrong = code > CODE_LAST ? `code ${code} is neither SUCCESS nor INVALID` : this.#queue.answering.has(cookie) ? undefined : `cookie ${cookie} is not one that waits for an answer`;
-      if (wrong === undefined) this.#queue.answering.delete(cookie);
-      else if (done > 0) return done;
-      else refuse("EINVAL", wrong, { argument: code > CODE_LAST ? "code" : "cookie" });
+      const known = code < CODES.length;
+      if (known && this.#queue.answer(cookie, CODES[code])) continue;
+      if (done > 0) return done;
+      if (!known) refuse("EINVAL", `code ${code} is neither SUCCESS nor INVALID`, { argument: "code" });
+      refuse("EINVAL", `cookie ${cookie} is not one that waits for an answer`, { argument: "cookie" });
     }
     return source.length;
   }

@@ -1,0 +1,137 @@
+import { beforeEach, describe, expect, it } from "vitest";
+import { structLayout } from "../abi/index.js";
+import { dmaTestModel } from "../devices/index.js";
+import type { PageFault, PageFaultResponse, PagingDomain } from "../driver/types.js";
+import { IommuError } from "../errors.js";
+import { SimulatedClient } from "../files/simulated-client.js";
+import { buildMachine } from "../machine/machine.js";
+import type { IommuFactory } from "../machine/types.js";
+
+const FAULT_ID_VALID = 4;
+const RECORD = structLayout("iommu_hwpt_pgfault").size;
+
+/** What the driver of a unit with page requests was told. */
+class Recorded {
+  sink: ((fault: PageFault) => void) | undefined;
+  answers: PageFaultResponse[] = [];
+  pageRequests = true;
+}
+
+function unit(recorded: Recorded): IommuFactory {
+  const domain: PagingDomain = { aperture: { start: 0n, last: 2n ** 48n - 1n }, pageSizes: 4096n, map() {}, unmap() {}, iovaToPa: () => undefined, free() {} };
+  return {
+    name: "recorder",
+    about: "a driver that remembers",
+    create: ({ name }) => ({
+      hostAddressWidth: 48,
+      hardware: { name, translate: () => -1 },
+      driver: {
+        name,
+        addDevice() {},
+        removeDevice() {},
+        capabilities: () => ({ dirtyTracking: false, maxPasidLog2: 20, pasidLimit: 2 ** 20, ats: true, pageRequests: recorded.pageRequests }),
+        reservedRegions: () => [],
+        allocPaging: () => domain,
+        attach() {},
+        detach() {},
+        reportPageFaults: (_device, sink) => (recorded.sink = sink),
+        respondToPageFault: (_device, response) => recorded.answers.push(response),
+      },
+    }),
+  };
+}
+
+describe("a fault queue", () => {
+  let recorded: Recorded;
+  let client: SimulatedClient;
+  let iommu: number;
+  let device: number;
+  let queue: number;
+  let hwpt: number;
+
+  beforeEach(() => {
+    recorded = new Recorded();
+    const spec = { name: "m", memory: { size: "16MiB" }, iommus: [{ type: "recorder" }], devices: [{ model: "dma-test", bdf: "00:03.0", vfio: "vfio0" }] };
+    client = new SimulatedClient(buildMachine(spec, { iommus: [unit(recorded)], devices: [dmaTestModel] }).nodes);
+    iommu = client.open("/dev/iommu");
+    device = client.open("/dev/vfio/devices/vfio0");
+    const dev_id = Number(client.ioctl(device, "VFIO_DEVICE_BIND_IOMMUFD", { iommufd: iommu }).out_devid);
+    const ioas = Number(client.ioctl(iommu, "IOMMU_IOAS_ALLOC").out_ioas_id);
+    const { out_fault_id, out_fault_fd } = client.ioctl(iommu, "IOMMU_FAULT_QUEUE_ALLOC");
+    queue = Number(out_fault_fd);
+    hwpt = Number(client.ioctl(iommu, "IOMMU_HWPT_ALLOC", { dev_id, pt_id: ioas, flags: FAULT_ID_VALID | 8, fault_id: out_fault_id }).out_hwpt_id);
+  });
+
+  const attach = (): unknown => client.ioctl(device, "VFIO_DEVICE_ATTACH_IOMMUFD_PT", { pt_id: hwpt });
+  const attachPasid = (pasid: number): unknown => client.ioctl(device, "VFIO_DEVICE_ATTACH_IOMMUFD_PT", { flags: 1, pt_id: hwpt, pasid });
+  const request = (more: Partial<PageFault> = {}): void => recorded.sink?.({ pasid: undefined, group: 3, permissions: 1, address: 0x5000n, last: true, ...more });
+  const read = (count = 10): DataView => {
+    const bytes = client.read(queue, count * RECORD);
+    return new DataView(bytes.buffer, 0, bytes.length);
+  };
+  const reply = (cookie: number, code: number): unknown => client.write(queue, new Uint8Array(Uint32Array.of(cookie, code).buffer));
+
+  it("opens the way for page requests while a page table with a queue is attached", () => {
+    expect(recorded.sink).toBeUndefined();
+    attach();
+    expect(recorded.sink).toBeDefined();
+    client.ioctl(device, "VFIO_DEVICE_DETACH_IOMMUFD_PT");
+    expect(recorded.sink).toBeUndefined();
+    attach();
+    const plain = Number(client.ioctl(iommu, "IOMMU_IOAS_ALLOC").out_ioas_id);
+    client.ioctl(device, "VFIO_DEVICE_ATTACH_IOMMUFD_PT", { pt_id: plain });
+    expect(recorded.sink).toBeUndefined();
+  });
+
+  it("hands each answer to the driver", () => {
+    attach();
+    attachPasid(9);
+    request({ last: false });
+    request({ last: true, address: 0x6000n });
+    request({ pasid: 9, group: 4 });
+    const records = read();
+    expect(records.byteLength).toBe(3 * RECORD);
+    expect([records.getUint32(36, true), records.getUint32(RECORD + 36, true), records.getUint32(2 * RECORD + 36, true)]).toEqual([1, 1, 2]);
+    expect(recorded.answers).toEqual([]);
+    reply(2, 1);
+    reply(1, 0);
+    expect(recorded.answers).toEqual([{ pasid: 9, group: 4, code: "invalid" }, { pasid: undefined, group: 3, code: "success" }]);
+    expect(() => reply(1, 0)).toThrow(IommuError);
+  });
+
+  it("answers INVALID what is pending when its attachment ends, and nothing else", () => {
+    attach();
+    attachPasid(9);
+    request({ group: 1 });
+    request({ group: 2, pasid: 9 });
+    read(1);
+    request({ group: 5, last: false });
+    client.ioctl(device, "VFIO_DEVICE_DETACH_IOMMUFD_PT");
+    expect(recorded.answers).toEqual([{ pasid: undefined, group: 1, code: "invalid" }]);
+    attach();
+    request({ group: 5 });
+    expect(read().byteLength).toBe(2 * RECORD);
+  });
+
+  it("answers INVALID what comes for a PASID that nothing is attached for", () => {
+    attach();
+    request({ pasid: 77 });
+    request({ pasid: 77, last: false });
+    expect(recorded.answers).toEqual([{ pasid: 77, group: 3, code: "invalid" }]);
+  });
+
+  it("does not grow without end", () => {
+    attach();
+    for (let group = 0; group < 70_000; group++) request({ group: group % 512 });
+    expect(recorded.answers).toHaveLength(70_000 - 65_536);
+    for (let i = 0; i < 5000; i++) request({ group: i % 512, last: false });
+    request({ group: 511, last: true });
+    expect(recorded.answers).toHaveLength(70_001 - 65_536);
+  });
+
+  it("is refused for a device that makes no page requests", () => {
+    recorded.pageRequests = false;
+    expect(attach).toThrow(expect.objectContaining({ errno: "ENODEV" }));
+    expect(recorded.sink).toBeUndefined();
+  });
+});
