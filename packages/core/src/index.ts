@@ -90,7 +90,7 @@ export { Iotlb } from "./iotlb/iotlb.js";
 export type { IotlbEntry, IotlbGeometry, IotlbStatistics } from "./iotlb/iotlb.js";
 export { FrameAllocator } from "./memory/frame-allocator.js";
 export { PhysicalMemory } from "./memory/physical-memory.js";
-export { createFormat, IllegalLeaf, levelShift } from "./pt/format.js";
+export { createFormat, entryFrame, frameHi, frameLo, IllegalLeaf, levelShift } from "./pt/format.js";
 export type { PageTableFormat, PageTableFormatOptions } from "./pt/format.js";
 export { PageTable } from "./pt/page-table.js";
 export type { TableWriteListener, UnmapResult } from "./pt/page-table.js";

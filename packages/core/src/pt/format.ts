@@ -39,6 +39,12 @@ export interface PageTableFormat {
   /** Address bits of an entry, low word (bits 31:12) and high word. */
   readonly addressLo: number;
   readonly addressHi: number;
+  /**
+   * Bits of the low word that hold the highest output address bits, where a format keeps them apart from the others (Arm's 52-bit
+   * addresses), and the 4 KiB pages that one unit of the masked word stands for. 0 and 1 where there are none.
+   */
+  readonly foldedLo: number;
+  readonly foldedUnit: number;
   /** Bits that must be zero, by level * 2 + (leaf ? 1 : 0). */
   readonly reservedLo: Int32Array;
   readonly reservedHi: Int32Array;
@@ -73,6 +79,8 @@ export interface PageTableFormatOptions {
   readonly illegalLeaf?: number;
   /** Highest address bit + 1 that an entry may hold; the address field is [addressWidth - 1 : granuleShift]. */
   readonly addressWidth: number;
+  /** Low-word bits that hold output address bits from `address` on. */
+  readonly folded?: { readonly mask: number; readonly address: number };
   /** Reserved bits of an entry; superpage low address bits are added by the factory unless `lowBits` says otherwise. */
   readonly reserved: (level: number, leaf: boolean) => bigint;
   readonly tableLo: number;
@@ -115,6 +123,7 @@ export function createFormat(options: PageTableFormatOptions): PageTableFormat {
     throw new RangeError(`${options.name}: pageLo 0x${pageLo.toString(16)} does not make a page`);
   }
   const addressHi = Number(BigInt.asIntN(32, address >> 32n));
+  const { mask: foldedLo, address: foldedFrom } = options.folded ?? { mask: 0, address: 12 };
   return {
     name: options.name,
     granuleShift,
@@ -129,18 +138,33 @@ export function createFormat(options: PageTableFormatOptions): PageTableFormat {
     illegalLeaf: options.illegalLeaf ?? IllegalLeaf.RESERVED,
     addressLo: Number(BigInt.asIntN(32, address)),
     addressHi,
+    foldedLo,
+    foldedUnit: 2 ** (foldedFrom - 12) / Math.max(foldedLo & -foldedLo, 1),
     reservedLo,
     reservedHi,
     tableLo,
     pageLo,
     blockLo: options.blockLo ?? 0,
     plainTops: granuleShift === 12 ? 0b11100 : 0,
-    plainTableMask: OUTSIDE_BANK | presentMask | leafMask | tableReserved,
+    plainTableMask: OUTSIDE_BANK | presentMask | leafMask | tableReserved | foldedLo,
     plainTableValue: tableLo & (presentMask | leafMask),
-    plainPageMask: pageMask | reservedLo[1],
+    plainPageMask: pageMask | reservedLo[1] | foldedLo,
     plainPageValue: pageValue,
     plainPageHi: reservedHi[1] | (addressHi & LARGE_PAGE_NUMBER),
   };
+}
+
+/** Output 4 KiB page number in an entry. */
+export function entryFrame(format: PageTableFormat, lo: number, hi: number): number {
+  return (hi & format.addressHi) * 0x100000 + ((lo & format.addressLo) >>> 12) + (lo & format.foldedLo) * format.foldedUnit;
+}
+
+/** Address bits of the low and of the high word for output page `frame`. */
+export function frameLo(format: PageTableFormat, frame: number): number {
+  return ((frame << 12) & format.addressLo) | (Math.floor(frame / format.foldedUnit) & format.foldedLo);
+}
+export function frameHi(format: PageTableFormat, frame: number): number {
+  return Math.floor(frame / 0x100000) & format.addressHi;
 }
 
 /** log2 of the bytes that one entry of `level` covers. */

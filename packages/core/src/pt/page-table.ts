@@ -6,7 +6,7 @@
 import { refuse } from "../errors.js";
 import type { FrameAllocator } from "../memory/frame-allocator.js";
 import type { PhysicalMemory } from "../memory/physical-memory.js";
-import type { PageTableFormat } from "./format.js";
+import { entryFrame, frameHi, frameLo, type PageTableFormat } from "./format.js";
 import { WalkResult, WalkStatus, walk } from "./walk.js";
 
 /** Told of each run of consecutive words written: `value` is the first, `page` the input page it begins at. */
@@ -112,7 +112,7 @@ export class PageTable {
 
   #link(entry: number, child: number, level: number, page: number): void {
     const frame = child / 4096;
-    this.#memory.store64(entry, (frame << 12) | this.format.tableLo, Math.floor(frame / 0x100000));
+    this.#memory.store64(entry, frameLo(this.format, frame) | this.format.tableLo, frameHi(this.format, frame));
     this.#report(level, false, entry, 1, page);
   }
 
@@ -121,7 +121,7 @@ export class PageTable {
     this.#memory.load64(entry);
     const { lo, hi } = this.#memory;
     if (!this.#isPresent(lo)) return -1;
-    return ((hi & this.format.addressHi) * 0x100000 + ((lo & this.format.addressLo) >>> 12)) * 4096;
+    return entryFrame(this.format, lo, hi) * 4096;
   }
 
   #isPresent(lo: number): boolean {
@@ -135,10 +135,10 @@ export class PageTable {
   /** `entries` consecutive leaves; the hot loop of a large map. */
   #writeRun(pa: number, entries: number, outPage: number, span: number, leafLo: number, leafHi: number): void {
     const { words } = this.#memory;
-    if (!this.#memory.inBank(pa, entries * 8)) {
+    if (this.format.foldedLo !== 0 || !this.#memory.inBank(pa, entries * 8)) {
       for (let i = 0; i < entries; i++) {
         const out = outPage + i * span;
-        this.#memory.store64(pa + i * 8, (out << 12) | leafLo, Math.floor(out / 0x100000) | leafHi);
+        this.#memory.store64(pa + i * 8, frameLo(this.format, out) | leafLo, frameHi(this.format, out) | leafHi);
       }
       return;
     }
@@ -239,9 +239,9 @@ export class PageTable {
   /** Replaces a leaf by a table of leaves one level down that says the same. The new table is complete before it is linked. */
   #split(entry: number, level: number, page: number, lo: number, hi: number): void {
     const span = this.#span(level - 1);
-    const frame = (hi & this.format.addressHi) * 0x100000 + ((lo & this.format.addressLo) >>> 12);
+    const frame = entryFrame(this.format, lo, hi);
     const outPage = frame - (frame % this.#span(level));
-    const bits = lo & ~this.format.addressLo & ~this.format.blockLo & ~this.format.leafMask;
+    const bits = lo & ~this.format.addressLo & ~this.format.foldedLo & ~this.format.blockLo & ~this.format.leafMask;
     const leafLo = bits | (level === 1 ? this.format.pageLo : this.format.blockLo | this.format.leafValue);
     const child = this.#frames.alloc(this.#tableFrames);
     this.#writeRun(child, this.#entries, outPage, span, leafLo, hi & ~this.format.addressHi);

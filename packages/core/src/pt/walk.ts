@@ -7,7 +7,7 @@
  * entries in the result.
  */
 import { BANK_BYTES, type PhysicalMemory } from "../memory/physical-memory.js";
-import { IllegalLeaf, levelShift, type PageTableFormat } from "./format.js";
+import { entryFrame, IllegalLeaf, levelShift, type PageTableFormat } from "./format.js";
 
 export const WalkStatus = {
   OK: 0,
@@ -112,7 +112,7 @@ function walkByRules(
     if (kind === EntryKind.NOT_PRESENT) return WalkStatus.NOT_PRESENT;
     if (kind === EntryKind.RESERVED) return WalkStatus.RESERVED;
     out.andLo &= lo;
-    const frame = (hi & format.addressHi) * 0x100000 + ((lo & format.addressLo) >>> 12);
+    const frame = entryFrame(format, lo, hi);
     if (kind === EntryKind.LEAF) {
       const pages = 2 ** (levelShift(format, level) - 12);
       out.outPage = frame - (frame % pages) + (page % pages);
@@ -159,7 +159,7 @@ export function walkPath(
     const address = entryAddress(format, table, level, page);
     path.push(address);
     if (!memory.load64(address)) break;
-    table = ((memory.hi & format.addressHi) * 0x100000 + ((memory.lo & format.addressLo) >>> 12)) * 4096;
+    table = entryFrame(format, memory.lo, memory.hi) * 4096;
   }
   return path;
 }

@@ -1,7 +1,7 @@
 /** What the checks of the format suite share: fresh tables, places worth trying, and comparisons that fail in words. */
 import { FrameAllocator } from "../memory/frame-allocator.js";
 import { PhysicalMemory } from "../memory/physical-memory.js";
-import { levelShift, type PageTableFormat } from "../pt/format.js";
+import { entryFrame, levelShift, type PageTableFormat } from "../pt/format.js";
 import { PageTable, type TableWriteListener } from "../pt/page-table.js";
 import { WalkResult, WalkStatus, walk } from "../pt/walk.js";
 import { naiveWalk } from "./naive-walk.js";
@@ -103,7 +103,7 @@ export class FormatBench {
     const { addressLo, addressHi, reservedLo, reservedHi } = this.format;
     const lo = addressLo & ~reservedLo[level * 2 + 1];
     const hi = addressHi & ~reservedHi[level * 2 + 1];
-    const page = (hi >>> 0) * 0x100000 + (lo >>> 12);
+    const page = entryFrame(this.format, lo | this.format.foldedLo, hi);
     return page - (page % this.pages(level));
   }
 
@@ -117,7 +117,7 @@ export class FormatBench {
   /** The address in the entry at `entry`. */
   target(memory: PhysicalMemory, entry: number): number {
     memory.load64(entry);
-    return ((memory.hi & this.format.addressHi) * 0x100000 + ((memory.lo & this.format.addressLo) >>> 12)) * 4096;
+    return entryFrame(this.format, memory.lo, memory.hi) * 4096;
   }
 
   /** Every table that can be reached, the top one included; a table that is reached twice is there twice. */

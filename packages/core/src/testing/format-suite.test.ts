@@ -25,6 +25,18 @@ const secondStage = createFormat({
   reserved: (level, leaf) => (1n << 62n) | (leaf ? (level > 0 ? low(11 + 9 * level, 12) : 0n) : 0x880n), tableLo: 3, blockLo: 0x80,
 });
 
+/** 52-bit output addresses, whose top bits lie below the page offset (Arm DDI0487 D8.3): four of them, or two. */
+const folded = [
+  createFormat({
+    name: "Arm-like 64K, 52 bits", granuleShift: 16, maxLevel: 2, presentMask: 1, leafMask: 2, leafValue: 0, pageMask: 3, pageValue: 3, leafLevels: [1, 2],
+    illegalLeaf: IllegalLeaf.NOT_PRESENT, addressWidth: 48, folded: { mask: 0xf000, address: 48 }, reserved: () => 0n, tableLo: 3, pageLo: 3, blockLo: 1,
+  }),
+  createFormat({
+    name: "Arm-like 4K, 52 bits", maxLevel: 4, presentMask: 1, leafMask: 2, leafValue: 0, pageMask: 3, pageValue: 3, leafLevels: [1, 2, 3],
+    illegalLeaf: IllegalLeaf.NOT_PRESENT, addressWidth: 50, folded: { mask: 0x300, address: 50 }, reserved: () => 0n, tableLo: 3, pageLo: 3, blockLo: 1,
+  }),
+];
+
 /** Tables by three bits at once, as RISC-V says it: no R, W, X means a table. */
 const riscLike = createFormat({
   name: "table when no right is set", maxLevel: 3, presentMask: 1, leafMask: 2, leafValue: 2, pageMask: 2, pageValue: 2, leafLevels: [1, 2, 3],
@@ -49,6 +61,8 @@ const formats: [PageTableFormat, FormatSuiteOptions][] = [
   [arm(12, 3, [1, 2]), { leafLo: 0x400 }],
   [arm(14, 3, [1]), { leafLo: 0x400, leafHi: 1 << 22 }],
   [arm(16, 2, [1]), { leafLo: 0x400 }],
+  [folded[0], { leafLo: 0x400 }],
+  [folded[1], { leafLo: 0x400 }],
   [riscLike, { leafLo: 1 }],
   [narrow, { leafLo: 4, leafHi: 1 << 31 }],
 ];

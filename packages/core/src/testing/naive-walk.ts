@@ -37,7 +37,8 @@ export function naiveWalk(memory: PhysicalMemory, format: PageTableFormat, root:
     const reserved = (word(format.reservedHi[row]) << 32n) | word(format.reservedLo[row]);
     if ((entry & reserved) !== 0n) return { status: "reserved bit", level, entry, common };
     common &= entry;
-    if (leaf) return { status: "ok", level, entry, common, output: ((entry & addressBits) / size) * size + (address % size) };
-    table = entry & addressBits;
+    const target = (entry & addressBits) + (entry & BigInt(format.foldedLo)) * BigInt(format.foldedUnit) * 4096n;
+    if (leaf) return { status: "ok", level, entry, common, output: (target / size) * size + (address % size) };
+    table = target;
   }
 }
