@@ -39,7 +39,7 @@ function create(environment: IommuEnvironment, options: Readonly<Record<string, 
   const name = options.preset ?? "scalable";
   const preset = typeof name === "string" ? PRESETS[name] : undefined;
   if (preset === undefined) return refuse("EINVAL", `preset ${JSON.stringify(name)} is not known; there are: ${Object.keys(PRESETS).join(", ")}`, { argument: "preset" });
-  const { memory, frames, registerBase, tracer } = environment;
+  const { memory, frames, registerBase, interrupts, tracer } = environment;
   const cap = word(options, "cap", preset.cap);
   const ecap = word(options, "ecap", preset.ecap);
   const version = number(options, "version", preset.version);
@@ -48,7 +48,11 @@ function create(environment: IommuEnvironment, options: Readonly<Record<string, 
     sets: number(options, "iotlbSets", DEFAULT_CACHES.iotlb.sets),
     ways: number(options, "iotlbWays", DEFAULT_CACHES.iotlb.ways),
   };
-  const hardware = new VtdUnit(memory, { name: environment.name, version, cap, ecap, haw, tracer, caches: { ...DEFAULT_CACHES, iotlb } });
+  const hardware = new VtdUnit(memory, {
+    name: environment.name, version, cap, ecap, haw, tracer,
+    caches: { ...DEFAULT_CACHES, iotlb },
+    onMessage: (address, data) => interrupts.deliver(address, data),
+  });
   memory.addMmio(registerBase, REGISTER_BYTES, hardware);
   const driver = new VtdDriver({ name: environment.name, memory, frames, registerBase, haw, tracer });
   return {

@@ -1,40 +1,57 @@
 /** Queued invalidation (VT-d 6.5.2): fetch, check, execute; errors stop the queue at the bad descriptor. */
-import { decodeFields, extractBits, type FieldTable, type PhysicalMemory, type Tracer } from "@iommukit/core";
+import { decodeFields, extractBits, type FieldTable, NO_PASID, type PhysicalMemory, type Tracer } from "@iommukit/core";
 import type { Capabilities } from "../spec/capabilities.js";
 import { DESCRIPTORS, DescriptorType, QueueError } from "../spec/descriptors.js";
 import { TranslationTableMode } from "../spec/entries.js";
-import { EventControl, Fsts, Gcmd, Reg } from "../spec/registers.js";
+import { Fsts, Gcmd, Iqa, Reg } from "../spec/registers.js";
 import type { Caches } from "./caches.js";
+import { type DeviceTlbs, invalidationRange } from "./device-tlbs.js";
+import type { EventMessage } from "./event-message.js";
+import type { FaultRecorder } from "./fault-recorder.js";
 import type { RegisterBank } from "./register-bank.js";
 
-/** What the queue needs of its unit. */
-export interface QueueHost {
+/** What the queue works on. */
+export interface QueueParts {
   readonly bank: RegisterBank;
+  readonly memory: PhysicalMemory;
+  readonly caps: Capabilities;
   readonly caches: Caches;
+  readonly faults: FaultRecorder;
+  readonly deviceTlbs: DeviceTlbs;
+  /** Sends the message of a completed wait descriptor. */
+  readonly completion: EventMessage;
   /** Latched translation table mode. */
-  readonly mode: number;
-  /** FSTS.IQE was set while FSTS was `before`. */
-  faultEvent(before: number): void;
-  message(address: bigint, data: number): void;
+  mode(): number;
+  invalidateInterrupts(global: boolean, index: number, mask: number): number;
+  readonly name: string;
+  readonly tracer: Tracer | undefined;
 }
 
 /** Fields of a descriptor as numbers. */
 type Fields = Readonly<Record<string, number>>;
 
-export class InvalidationQueue {
-  readonly #host: QueueHost;
-  readonly #memory: PhysicalMemory;
-  readonly #caps: Capabilities;
-  readonly #name: string;
-  readonly #tracer: Tracer | undefined;
-  #running = false;
+/** How executing a descriptor ended, beside the errors of `QueueError`. */
+const STALLED = -1;
+const BAD_FIELD = -2;
+/** Wait descriptors that may be unfinished at a time; the queue does not go on until there is room. */
+const MAX_WAITS = 256;
 
-  constructor(name: string, host: QueueHost, memory: PhysicalMemory, caps: Capabilities, tracer: Tracer | undefined) {
-    this.#name = name;
-    this.#host = host;
-    this.#memory = memory;
-    this.#caps = caps;
-    this.#tracer = tracer;
+/** A wait descriptor whose device-TLB invalidations are not completed. */
+interface Wait {
+  readonly fields: Fields;
+  /** Tags that it waits for. */
+  tags: number;
+}
+
+export class InvalidationQueue {
+  readonly #parts: QueueParts;
+  readonly #bank: RegisterBank;
+  #running = false;
+  #waits: Wait[] = [];
+
+  constructor(parts: QueueParts) {
+    this.#parts = parts;
+    this.#bank = parts.bank;
   }
 
   /**
@@ -51,53 +68,78 @@ export class InvalidationQueue {
     }
   }
 
+  /** GCMD.QIE changed. Off: the head goes back to 0, and what is unfinished stays so. */
+  enable(enabled: boolean): void {
+    if (enabled) return this.run();
+    this.#bank.set(Reg.IQH, 0n);
+    this.#waits = [];
+    this.#parts.deviceTlbs.abandon();
+  }
+
+  /** A device completed invalidations. */
+  complete(rid: number, tags: number, count: number): void {
+    if (!this.#parts.deviceTlbs.complete(rid, tags, count)) this.#raise(Fsts.ICE, 48, rid);
+    this.#finishWaits();
+    this.run();
+  }
+
+  /** The outstanding device-TLB invalidations have timed out (6.5.2.10): they and the waits behind them are aborted. */
+  timeOut(): void {
+    if (this.#parts.deviceTlbs.pending === 0) return;
+    this.#waits = [];
+    this.#raise(Fsts.ITE, 32, this.#parts.deviceTlbs.abandon());
+  }
+
+  /** Sets an error of FSTS; IQERCD tells of the first one only. */
+  #raise(bit: number, shift: number, value: number): void {
+    const before = Number(this.#bank.get(Reg.FSTS));
+    if ((before & bit) === 0) {
+      const field = (bit === Fsts.IQE ? 15n : 0xffffn) << BigInt(shift);
+      this.#bank.set(Reg.IQERCD, (this.#bank.get(Reg.IQERCD) & ~field) | (BigInt(value) << BigInt(shift)));
+    }
+    this.#bank.set(Reg.FSTS, BigInt(before | bit));
+    this.#parts.faults.event(before);
+  }
+
   #lap(): void {
-    const { bank } = this.#host;
-    const address = bank.get(Reg.IQA);
-    const wide = (address & 0x800n) !== 0n;
+    const address = this.#bank.get(Reg.IQA);
+    const wide = (Number(address & 0xfffn) & Iqa.DW) !== 0;
     const bytes = 2 ** (12 + Number(address & 7n));
     const base = Number(address >> 12n) * 4096;
     const step = wide ? 32 : 16;
-    for (let left = bytes / step; left > 0 && (Number(bank.get(Reg.GSTS)) & Gcmd.QIE) !== 0 && !this.#stopped(); left--) {
-      const head = Number(bank.get(Reg.IQH));
-      const tail = Number(bank.get(Reg.IQT));
+    for (let left = bytes / step; left > 0 && this.#mayFetch(); left--) {
+      const head = Number(this.#bank.get(Reg.IQH));
+      const tail = Number(this.#bank.get(Reg.IQT));
       if (head === tail) return;
       const error = this.#setupError(wide, tail, bytes) || this.#execute(base + head, wide);
-      if (error !== QueueError.NONE) {
-        this.#fail(error);
-        return;
-      }
-      bank.set(Reg.IQH, BigInt((head + step) % bytes));
+      if (error === STALLED) return;
+      if (error !== QueueError.NONE) return this.#raise(Fsts.IQE, 0, error);
+      this.#bank.set(Reg.IQH, BigInt((head + step) % bytes));
     }
   }
 
-  #stopped(): boolean {
-    return (Number(this.#host.bank.get(Reg.FSTS)) & (Fsts.IQE | Fsts.ITE)) !== 0;
-  }
-
-  #fail(error: number): void {
-    const { bank } = this.#host;
-    const before = Number(bank.get(Reg.FSTS));
-    bank.set(Reg.IQERCD, (bank.get(Reg.IQERCD) & ~15n) | BigInt(error));
-    bank.set(Reg.FSTS, BigInt(before | Fsts.IQE));
-    this.#host.faultEvent(before);
+  #mayFetch(): boolean {
+    const stopped = (Number(this.#bank.get(Reg.FSTS)) & (Fsts.IQE | Fsts.ITE)) !== 0;
+    const fenced = this.#waits.length >= MAX_WAITS || this.#waits.some((wait) => wait.fields.FN === 1);
+    return (Number(this.#bank.get(Reg.GSTS)) & Gcmd.QIE) !== 0 && !stopped && !fenced;
   }
 
   /** Tail range and alignment, then mode, then width. */
   #setupError(wide: boolean, tail: number, bytes: number): number {
+    const { caps } = this.#parts;
     if (tail >= bytes) return QueueError.INVALID_TAIL;
     if (wide && (tail & 16) !== 0) return QueueError.TAIL_ALIGNMENT;
-    const { mode } = this.#host;
+    const mode = this.#parts.mode();
     if (mode === TranslationTableMode.RESERVED) return QueueError.RESERVED_MODE;
     if (!wide && mode !== TranslationTableMode.LEGACY) return QueueError.INVALID_WIDTH;
-    if (wide && !this.#caps.scalableMode && !this.#caps.abortMode) return QueueError.INVALID_WIDTH;
+    if (wide && !caps.scalableMode && !caps.abortMode) return QueueError.INVALID_WIDTH;
     return QueueError.NONE;
   }
 
   #execute(pa: number, wide: boolean): number {
     const words: bigint[] = [];
     for (let offset = 0; offset < (wide ? 32 : 16); offset += 8) {
-      const word = this.#memory.readU64(pa + offset);
+      const word = this.#parts.memory.readU64(pa + offset);
       if (word === undefined) return QueueError.FETCH;
       words.push(word);
     }
@@ -110,79 +152,120 @@ export class InvalidationQueue {
       if (field.name !== "") fields[field.name] = Number(extractBits(words, field.low, field.width));
     }
     const removed = this.#invalidate(type, fields);
-    if (removed < 0) return QueueError.RESERVED_FIELD;
-    if (this.#tracer?.listener) this.#trace(table, words, removed);
+    if (removed === STALLED) return STALLED;
+    if (removed === BAD_FIELD) return QueueError.RESERVED_FIELD;
+    if (this.#parts.tracer?.listener) this.#trace(table, words, removed);
     return QueueError.NONE;
   }
 
+  /** Types by mode and capability (6.5.2, table 23): those of 256 bits are not for legacy mode. */
   #typeAllowed(type: number): boolean {
-    if (type === DescriptorType.IEC) return this.#caps.interruptRemapping;
-    if (type === DescriptorType.P_IOTLB || type === DescriptorType.PC) return this.#host.mode !== TranslationTableMode.LEGACY;
-    return true;
+    const { caps } = this.#parts;
+    const scalable = this.#parts.mode() !== TranslationTableMode.LEGACY;
+    switch (type) {
+      case DescriptorType.IEC:
+        return caps.interruptRemapping;
+      case DescriptorType.DEV_TLB:
+        return caps.deviceTlb;
+      case DescriptorType.P_IOTLB:
+      case DescriptorType.PC:
+        return scalable;
+      case DescriptorType.P_DEV_TLB:
+        return scalable && caps.deviceTlb;
+      case DescriptorType.PGR:
+        return scalable && caps.pageRequests;
+      default:
+        return type !== DescriptorType.HPT;
+    }
   }
 
+  /** Fields that are reserved in every unit, and PD and PFSID in units without the capability. */
   #hasReserved(table: FieldTable, words: readonly bigint[]): boolean {
     const masks = table.reserved;
     if (words.some((word, i) => (word & (masks[i] ?? 0xffff_ffff_ffff_ffffn)) !== 0n)) return true;
-    return table === DESCRIPTORS.get(DescriptorType.WAIT) && !this.#caps.pageRequestDrain && (words[0] & 0x80n) !== 0n;
+    const { caps } = this.#parts;
+    return table.fields.some(({ name, low, width }) => {
+      const absent = (name === "PD" && !caps.pageRequestDrain) || (name.startsWith("PFSID") && !caps.deviceTlbThrottle);
+      return absent && extractBits(words, low, width) !== 0n;
+    });
   }
 
-  /** Returns how many cache entries went; -1 for a granularity or mask that is not allowed. */
+  /** Returns how many cache entries went, or why the descriptor was not executed. */
   #invalidate(type: number, f: Fields): number {
-    const { caches } = this.#host;
+    const { caches, caps } = this.#parts;
     // Descriptors ignore DID bits above the unit's width (8.4), table entries do not.
-    const domain = (f.DID ?? 0) & (2 ** this.#caps.domainIdBits - 1);
+    const domain = (f.DID ?? 0) & (2 ** caps.domainIdBits - 1);
     switch (type) {
       case DescriptorType.CC:
-        return f.G === 0 ? -1 : caches.context(f.G, domain, f.SID, f.FM);
+        return f.G === 0 ? BAD_FIELD : caches.context(f.G, domain, f.SID, f.FM);
       case DescriptorType.PC:
-        return f.G === 2 ? -1 : caches.pasid(f.G, domain, f.PASID);
+        return f.G === 2 ? BAD_FIELD : caches.pasid(f.G, domain, f.PASID);
       case DescriptorType.IOTLB:
-        if (f.G === 0 || (f.G === 3 && (!this.#caps.pageSelective || f.AM > this.#caps.maxAddressMask))) return -1;
+        if (f.G === 0 || (f.G === 3 && (!caps.pageSelective || f.AM > caps.maxAddressMask))) return BAD_FIELD;
         return caches.iotlbDomain(f.G, domain, f.ADDR, f.AM);
       case DescriptorType.P_IOTLB:
-        return f.G < 2 ? -1 : caches.iotlbPasid(f.G, domain, f.PASID, f.ADDR, f.AM);
+        return f.G < 2 ? BAD_FIELD : caches.iotlbPasid(f.G, domain, f.PASID, f.ADDR, f.AM);
       case DescriptorType.IEC:
-        return 0; // interrupt entries are not cached
+        return this.#parts.invalidateInterrupts(f.G === 0, f.IIDX, f.IM);
+      case DescriptorType.DEV_TLB:
+      case DescriptorType.P_DEV_TLB:
+        return this.#deviceTlb(f);
+      case DescriptorType.PGR:
+        return this.#respond(f);
       default:
-        this.#wait(f);
-        return 0;
+        return this.#wait(f);
     }
   }
 
-  /** Everything before has completed, since execution is in order: status write, then interrupt. */
-  #wait(f: Fields): void {
-    if (f.SW === 1) {
-      const statusMask = (1n << BigInt(this.#caps.haw)) - 1n;
-      this.#memory.store32(Number((BigInt(f.STATUS_ADDR) << 2n) & statusMask), f.DATA | 0);
+  #deviceTlb(f: Fields): number {
+    const scope = { pasid: f.PASID ?? NO_PASID, allPasids: f.GI === 1 };
+    const sent = this.#parts.deviceTlbs.invalidate(f.SID, f.MIP === 0 ? 32 : f.MIP, { ...scope, ...invalidationRange(f.ADDR, f.S === 1) });
+    return sent ? 0 : STALLED;
+  }
+
+  /** Page group response (7.7.1). */
+  #respond(f: Fields): number {
+    if (f.RC > 1 && f.RC !== 15) return BAD_FIELD;
+    this.#parts.deviceTlbs.endpoint(f.RID)?.respond({ pasid: f.PP === 1 ? f.PASID : NO_PASID, group: f.PRGI, code: f.RC });
+    return 0;
+  }
+
+  /**
+   * Everything before has completed but device-TLB invalidations. Accepted page requests are in their queue (PD), for
+   * they get there at once.
+   */
+  #wait(fields: Fields): number {
+    this.#waits.push({ fields, tags: this.#parts.deviceTlbs.pending });
+    this.#finishWaits();
+    return 0;
+  }
+
+  /** Completes, in order, the waits that nothing holds up. */
+  #finishWaits(): void {
+    for (const wait of this.#waits) wait.tags &= this.#parts.deviceTlbs.pending;
+    while (this.#waits[0]?.tags === 0) {
+      const [{ fields }] = this.#waits.splice(0, 1);
+      if (fields.SW === 1) {
+        const statusMask = (1n << BigInt(this.#parts.caps.haw)) - 1n;
+        this.#parts.memory.store32(Number((BigInt(fields.STATUS_ADDR) << 2n) & statusMask), fields.DATA | 0);
+      }
+      if (fields.IF === 1) this.#completionEvent();
     }
-    if (f.IF === 1) this.#completionEvent();
   }
 
   #completionEvent(): void {
-    const { bank } = this.#host;
-    if ((bank.get(Reg.ICS) & 1n) !== 0n) return;
-    bank.set(Reg.ICS, 1n);
-    bank.set(Reg.IECTL, bank.get(Reg.IECTL) | BigInt(EventControl.IP));
-    this.deliver();
-  }
-
-  /** Sends the pending completion message if it is not masked. */
-  deliver(): void {
-    const { bank } = this.#host;
-    const control = Number(bank.get(Reg.IECTL));
-    if ((control & EventControl.IP) === 0 || (control & EventControl.IM) !== 0) return;
-    bank.set(Reg.IECTL, bank.get(Reg.IECTL) & ~BigInt(EventControl.IP));
-    this.#host.message(bank.get(Reg.IEADDR) | (bank.get(Reg.IEUADDR) << 32n), Number(bank.get(Reg.IEDATA)));
+    if ((this.#bank.get(Reg.ICS) & 1n) !== 0n) return;
+    this.#bank.set(Reg.ICS, 1n);
+    this.#parts.completion.raise();
   }
 
   #trace(table: FieldTable, words: readonly bigint[], removed: number): void {
     const shown = decodeFields(table, words)
       .filter((field) => !field.name.startsWith("type") && field.value !== 0n)
       .map((field) => `${field.name}=${field.meaning ?? `0x${field.value.toString(16)}`}`);
-    this.#tracer?.listener?.({
+    this.#parts.tracer?.listener?.({
       kind: "invalidation",
-      unit: this.#name,
+      unit: this.#parts.name,
       descriptor: `${table.structure}: ${shown.join(" ")}`,
       removed,
     });

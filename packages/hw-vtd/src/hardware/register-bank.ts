@@ -1,9 +1,10 @@
 /**
  * Storage behind the registers (VT-d 11.2, 11.3): 4-byte or 8-byte aligned accesses,
- * write masks and write-1-to-clear from the spec's rows. An 8-byte register may be written
- * in two halves. Everything else reads 0 and is not stored.
+ * write masks, write-1-to-clear and write-only bits from the spec's rows. An 8-byte register
+ * may be written in two halves. Everything else reads 0 and is not stored.
  */
-import type { Register } from "../spec/registers.js";
+import type { Capabilities } from "../spec/capabilities.js";
+import { placedRegisters, Reg, type Register, REGISTERS, type RegisterNeed, Rtaddr } from "../spec/registers.js";
 
 export class RegisterBank {
   readonly #values = new Map<number, bigint>();
@@ -41,7 +42,7 @@ export class RegisterBank {
   #dword(offset: number): bigint {
     const register = this.at(offset);
     if (register === undefined) return 0n;
-    return (this.get(register.offset) >> BigInt(8 * (offset - register.offset))) & 0xffff_ffffn;
+    return ((this.get(register.offset) & ~register.writeOnly) >> BigInt(8 * (offset - register.offset))) & 0xffff_ffffn;
   }
 
   /**
@@ -63,4 +64,29 @@ export class RegisterBank {
 
 export function isAccess(offset: number, size: number): boolean {
   return (size === 4 || size === 8) && offset % size === 0 && offset >= 0;
+}
+
+/** The registers that a unit of these capabilities has. */
+export function registersOf(caps: Capabilities): Register[] {
+  const has: Readonly<Record<RegisterNeed, boolean>> = {
+    QI: caps.queuedInvalidation,
+    IR: caps.interruptRemapping,
+    PRS: caps.pageRequests,
+    PLMR: caps.protectedLow,
+    PHMR: caps.protectedHigh,
+    PMR: caps.protectedLow || caps.protectedHigh,
+    EIM: caps.extendedInterrupts,
+    "QI+EIM": caps.queuedInvalidation && caps.extendedInterrupts,
+    "PRS+EIM": caps.pageRequests && caps.extendedInterrupts,
+  };
+  const rows = REGISTERS.filter((row) => row.needs === undefined || has[row.needs]);
+  return [...rows.map((row) => adapted(row, caps)), ...placedRegisters(caps.iotlbOffset, caps.faultRecordOffset, caps.faultRecords)];
+}
+
+/** Bits of a register that exist with a capability only, or end at the host address width. */
+function adapted(row: Register, caps: Capabilities): Register {
+  if (row.offset === Reg.RTADDR && caps.secondStageIoRights) return { ...row, writable: row.writable | BigInt(Rtaddr.SSIRWE) };
+  if (row.offset === Reg.IRTA && !caps.extendedInterrupts) return { ...row, writable: row.writable & ~0x800n };
+  if (row.offset === Reg.PHMBASE || row.offset === Reg.PHMLIMIT) return { ...row, writable: row.writable & ((1n << BigInt(caps.haw)) - 1n) };
+  return row;
 }

@@ -24,7 +24,7 @@ function unitOf(preset: string): { memory: PhysicalMemory; unit: VtdUnit; messag
   const memory = new PhysicalMemory();
   memory.addRam(0, 2 ** 24);
   const messages: Message[] = [];
-  const unit = new VtdUnit(memory, { ...PRESETS[preset], onMessage: (address, data) => messages.push({ address, data }) });
+  const unit = new VtdUnit(memory, { ...PRESETS[preset], onMessage: (address, data) => messages.push({ address, data }) > 0 });
   memory.addMmio(UNIT_BASE, 0x8000, unit);
   return { memory, unit, messages };
 }

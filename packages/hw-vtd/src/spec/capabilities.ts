@@ -60,6 +60,20 @@ export interface Capabilities {
   readonly ridPrivileged: boolean;
   readonly hostPermission: boolean;
   readonly translatedPasid: boolean;
+  readonly postedInterrupts: boolean;
+  readonly extendedInterrupts: boolean;
+  readonly deviceTlbThrottle: boolean;
+  /** RTADDR.SSIRWE may be set. */
+  readonly secondStageIoRights: boolean;
+  readonly writeBufferFlush: boolean;
+  readonly protectedLow: boolean;
+  readonly protectedHigh: boolean;
+  /** SIRTP and turning IRE off flush the interrupt entry cache. */
+  readonly sirtpFlushes: boolean;
+  readonly stopMarkers: boolean;
+  /** EIMER, IRREQ: interrupts pass in x2APIC format only, and not before remapping is on. */
+  readonly extendedModeRequired: boolean;
+  readonly remappingRequired: boolean;
 }
 
 export function readCapabilities(version: number, cap: bigint, ecap: bigint, haw: number): Capabilities {
@@ -110,5 +124,16 @@ export function readCapabilities(version: number, cap: bigint, ecap: bigint, haw
     ridPrivileged: e("RPRIVS") === 1,
     hostPermission: e("HPTS") === 1,
     translatedPasid: e("PTRS") === 1,
+    postedInterrupts: c("PI") === 1,
+    extendedInterrupts: e("EIM") === 1,
+    deviceTlbThrottle: e("DIT") === 1,
+    secondStageIoRights: e("SSIRWS") === 1,
+    writeBufferFlush: c("RWBF") === 1,
+    protectedLow: c("PLMR") === 1,
+    protectedHigh: c("PHMR") === 1,
+    sirtpFlushes: c("ESIRTPS") === 1,
+    stopMarkers: e("SMS") === 1,
+    extendedModeRequired: e("EIMER") === 1,
+    remappingRequired: e("IRREQ") === 1,
   };
 }

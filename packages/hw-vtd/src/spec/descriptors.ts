@@ -7,7 +7,7 @@ const iotlbGranularity = (value: bigint): string => ["reserved", "global", "doma
 const pasidIotlbGranularity = (value: bigint): string => ["reserved", "reserved", "PASID", "page"][Number(value)];
 const pasidCacheGranularity = (value: bigint): string => ["domain", "PASID", "reserved", "global"][Number(value)];
 
-export const DescriptorType = { CC: 1, IOTLB: 2, DEV_TLB: 3, IEC: 4, WAIT: 5, P_IOTLB: 6, PC: 7 } as const;
+export const DescriptorType = { CC: 1, IOTLB: 2, DEV_TLB: 3, IEC: 4, WAIT: 5, P_IOTLB: 6, PC: 7, P_DEV_TLB: 8, PGR: 9, HPT: 0xa } as const;
 
 export const CC_DESCRIPTOR: FieldTable = defineFields("Context-cache invalidate descriptor", "VT-d 6.5.2.1", 128, [
   [4, "type"], [2, "G", ccGranularity], [3, ""], [3, "typeHigh"], [4, ""], [16, "DID"], [16, "SID"], [2, "FM"], [14, ""], [64, ""],
@@ -32,7 +32,21 @@ export const PC_DESCRIPTOR: FieldTable = defineFields("PASID-cache invalidate de
   [64, ""], [64, ""], [64, ""],
 ]);
 
-/** By type; types 3, 8, 9 and A belong to capabilities that are not modelled. */
+/** `PFSID` is reserved when ECAP.DIT is 0. */
+export const DEV_TLB_DESCRIPTOR: FieldTable = defineFields("Device-TLB invalidate descriptor", "VT-d 6.5.2.5", 128, [
+  [4, "type"], [5, ""], [3, "typeHigh"], [4, "PFSID_LOW"], [5, "MIP"], [11, ""], [16, "SID"], [4, ""], [12, "PFSID_HIGH"],
+  [1, "S"], [11, ""], [52, "ADDR", address],
+]);
+export const P_DEV_TLB_DESCRIPTOR: FieldTable = defineFields("PASID-based device-TLB invalidate descriptor", "VT-d 6.5.2.6", 256, [
+  [4, "type"], [5, "MIP"], [3, "typeHigh"], [4, "PFSID_LOW"], [16, "SID"], [20, "PASID"], [12, "PFSID_HIGH"],
+  [1, "GI"], [10, ""], [1, "S"], [52, "ADDR", address], [64, ""], [64, ""],
+]);
+export const PGR_DESCRIPTOR: FieldTable = defineFields("Page group response descriptor", "VT-d 7.7.1", 256, [
+  [4, "type"], [1, "PP"], [4, ""], [3, "typeHigh"], [4, "RC"], [16, "RID"], [20, "PASID"], [12, ""],
+  [2, ""], [1, "-"], [9, "PRGI"], [52, ""], [64, ""], [64, ""],
+]);
+
+/** By type; type A belongs to a capability that is not modelled (ECAP.HPTS). */
 export const DESCRIPTORS: ReadonlyMap<number, FieldTable> = new Map([
   [DescriptorType.CC, CC_DESCRIPTOR],
   [DescriptorType.IOTLB, IOTLB_DESCRIPTOR],
@@ -40,6 +54,9 @@ export const DESCRIPTORS: ReadonlyMap<number, FieldTable> = new Map([
   [DescriptorType.WAIT, WAIT_DESCRIPTOR],
   [DescriptorType.P_IOTLB, P_IOTLB_DESCRIPTOR],
   [DescriptorType.PC, PC_DESCRIPTOR],
+  [DescriptorType.DEV_TLB, DEV_TLB_DESCRIPTOR],
+  [DescriptorType.P_DEV_TLB, P_DEV_TLB_DESCRIPTOR],
+  [DescriptorType.PGR, PGR_DESCRIPTOR],
 ]);
 
 /** IQERCD.IQEI values (11.4.9.9). */

@@ -82,7 +82,18 @@ const rows: readonly (readonly [name: string, code: number, qualified: boolean, 
   ["SGN.7", 0x86, Q, "no read permission"],
   ["SGN.8", 0x87, Q, "the translated address lies in the interrupt range 0xFEExxxxx"],
   ["SGN.10", 0x89, Q, "the PASID is wider than ECAP.PSS allows"],
+  ["IRR.20", 0x20, U, "a reserved field is set in the interrupt request"],
+  ["IRR.21", 0x21, U, "the interrupt index is beyond the interrupt remapping table (IRTA.S)"],
+  ["IRR.22", 0x22, Q, "the interrupt remapping table entry is not present (P=0)"],
+  ["IRR.23", 0x23, U, "the interrupt remapping table entry could not be read"],
+  ["IRR.24", 0x24, Q, "a reserved field is set in the interrupt remapping table entry"],
+  ["IRR.25", 0x25, U, "a compatibility-format interrupt is blocked (GSTS.CFIS=0, or x2APIC mode)"],
+  ["IRR.26", 0x26, Q, "the requester is not the one that the entry's SID, SQ and SVT allow"],
+  ["IRR.27", 0x27, Q, "the posted interrupt descriptor could not be reached"],
+  ["IRR.28", 0x28, Q, "a reserved field is set in the posted interrupt descriptor"],
   ["IRR.29", 0x29, U, "a request into the interrupt range that is not an interrupt (VT-d 3.14)"],
+  ["IRR.2A", 0x2a, U, "x2APIC mode is required (ECAP.EIMER) and off (IRTA.EIME=0)"],
+  ["IRR.2B", 0x2b, U, "interrupt remapping is required (ECAP.IRREQ) and off"],
 ];
 
 /** In table order; the hardware names a condition by its index here. */
