@@ -3,6 +3,7 @@ import { refuse } from "../errors.js";
 import type { UserBytes } from "../files/types.js";
 import { U64_MAX } from "../memory/interval.js";
 import type { HwptPaging } from "./hwpt.js";
+import { UserBitmap } from "./user-bitmap.js";
 
 export interface DirtyRequest {
   readonly iova: bigint;
@@ -36,29 +37,16 @@ export function readDirty(hwpt: HwptPaging, memory: UserBytes, request: DirtyReq
   // A leaf that sticks out of the range sets bits behind it too, up to the end of the bitmap's last page.
   const bitmapLast = request.bitmap + ((length / unit + 7n) / 8n) - 1n;
   const lastBit = (bitmapLast - (bitmapLast % 4096n) + 4096n - request.bitmap) * 8n - 1n;
+  const bitmap = new UserBitmap(memory, request.bitmap);
   for (let next = iova; next <= end; ) {
     const area = areas.first(next, next);
-    if (area === undefined) return;
+    if (area === undefined) break;
     const last = area.last < end ? area.last : end;
     dirty.read(next, last - next + 1n, request.clear, (at, size) => {
       const stop = (at + size - 1n - iova) / unit;
-      setBits(memory, request.bitmap, (at - iova) / unit, stop < lastBit ? stop : lastBit);
+      bitmap.set((at - iova) / unit, stop < lastBit ? stop : lastBit);
     });
     next = last + 1n;
   }
-}
-
-function setBits(memory: UserBytes, bitmap: bigint, first: bigint, last: bigint): void {
-  const byte = new Uint8Array(1);
-  for (let at = first / 8n; at <= last / 8n; at++) {
-    const low = at === first / 8n ? Number(first % 8n) : 0;
-    const high = at === last / 8n ? Number(last % 8n) : 7;
-    try {
-      memory.read(bitmap + at, byte);
-      byte[0] |= ((1 << (high + 1)) - 1) & ~((1 << low) - 1);
-      memory.write(bitmap + at, byte);
-    } catch {
-      // Lost, as in Linux (section 7).
-    }
-  }
+  bitmap.flush();
 }
