@@ -87,7 +87,7 @@ export interface AtsHardware {
   /** A request with a translated address (AT = 10b): the output page, or -1 when it was blocked. */
   translated(rid: number, pasid: number, page: number, access: number): number;
   requestPage(request: PageRequest): void;
-  /** @param tags bit n: the invalidation with tag n @param count completions that were merged into this one: 1 to 8 */
+  /** @param tags bit n: the invalidation with tag n @param count completions that the device sends for each of them in all: 1 to 7, or 0 for 8 */
   completeInvalidation(rid: number, tags: number, count: number): void;
   /** Who gets invalidations and responses for a requester. */
   connectEndpoint(rid: number, endpoint: AtsEndpoint): void;

@@ -32,6 +32,13 @@ export class Bus {
     };
   }
 
+  /** A write that reaches no memory may be a message: the unit, or who takes messages, knows. */
+  #message(iommu: IommuHardware, rid: number, pa: number, bytes: Uint8Array): boolean {
+    const data = bytes.length === 4 ? new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true) : 0;
+    if (iommu.interrupt) return iommu.interrupt(rid, BigInt(pa), data, bytes.length);
+    return bytes.length === 4 && this.#messages(BigInt(pa), data);
+  }
+
   #atsPort(ats: AtsHardware, rid: number): AtsPort {
     return {
       translate: (pasid, page, access, out) => ats.requestTranslation(rid, pasid, page, access, out),
@@ -66,7 +73,7 @@ export class Bus {
       if (out === -1) return { ok: false, moved };
       const part = bytes.subarray(moved, moved + length);
       const pa = out * PAGE + offset;
-      const done = kind === Access.WRITE ? this.#memory.write(pa, part) : this.#memory.read(pa, part);
+      const done = kind === Access.WRITE ? this.#memory.write(pa, part) || this.#message(iommu, rid, pa, part) : this.#memory.read(pa, part);
       if (!done) return { ok: false, moved };
       moved += length;
       page = page === 2 ** 52 - 1 ? 0 : page + 1;

@@ -54,9 +54,10 @@ export interface IommuHardware {
   readonly ats?: AtsHardware;
   /**
    * A device's message-signalled interrupt passes the unit, which may remap it.
-   * Absent: messages pass as they are. Returns false when it was blocked.
+   * Absent: messages pass as they are. Returns false when it was blocked, or nobody waits for it.
+   * @param length bytes of the write, 4 unless given: a device's ordinary write can land where messages go, with any length
    */
-  interrupt?(rid: number, address: bigint, data: number): boolean;
+  interrupt?(rid: number, address: bigint, data: number, length?: number): boolean;
   /** What the unit's translation cache holds, for those who check it. */
   cached?(): Iterable<CachedTranslation>;
 }

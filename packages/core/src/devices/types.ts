@@ -43,7 +43,10 @@ export interface PciInterrupts {
 
 /** What a device may ask of the function around it. */
 export interface PciHost {
-  /** Sends message-signalled interrupt `vector`, or drives the INTx pin. Nothing happens while the client has none of it on. */
+  /**
+   * Sends message-signalled interrupt `vector`, which takes bus mastering and goes through the IOMMU, or drives the INTx pin. Nothing
+   * happens while the client has none of it on.
+   */
   interrupt(vector: number): void;
 }
 

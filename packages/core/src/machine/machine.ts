@@ -1,11 +1,12 @@
 /**
  * Builds a simulated machine from its description: RAM, units, devices, device
- * nodes. Fixed places: the first unit's registers at 0xfed90000, pinned client
+ * nodes. Fixed places: the first unit's registers at 0xfed90000, those of others from 0xfc010000 up, pinned client
  * memory from 64 GiB up to the units' host address width.
  */
 import { Bus } from "../bus/bus.js";
 import { formatRid, parseRid } from "../bus/rid.js";
 import type { DeviceModel } from "../devices/types.js";
+import type { IommuDevice } from "../driver/types.js";
 import { refuse } from "../errors.js";
 import type { CallContext, DeviceNodes, KernelFile, SysfsEntry } from "../files/types.js";
 import { DeviceGroup } from "../iommufd/device.js";
@@ -16,14 +17,17 @@ import { ClientWindows } from "../memory/windows.js";
 import { Tracer } from "../trace.js";
 import { type VfioDevice, VfioDeviceFile } from "../vfio/device-file.js";
 import { VfioGroup, VfioGroupFile } from "../vfio/group-file.js";
-import { sysfsTree } from "../vfio/sysfs.js";
+import type { InterruptRouting } from "../vfio/irqs.js";
+import { type SysfsUnit, sysfsTree } from "../vfio/sysfs.js";
 import { PciFunction } from "../vfio/pci-function.js";
 import { InterruptController } from "./interrupts.js";
 import { readMachineSpec } from "./spec.js";
 import { traceFile } from "./traced-file.js";
 import type { IommuFactory, IommuUnit, MachineSpec } from "./types.js";
 
-const REGISTER_BASE = 0xfed9_0000;
+const FIRST_REGISTERS = 0xfed9_0000;
+/** Clear of 0xfee00000, where interrupts go. */
+const MORE_REGISTERS = 0xfc00_0000;
 const REGISTER_STRIDE = 0x1_0000;
 const LOW_RAM_LIMIT = 0xc000_0000;
 const HIGH_RAM_BASE = 0x1_0000_0000;
@@ -66,17 +70,18 @@ export function buildMachine(description: unknown, parts: MachineParts, tracer: 
       const known = parts.iommus.map((candidate) => candidate.name).join(", ");
       return refuse("EINVAL", `iommus[${i}].type "${iommu.type}" is not known; there are: ${known || "none"}`, { argument: `iommus[${i}].type` });
     }
-    const environment = { name: `${iommu.type}${i}`, memory, frames, interrupts, tracer, registerBase: REGISTER_BASE + i * REGISTER_STRIDE };
+    const registerBase = i === 0 ? FIRST_REGISTERS : MORE_REGISTERS + i * REGISTER_STRIDE;
+    const environment = { name: `${iommu.type}${i}`, memory, frames, interrupts, tracer, registerBase };
     return factory.create(environment, iommu.options ?? {});
   });
   const width = Math.min(...units.map((unit) => unit.hostAddressWidth));
   const windows = new ClientWindows(memory, WINDOW_BASE, 2 ** width);
-  const devices = buildDevices(spec, parts, units[0], memory, interrupts);
-  return { spec, memory, units, devices, tracer, nodes: new MachineNodes(spec, devices, units[0].sysfs ?? { name: `${spec.iommus[0].type}0`, files: {} }, windows, tracer) };
+  const devices = buildDevices(spec, parts, units, memory, interrupts);
+  const shown = units.map((unit, i) => unit.sysfs ?? { name: `${spec.iommus[i].type}${i}`, files: {} });
+  return { spec, memory, units, devices, tracer, nodes: new MachineNodes(spec, devices, shown, windows, tracer) };
 }
 
-/** Every device is behind the first unit. */
-function buildDevices(spec: MachineSpec, parts: MachineParts, unit: IommuUnit, memory: PhysicalMemory, interrupts: InterruptController): VfioDevice[] {
+function buildDevices(spec: MachineSpec, parts: MachineParts, units: readonly IommuUnit[], memory: PhysicalMemory, interrupts: InterruptController): VfioDevice[] {
   const bus = new Bus(memory, (address, data) => interrupts.deliver(address, data));
   const groups = new Map<string, DeviceGroup>();
   const taken = new Set(spec.devices.map((device) => device.group));
@@ -86,6 +91,7 @@ function buildDevices(spec: MachineSpec, parts: MachineParts, unit: IommuUnit, m
       const known = parts.devices.map((candidate) => candidate.name).join(", ");
       return refuse("EINVAL", `devices[${i}].model "${device.model}" is not known; there are: ${known || "none"}`, { argument: `devices[${i}].model` });
     }
+    const unit = units[device.iommu ?? 0];
     const rid = parseRid(device.bdf);
     const name = `0000:${formatRid(rid)}`;
     const siblings = spec.devices.some((other) => other !== device && parseRid(other.bdf) >> 3 === rid >> 3);
@@ -101,10 +107,28 @@ function buildDevices(spec: MachineSpec, parts: MachineParts, unit: IommuUnit, m
     groups.set(key, group);
     const bindable = { device: iommuDevice, driver: unit.driver, group };
     group.members.push(bindable);
-    return { pci, bindable, bound: undefined };
+    return { pci, bindable, route: routing(unit, iommuDevice, interrupts), bound: undefined };
   });
   placeBars(built.map(({ pci }) => pci), memory);
   return built;
+}
+
+/** A message from the interrupt controller, taken through the device's unit where that has a say. */
+function routing(unit: IommuUnit, device: IommuDevice, interrupts: InterruptController): InterruptRouting {
+  return (handler) => {
+    const message = interrupts.allocate(handler);
+    try {
+      const routed = unit.driver.routeInterrupt?.(device, message);
+      const free = (): void => {
+        routed?.free();
+        interrupts.free(message);
+      };
+      return { ...(routed ?? message), free };
+    } catch (error) {
+      interrupts.free(message);
+      throw error;
+    }
+  };
 }
 
 /** As firmware does: large BARs first, each aligned to its size. Other devices reach those of memory by DMA. */
@@ -127,7 +151,7 @@ class MachineNodes implements DeviceNodes {
   readonly #windows: ClientWindows;
   readonly #tracer: Tracer;
 
-  constructor(spec: MachineSpec, devices: readonly VfioDevice[], unit: NonNullable<IommuUnit["sysfs"]>, windows: ClientWindows, tracer: Tracer) {
+  constructor(spec: MachineSpec, devices: readonly VfioDevice[], units: readonly SysfsUnit[], windows: ClientWindows, tracer: Tracer) {
     for (const [i, { vfio }] of spec.devices.entries()) {
       this.#vfio.set(`/dev/vfio/devices/${vfio}`, devices[i]);
       const { group } = devices[i].bindable;
@@ -139,7 +163,7 @@ class MachineNodes implements DeviceNodes {
     this.#windows = windows;
     this.#tracer = tracer;
     this.paths = ["/dev/iommu", "/dev/vfio/vfio", ...[...this.#groups.keys(), ...this.#vfio.keys()].sort()];
-    this.sysfs = sysfsTree(spec.devices.map(({ vfio: node }, i) => ({ ...devices[i], node })), unit, this.paths);
+    this.sysfs = sysfsTree(spec.devices.map(({ vfio: node, iommu = 0 }, i) => ({ ...devices[i], node, unit: units[iommu].name })), units, this.paths);
   }
 
   open(context: CallContext, path: string): KernelFile {

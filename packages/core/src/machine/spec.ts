@@ -8,6 +8,7 @@ type Checked = MachineSpec & { readonly memory: { readonly size: number } };
 const UNITS: Readonly<Record<string, number>> = { KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 };
 const MIN_RAM = 2 ** 22;
 const MAX_RAM = 2 ** 35;
+const MAX_UNITS = 64;
 
 function wrong(path: string, message: string): never {
   return refuse("EINVAL", `${path} ${message}`, { argument: path, rule: "machine description" });
@@ -50,10 +51,15 @@ export function readMachineSpec(value: unknown): Checked {
   const spec = object(value, "machine", ["name", "memory", "iommus", "devices"]);
   const memory = object(spec.memory, "machine.memory", ["size"]);
   const iommus = list(spec.iommus, "machine.iommus").map((entry, i) => iommu(entry, `iommus[${i}]`));
-  if (iommus.length !== 1) wrong("machine.iommus", `has ${iommus.length} entries; one unit is what this version builds`);
+  if (iommus.length === 0 || iommus.length > MAX_UNITS) wrong("machine.iommus", `has ${iommus.length} entries; there are 1 to ${MAX_UNITS}`);
   const devices = list(spec.devices, "machine.devices").map((entry, i) => device(entry, `devices[${i}]`));
   unique(devices, "bdf", (entry) => String(parseRid(entry.bdf)));
   unique(devices, "vfio", (entry) => entry.vfio);
+  for (const [i, { iommu = 0, group }] of devices.entries()) {
+    if (iommu >= iommus.length) wrong(`devices[${i}].iommu`, `is ${iommu}: there are ${iommus.length} units, from 0 on`);
+    const other = devices.find((candidate) => group !== undefined && candidate.group === group);
+    if (other && (other.iommu ?? 0) !== iommu) wrong(`devices[${i}].group`, `is ${group}, a group of devices behind unit ${other.iommu ?? 0}`);
+  }
   return { name: text(spec.name, "machine.name", /^.{1,100}$/), memory: { size: memorySize(memory.size, "machine.memory.size") }, iommus, devices };
 }
 
@@ -63,18 +69,22 @@ function iommu(value: unknown, path: string): IommuSpec {
 }
 
 function device(value: unknown, path: string): DeviceSpec {
-  const spec = object(value, path, ["model", "bdf", "vfio", "group", "options"]);
+  const spec = object(value, path, ["model", "bdf", "vfio", "iommu", "group", "options"]);
   const bdf = text(spec.bdf, `${path}.bdf`, /^(0000:)?[0-9a-f]{1,2}:[0-9a-f]{1,2}\.[0-7]$/i);
   try {
     parseRid(bdf);
   } catch {
     wrong(`${path}.bdf`, `is "${bdf}": a device number goes up to 1f`);
   }
-  if (spec.group !== undefined && !(Number.isInteger(spec.group) && Number(spec.group) >= 0)) wrong(`${path}.group`, "is not a number from 0 on");
+  for (const key of ["iommu", "group"]) {
+    const value = spec[key];
+    if (value !== undefined && !(Number.isInteger(value) && Number(value) >= 0)) wrong(`${path}.${key}`, "is not a number from 0 on");
+  }
   return {
     model: text(spec.model, `${path}.model`, /^[\w.-]{1,64}$/),
     bdf,
     vfio: text(spec.vfio, `${path}.vfio`, /^vfio\d{1,4}$/),
+    ...(spec.iommu === undefined ? {} : { iommu: Number(spec.iommu) }),
     ...(spec.group === undefined ? {} : { group: Number(spec.group) }),
     ...options(spec.options, `${path}.options`),
   };

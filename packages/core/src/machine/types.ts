@@ -31,6 +31,8 @@ export interface DeviceSpec {
   readonly bdf: string;
   /** Node under /dev/vfio/devices: "vfio0". */
   readonly vfio: string;
+  /** Which of `iommus` the device is behind: the first unless given. */
+  readonly iommu?: number;
   /** Devices with the same number share an IOMMU group; by default each has its own. */
   readonly group?: number;
   readonly options?: Readonly<Record<string, unknown>>;

@@ -6,13 +6,15 @@ import type { IommufdContext } from "../iommufd/context.js";
 import type { BindableDevice, IommufdDevice } from "../iommufd/device.js";
 import { IommufdFile } from "../iommufd/file.js";
 import { deviceFeature } from "./feature.js";
-import { IRQ_COUNT, VfioInterrupts } from "./irqs.js";
+import { type InterruptRouting, IRQ_COUNT, VfioInterrupts } from "./irqs.js";
 import { CONFIG_REGION, type PciFunction, REGION_COUNT } from "./pci-function.js";
 
 /** A device node: the function and who is bound to it. */
 export interface VfioDevice {
   readonly pci: PciFunction;
   readonly bindable: BindableDevice;
+  /** Programs the function's message-signalled interrupts. */
+  readonly route: InterruptRouting;
   bound: VfioDeviceFile | undefined;
   /** Its group is open: the node of its own does not bind. */
   groupOpen?: boolean;
@@ -50,7 +52,7 @@ export class VfioDeviceFile implements KernelFile {
     this.path = path;
     this.node = node;
     this.viaGroup = viaGroup;
-    this.irqs = new VfioInterrupts(node.pci.device);
+    this.irqs = new VfioInterrupts(node.pci, node.route);
   }
 
   /** A device of an open group, bound and attached to the container's IOAS. */
@@ -74,7 +76,7 @@ export class VfioDeviceFile implements KernelFile {
     this.iommufd = device;
     this.node.bound = this;
     this.node.pci.enable();
-    this.node.pci.interrupted = (vector) => this.irqs.raise(vector);
+    this.node.pci.pinDriven = () => this.irqs.pinDriven();
   }
 
   ioctl(call: CallContext, request: number, argument: bigint): number {
@@ -184,7 +186,7 @@ export class VfioDeviceFile implements KernelFile {
     if (--this.#holders > 0) return;
     if (this.iommufd === undefined) return;
     this.irqs.release();
-    this.node.pci.interrupted = undefined;
+    this.node.pci.pinDriven = undefined;
     const { context } = this.iommufd;
     this.iommufd.unbind();
     context.put();

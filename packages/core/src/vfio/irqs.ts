@@ -1,7 +1,9 @@
 /** Interrupts of a VFIO PCI device, and what SET_IRQS does with them (iommufd facts, 10.6 and 10.7). */
-import type { PciDevice, PciInterrupts } from "../devices/types.js";
+import type { PciInterrupts } from "../devices/types.js";
+import type { RoutedInterrupt } from "../driver/types.js";
 import { refuse } from "../errors.js";
 import type { CallContext, EventFile } from "../files/types.js";
+import type { PciFunction } from "./pci-function.js";
 
 /** Interrupt indexes of vfio-pci. */
 export const Irq = { INTX: 0, MSI: 1, MSIX: 2, ERR: 3, REQ: 4 } as const;
@@ -25,31 +27,43 @@ export interface IrqRequest {
   readonly data: Uint8Array;
 }
 
+/** Gives a handler a message of its own, taken through the function's IOMMU. @throws IommuError ENOSPC */
+export type InterruptRouting = (handler: () => void) => RoutedInterrupt;
+
+/** A vector that is on: who is told, and for a message-signalled one what the function writes. */
+interface Vector {
+  readonly event: EventFile;
+  readonly routed: RoutedInterrupt | undefined;
+}
+
 export class VfioInterrupts {
-  readonly #device: PciDevice;
+  readonly #pci: PciFunction;
+  readonly #route: InterruptRouting;
   readonly #kinds: PciInterrupts;
   /** Which of INTx, MSI, MSI-X is on. */
   #mode: number | undefined;
-  readonly #vectors = new Map<number, EventFile>();
+  readonly #vectors = new Map<number, Vector>();
   #size = 0;
   #request: EventFile | undefined;
   /** INTx is masked: by the client, or because it was delivered. */
   #masked = false;
 
-  constructor(device: PciDevice) {
-    this.#device = device;
-    this.#kinds = device.interrupts ?? NONE;
+  constructor(pci: PciFunction, route: InterruptRouting) {
+    this.#pci = pci;
+    this.#route = route;
+    this.#kinds = pci.device.interrupts ?? NONE;
   }
 
-  /** The device interrupts. INTx is masked with its delivery, until the client unmasks it. */
-  raise(vector: number): void {
-    if (this.#mode === undefined) return;
-    if (this.#mode !== Irq.INTX) {
-      this.#vectors.get(vector)?.signal();
-    } else if (!this.#masked && this.#device.pinAsserted) {
-      this.#masked = true;
-      this.#vectors.get(0)?.signal();
-    }
+  /** The function drives its pin. INTx is masked with its delivery, until the client unmasks it. */
+  pinDriven(): void {
+    if (this.#mode !== Irq.INTX || this.#masked || !this.#pci.device.pinAsserted) return;
+    this.#masked = true;
+    this.#signal(0);
+  }
+
+  /** What SET_IRQS sends by itself goes to the eventfd at once, as in Linux. */
+  #signal(vector: number): void {
+    this.#vectors.get(vector)?.event.signal();
   }
 
   /** Interrupts of an index. @throws IommuError EINVAL for one that the device lacks */
@@ -96,7 +110,7 @@ export class VfioInterrupts {
     // An eventfd that unmasks would have to be waited for: it is taken and does nothing.
     if ((flags & DATA.EVENTFD) !== 0 || ((flags & DATA.BOOL) !== 0 && data[0] === 0)) return;
     this.#masked = action === ACTION.MASK;
-    this.raise(0);
+    this.pinDriven();
   }
 
   #triggerIntx(call: CallContext, { flags, start, count, data }: IrqRequest): void {
@@ -111,7 +125,7 @@ export class VfioInterrupts {
       return;
     }
     if (!on) refuse("EINVAL", "INTx is not on", { argument: "index" });
-    if ((flags & DATA.NONE) !== 0 || data[0] !== 0) this.#vectors.get(0)?.signal();
+    if ((flags & DATA.NONE) !== 0 || data[0] !== 0) this.#signal(0);
   }
 
   #triggerMessages(call: CallContext, { flags, index, start, count, data }: IrqRequest): void {
@@ -123,6 +137,7 @@ export class VfioInterrupts {
       if (!on) {
         this.#mode = index;
         this.#size = start + count;
+        this.#pci.messages = new Map();
       }
       try {
         this.#setBlock(call, start, count, data);
@@ -133,7 +148,7 @@ export class VfioInterrupts {
       return;
     }
     if (!on) refuse("EINVAL", `index ${index} is not on`, { argument: "index" });
-    for (let i = start; i < start + count; i++) if ((flags & DATA.NONE) !== 0 || data[i - start] !== 0) this.#vectors.get(i)?.signal();
+    for (let i = start; i < start + count; i++) if ((flags & DATA.NONE) !== 0 || data[i - start] !== 0) this.#signal(i);
   }
 
   /** A refusal half-way takes the whole block down. */
@@ -171,15 +186,31 @@ export class VfioInterrupts {
   }
 
   #put(vector: number, event: EventFile | undefined): void {
-    this.#vectors.get(vector)?.close?.();
-    if (event) this.#vectors.set(vector, event);
-    else this.#vectors.delete(vector);
+    this.#drop(vector);
+    if (event === undefined) return;
+    try {
+      const { messages } = this.#pci;
+      const routed = messages && this.#route(() => event.signal());
+      if (routed) messages.set(vector, routed);
+      this.#vectors.set(vector, { event, routed });
+    } catch (error) {
+      event.close?.();
+      throw error;
+    }
+  }
+
+  #drop(vector: number): void {
+    const old = this.#vectors.get(vector);
+    this.#vectors.delete(vector);
+    this.#pci.messages?.delete(vector);
+    old?.routed?.free();
+    old?.event.close?.();
   }
 
   disable(): void {
     this.#mode = undefined;
-    for (const event of this.#vectors.values()) event.close?.();
-    this.#vectors.clear();
+    for (const vector of [...this.#vectors.keys()]) this.#drop(vector);
+    this.#pci.messages = undefined;
     this.#size = 0;
     this.#masked = false;
   }

@@ -4,6 +4,7 @@
  */
 import type { DmaOptions, DmaPort, DmaResult } from "../bus/types.js";
 import type { DeviceModel, PciBar, PciDevice } from "../devices/types.js";
+import type { InterruptMessage } from "../machine/interrupts.js";
 
 export const REGION_COUNT = 9;
 export const CONFIG_REGION = 7;
@@ -43,15 +44,27 @@ export class PciFunction {
   readonly #bars = new Map<number, number>();
   readonly #config = new Uint8Array(CONFIG_BYTES);
   readonly #view = new DataView(this.#config.buffer);
-  /** Who takes the function's interrupts. */
-  interrupted: ((vector: number) => void) | undefined;
+  /**
+   * What the function writes for each vector while MSI or MSI-X is on, as the host programs it: clients see a table of their own. A vector
+   * without a message is masked. MSI vectors have messages of their own too, instead of one block with the vector in the data.
+   */
+  messages: Map<number, InterruptMessage> | undefined;
+  /** Who looks at the INTx pin. */
+  pinDriven: (() => void) | undefined;
 
   constructor(name: string, port: DmaPort, model: DeviceModel, options: Readonly<Record<string, unknown>>, place: FunctionPlace) {
     this.name = name;
     this.#place = place;
     this.rid = port.rid;
-    this.device = model.create(model.ungated ? port : this.#gated(port), options, { interrupt: (vector) => this.interrupted?.(vector) });
+    const own = model.ungated ? port : this.#gated(port);
+    this.device = model.create(own, options, { interrupt: (vector) => this.#interrupt(own, vector) });
     this.#resetConfig();
+  }
+
+  #interrupt(port: DmaPort, vector: number): void {
+    if (this.messages === undefined) return this.pinDriven?.();
+    const message = this.messages.get(vector);
+    if (message) port.interrupt(message.address, message.data);
   }
 
   /** Bus mastering off: the function sends no request (PCI 3.0, 6.2.2). */

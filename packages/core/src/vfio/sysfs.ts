@@ -9,6 +9,14 @@ import { CONFIG_REGION } from "./pci-function.js";
 export interface SysfsDevice extends VfioDevice {
   /** "vfio0" */
   readonly node: string;
+  /** Name of the unit that it is behind. */
+  readonly unit: string;
+}
+
+/** A unit under /sys/class/iommu, and the files in it by their path there. */
+export interface SysfsUnit {
+  readonly name: string;
+  readonly files: Readonly<Record<string, string>>;
 }
 
 const hex = (value: number, digits: number): string => `0x${value.toString(16).padStart(digits, "0")}`;
@@ -20,18 +28,15 @@ const BARS = 6;
 /** Major and minor number of every node: programs look whether file and node agree. */
 export const NODE_NUMBER = "10:250";
 
-export function sysfsTree(devices: readonly SysfsDevice[], iommu: { readonly name: string; readonly files: Readonly<Record<string, string>> }, nodes: readonly string[]): SysfsEntry[] {
-  const unit = iommu.name;
+export function sysfsTree(devices: readonly SysfsDevice[], units: readonly SysfsUnit[], nodes: readonly string[]): SysfsEntry[] {
   const entries: SysfsEntry[] = [
-    ...Object.entries(iommu.files).map(([name, content]): SysfsEntry => ({ path: `/sys/devices/virtual/iommu/${unit}/${name}`, kind: "file", content })),
+    ...units.flatMap(unitEntries),
     { path: "/sys/bus/pci/drivers/vfio-pci", kind: "folder" },
-    { path: `/sys/devices/virtual/iommu/${unit}/devices`, kind: "folder" },
-    link(`/sys/class/iommu/${unit}`, `/sys/devices/virtual/iommu/${unit}`),
     ...nodes.filter((path) => path.startsWith("/dev/vfio/")).map((path): SysfsEntry => ({ path, kind: "file", content: "" })),
   ];
   const groups = new Set<number>();
   for (const device of devices) {
-    entries.push(...deviceEntries(device, unit));
+    entries.push(...deviceEntries(device));
     const { id } = device.bindable.group;
     const folder = `/sys/kernel/iommu_groups/${id}`;
     if (!groups.has(id)) entries.push({ path: `${folder}/type`, kind: "file", content: "DMA\n" }, { path: `${folder}/name`, kind: "file", content: "" });
@@ -41,13 +46,21 @@ export function sysfsTree(devices: readonly SysfsDevice[], iommu: { readonly nam
   return entries;
 }
 
+function unitEntries({ name: unit, files }: SysfsUnit): SysfsEntry[] {
+  return [
+    ...Object.entries(files).map(([name, content]): SysfsEntry => ({ path: `/sys/devices/virtual/iommu/${unit}/${name}`, kind: "file", content })),
+    { path: `/sys/devices/virtual/iommu/${unit}/devices`, kind: "folder" },
+    link(`/sys/class/iommu/${unit}`, `/sys/devices/virtual/iommu/${unit}`),
+  ];
+}
+
 /** The folder of a device: its bus hangs off the host bridge. */
 function home({ pci: { name } }: VfioDevice): string {
   return `/sys/devices/pci${name.slice(0, 7)}/${name}`;
 }
 
-function deviceEntries(device: SysfsDevice, unit: string): SysfsEntry[] {
-  const { pci, node, bindable } = device;
+function deviceEntries(device: SysfsDevice): SysfsEntry[] {
+  const { pci, node, bindable, unit } = device;
   const folder = home(device);
   const config = new Uint8Array(pci.regionSize(CONFIG_REGION));
   pci.readConfig(0, config);
