@@ -173,6 +173,31 @@ describe.skipIf(compiler === undefined)("a device through the preload door", () 
     expect(code).toBe(0);
   });
 
+  it("writes a register for an eventfd, and exports a BAR that an IOAS maps", async () => {
+    const program = compile("events", `int main(void) {
+  attach();
+  int event = eventfd(0, 0); /* blocking: the door must not wait on it */
+  struct vfio_device_ioeventfd e = { .argsz = sizeof(e), .flags = 4, .offset = 0x08, .data = 0x1234, .fd = event };
+  CHECK(ioctl(device, VFIO_DEVICE_IOEVENTFD, &e) == 0);
+  uint64_t one = 1;
+  CHECK(write(event, &one, 8) == 8);
+  uint32_t value = 0;
+  for (int i = 0; i < 2000 && value != 0x1234; i++) { usleep(1000); CHECK(pread(device, &value, 4, 0x08) == 4); }
+  CHECK(value == 0x1234);
+  uint64_t request[5] = { 40 | (uint64_t)(VFIO_DEVICE_FEATURE_DMA_BUF | VFIO_DEVICE_FEATURE_GET) << 32, 2, 1ull << 32, 0, 0x2000 };
+  int buffer = ioctl(device, VFIO_DEVICE_FEATURE, request);
+  CHECK(buffer >= 0);
+  struct iommu_ioas_map_file from = { .size = sizeof(from), .flags = 7, .ioas_id = (uint32_t)ioas, .fd = buffer, .length = 0x2000, .iova = 0x9000000 };
+  CHECK(ioctl(iommufd, IOMMU_IOAS_MAP_FILE, &from) == 0 && close(buffer) == 0);
+  CHECK(pwrite(device, "peer", 5, 0x800) == 5);
+  put(0x10, 0x9001000); put(0x18, 5); put(0x20, 2); /* WRITE the buffer to the BAR */
+  char text[8];
+  CHECK(pread(device, text, 5, REGION(2) + 0x1000) == 5 && strcmp(text, "peer") == 0);
+  return 0;
+}`);
+    expect(await run(program)).toEqual({ code: 0, output: "" });
+  });
+
   it("is recorded, and the recording plays as it was", () => {
     const cli = new URL("../packages/cli/dist/main.js", import.meta.url).pathname;
     const program = compile("recorded", `int main(void) {

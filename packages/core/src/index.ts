@@ -109,7 +109,7 @@ export { ClientWindows } from "./memory/windows.js";
 export { SharedPages } from "./memory/shared-pages.js";
 export { traceNodes } from "./machine/traced-file.js";
 export { VfioDeviceFile } from "./vfio/device-file.js";
-export type { VfioDevice } from "./vfio/device-file.js";
+export type { VfioDevice } from "./vfio/open-device.js";
 export { sysfsTree } from "./vfio/sysfs.js";
 export type { SysfsDevice } from "./vfio/sysfs.js";
 export { PciFunction } from "./vfio/pci-function.js";

@@ -1,7 +1,7 @@
 /** An eventfd of a client: the door holds the same open file and adds to its counter. */
 import { closeSync, writeSync } from "node:fs";
 import type { EventFile } from "@iommukit/core";
-import { isWritable, takeDescriptor } from "./system.js";
+import { isWritable, takeCount, takeDescriptor } from "./system.js";
 
 const ONE = new Uint8Array(BigUint64Array.of(1n).buffer);
 
@@ -17,6 +17,15 @@ export class ClientEventfd implements EventFile {
   /** A counter that is full stays full, as in Linux: the door never waits. */
   signal(): void {
     if (isWritable(this.#fd)) writeSync(this.#fd, ONE);
+  }
+
+  /** libuv cannot wait for an eventfd: it is looked at every millisecond, as long as somebody watches. */
+  watch(run: () => void): () => void {
+    const look = setInterval(() => {
+      if (takeCount(this.#fd)) run();
+    }, 1);
+    look.unref();
+    return () => clearInterval(look);
   }
 
   close(): void {

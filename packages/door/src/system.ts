@@ -11,6 +11,7 @@ const SYS = { PIDFD_GETFD: 438, PIDFD_OPEN: 434 } as const;
 interface System {
   readonly call: Call;
   readonly poll: (fds: Int16Array, count: number, timeout: number) => number;
+  readonly preadv2: (fd: number, vector: { readonly base: Uint8Array; readonly length: number }, count: number, position: number, flags: number) => number;
   readonly errno: () => number;
 }
 
@@ -20,9 +21,11 @@ function system(): System {
   if (loaded === undefined) {
     const koffi = createRequire(import.meta.url)("koffi") as typeof import("koffi");
     const libc = koffi.load("libc.so.6");
+    koffi.struct("IoVector", { base: "uint8_t *", length: "size_t" });
     loaded = {
       call: libc.func("syscall", "long", ["long", "long", "long", "long"]) as Call,
       poll: libc.func("poll", "int", ["int16_t *", "unsigned long", "int"]) as System["poll"],
+      preadv2: libc.func("preadv2", "long", ["int", "IoVector *", "int", "long", "int"]) as System["preadv2"],
       errno: () => koffi.errno(),
     };
   }
@@ -54,4 +57,12 @@ export function isWritable(fd: number): boolean {
   new Int32Array(set.buffer)[0] = fd;
   set[2] = POLLOUT;
   return system().poll(set, 1, 0) === 1 && (set[3] & POLLOUT) !== 0;
+}
+
+const RWF_NOWAIT = 8;
+const COUNT_BYTES = 8;
+
+/** Takes the count of an eventfd without waiting, however its owner opened it; false when nobody signalled it. */
+export function takeCount(fd: number): boolean {
+  return system().preadv2(fd, { base: new Uint8Array(COUNT_BYTES), length: COUNT_BYTES }, 1, -1, RWF_NOWAIT) === COUNT_BYTES;
 }

@@ -32,7 +32,7 @@ function build(factory: IommuFactory, header: Readonly<Record<string, unknown>>)
 function runTestdev(file: KernelFile, iova: bigint): "landed" | "faulted" | "SIGBUS" {
   if (!(file instanceof VfioDeviceFile)) return refuse("EINVAL", "the descriptor is not a VFIO device", { argument: "fd" });
   const { pci } = file.node;
-  if (!pci.memoryEnabled) return "SIGBUS";
+  if (!pci.answers) return "SIGBUS";
   const write = (register: number, value: number): void => pci.writeBar(0, register, new Uint8Array(Uint32Array.of(value).buffer));
   write(R.IOVA, Number(iova & 0xffff_ffffn));
   write(R.IOVA + 4, Number(iova >> 32n));

@@ -3,7 +3,10 @@
  * so that library code reads like the C program it stands for.
  */
 import { decodeStruct, encodeStruct, IOCTLS, storeFields, structLayout, type StructValues } from "../abi/index.js";
+import { nodesOf } from "../abi/nodes.js";
 import { refuse } from "../errors.js";
+import { SimulatedMemfd } from "./frames.js";
+import { SimulatedEventfd } from "./simulated-eventfd.js";
 import type { CallContext, DeviceNodes, KernelFile, OpenFile, PageCounters, PinnedMemory, UserMemory } from "./types.js";
 
 const PAGE = 4096n;
@@ -135,12 +138,12 @@ class PinnedParts implements PinnedMemory {
 export class SimulatedClient implements CallContext {
   readonly pid: number;
   readonly memory: SimulatedMemory = new SimulatedMemory();
-  readonly capabilities: ReadonlySet<string> = new Set<string>();
+  readonly capabilities: Set<string> = new Set<string>();
   readonly process: SimulatedMemory = this.memory;
   readonly user: { locked: number } = { locked: 0 };
-  readonly memlockLimit: bigint = 2n ** 63n;
+  memlockLimit: bigint = 2n ** 63n;
   readonly #nodes: DeviceNodes;
-  readonly #files = new Map<number, KernelFile>();
+  readonly #files = new Map<number, OpenFile>();
   readonly #argument: bigint;
 
   constructor(nodes: DeviceNodes, pid = 1) {
@@ -153,7 +156,31 @@ export class SimulatedClient implements CallContext {
     return this.#files.get(fd) ?? refuse("EBADF", `descriptor ${fd} is not open`, { argument: "fd" });
   }
 
-  install(file: KernelFile): number {
+  /** memfd_create and ftruncate. */
+  memfd(length: number): number {
+    return this.install(new SimulatedMemfd(length, false));
+  }
+
+  eventfd(): number {
+    return this.install(new SimulatedEventfd());
+  }
+
+  /** What was signalled since the last time. */
+  eventCount(fd: number): number {
+    const file = this.file(fd);
+    if (!(file instanceof SimulatedEventfd)) return refuse("EINVAL", `descriptor ${fd} is not an eventfd`, { argument: "fd" });
+    const { count } = file;
+    file.count = 0;
+    return count;
+  }
+
+  signal(fd: number): void {
+    const file = this.file(fd);
+    if (file?.kind === "event") file.signal();
+    else refuse("EINVAL", `descriptor ${fd} is not an eventfd`, { argument: "fd" });
+  }
+
+  install(file: OpenFile): number {
     let fd = 3;
     while (this.#files.has(fd)) fd++;
     this.#files.set(fd, file);
@@ -169,12 +196,14 @@ export class SimulatedClient implements CallContext {
   }
 
   close(fd: number): void {
-    this.#get(fd).release();
+    const file = this.file(fd);
     this.#files.delete(fd);
+    if (file?.kind === undefined) file?.release();
   }
 
   #get(fd: number): KernelFile {
-    return this.#files.get(fd) ?? refuse("EBADF", `descriptor ${fd} is not open`, { argument: "fd" });
+    const file = this.file(fd);
+    return file !== undefined && file.kind === undefined ? file : refuse("ENOTTY", `descriptor ${fd} is not a device`, { argument: "fd" });
   }
 
   /**
@@ -199,6 +228,13 @@ export class SimulatedClient implements CallContext {
     file.ioctl(this, row.request, this.#argument);
     this.memory.read(this.#argument, bytes);
     return decodeStruct(row.struct, bytes);
+  }
+
+  /** ioctl(2) as it is: a request number, and its argument or the bytes that it points to. Returns what the call returns. */
+  rawIoctl(fd: number, request: number, argument: bigint | Uint8Array): number {
+    if (typeof argument === "bigint") return this.#get(fd).ioctl(this, request, argument);
+    this.memory.write(this.#argument, argument);
+    return this.#get(fd).ioctl(this, request, this.#argument);
   }
 
   pread(fd: number, position: bigint, length: number): Uint8Array {
@@ -229,7 +265,7 @@ export class SimulatedClient implements CallContext {
 }
 
 function findByName(path: string, name: string): { request: number; struct?: string } {
-  const node = path === "/dev/iommu" ? "iommufd" : "device";
-  const row = IOCTLS.find((candidate) => candidate.node === node && candidate.name === name);
+  const nodes = nodesOf(path);
+  const row = IOCTLS.find((candidate) => nodes.includes(candidate.node) && candidate.name === name);
   return row ?? refuse("EINVAL", `${name} is not a request of ${path}`, { argument: "name" });
 }

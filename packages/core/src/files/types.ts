@@ -88,6 +88,8 @@ export interface MemoryFile {
 export interface EventFile {
   readonly kind: "event";
   signal(): void;
+  /** Calls `run` each time somebody else signals it, and takes the count; at once when it was signalled before. Returns what ends it. */
+  watch?(run: () => void): () => void;
   /** Nobody will signal it any more. */
   close?(): void;
 }

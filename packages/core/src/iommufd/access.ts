@@ -86,10 +86,7 @@ export class Access implements TableObject, IoasAccess {
     try {
       for (const area of areas) {
         const [start, last] = part(area, range);
-        this.#check(area, start, write);
-        if (last < range.last && (firstByte(area) + (last + 1n - area.start)) % PAGE !== 0n) {
-          refuse("EINVAL", `the memory behind IOVA ${hex(last)} ends inside a page`, { argument: "iova" });
-        }
+        this.#check(area, start, last < range.last, write);
         const [first, end] = areaPages(area, start, last);
         const { pages } = area.value;
         pages.hold(first, end);
@@ -105,9 +102,13 @@ export class Access implements TableObject, IoasAccess {
     return result;
   }
 
-  #check(area: Area, start: bigint, write: boolean): void {
+  /** @param goesOn the range goes on behind this area */
+  #check(area: Area, start: bigint, goesOn: boolean, write: boolean): void {
     if ((firstByte(area) + (start - area.start)) % PAGE !== 0n) {
       refuse("EINVAL", `the memory behind IOVA ${hex(start)} does not begin at a page`, { argument: "iova" });
+    }
+    if (goesOn && (firstByte(area) + (area.last + 1n - area.start)) % PAGE !== 0n) {
+      refuse("EINVAL", `the memory behind IOVA ${hex(area.last)} ends inside a page`, { argument: "iova" });
     }
     permission(area, start, write);
     if (area.value.pages.source.kind === "dmabuf") refuse("EINVAL", `IOVA ${hex(start)} shows a dma-buf, which cannot be pinned`, { argument: "iova" });

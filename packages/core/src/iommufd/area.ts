@@ -60,6 +60,7 @@ export function fill({ domain, emptied }: AreaMirror, area: Area, hugePages: boo
   let done = 0;
   const length = Number(lengthOf(area));
   try {
+    checkWhole(domain, area, length);
     const pa = pages.open(offset);
     try {
       for (const piece of pieces(pa, length, hugePages)) {
@@ -76,6 +77,14 @@ export function fill({ domain, emptied }: AreaMirror, area: Area, hugePages: boo
     if (error instanceof IommuError) throw new IommuError(error.errno, { ...error.reason, message: `${error.reason.message} (IOVA 0x${area.start.toString(16)})` });
     throw error;
   }
+}
+
+/** A piece of a copy may be less than the domain's pages. @throws IommuError EINVAL */
+function checkWhole({ pageSizes }: PagingDomain, { start }: Area, length: number): void {
+  const rest = Number(BigInt.asUintN(12, start)) | length % PAGE;
+  if (rest === 0) return;
+  const page = Number(pageSizes & -pageSizes);
+  if (rest % page !== 0) throw new IommuError("EINVAL", { message: `length ${length} is not made of whole pages of ${page} bytes`, argument: "length", rule: "iommu_map" });
 }
 
 function* pieces(pa: number, length: number, hugePages: boolean): Generator<number> {

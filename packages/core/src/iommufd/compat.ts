@@ -46,7 +46,7 @@ function knownFlags(values: ReturnType<typeof decodeStruct>, allowed: number): n
 }
 
 function checkExtension(context: IommufdContext, _call: CallContext, argument: bigint): number {
-  const extension = Number(BigInt.asUintN(32, argument));
+  const extension = Number(argument);
   switch (extension) {
     case EXTENSION.TYPE1:
     case EXTENSION.TYPE1V2:
@@ -62,7 +62,7 @@ function checkExtension(context: IommufdContext, _call: CallContext, argument: b
 }
 
 function setIommu(context: IommufdContext, _call: CallContext, argument: bigint): number {
-  const type = Number(BigInt.asUintN(32, argument));
+  const type = Number(argument);
   if (type !== EXTENSION.TYPE1 && type !== EXTENSION.TYPE1V2) refuse("EINVAL", `IOMMU type ${type} is neither TYPE1 nor TYPE1v2`, { argument: "type" });
   const ioas = compatIoas(context);
   // Type1 v1 may cut mappings, which large pages would not let it; v2 does not turn them on again.

@@ -215,8 +215,20 @@ export class IommufdDevice implements TableObject, FaultSource {
 
   /** Every function of the group is programmed: the IOMMU may not tell them apart. */
   #program(pasid: number, hwpt: AnyHwpt): void {
-    if (!this.#isProgrammed(pasid)) return;
-    for (const member of this.#group.members) member.driver.attach(member.device, pasid, hwpt.domain);
+    const old = this.#group.attachment(pasid);
+    const done: BindableDevice[] = [];
+    try {
+      for (const member of this.#programmed(pasid)) {
+        member.driver.attach(member.device, pasid, hwpt.domain);
+        done.push(member);
+      }
+    } catch (error) {
+      for (const { driver, device } of done) {
+        if (old) driver.attach(device, pasid, old.domain);
+        else driver.detach(device, pasid);
+      }
+      throw error;
+    }
   }
 
   /** PASID 0 is the RID. Mixing needs page tables allocated for it on both sides (5.4). */
@@ -230,8 +242,10 @@ export class IommufdDevice implements TableObject, FaultSource {
     if (rid && !rid.pasidCompatible) {
       refuse("EINVAL", `the device itself uses page table ${rid.id}, which was not allocated for use with PASIDs`, { argument: "pt_id", rule });
     }
-    const { pasidLimit } = this.#driver.capabilities(this.bindable.device);
-    if (pasidLimit !== undefined && pasid >= pasidLimit) refuse("EINVAL", `PASID ${pasid} is not below the device's limit ${pasidLimit}`, { argument: "pasid" });
+    for (const { driver, device } of this.#group.members) {
+      const { pasidLimit } = driver.capabilities(device);
+      if (pasidLimit !== undefined && pasid >= pasidLimit) refuse("EINVAL", `PASID ${pasid} is not below ${device.name}'s limit ${pasidLimit}`, { argument: "pasid" });
+    }
   }
 
   #reserve(ioas: Ioas): void {
@@ -257,18 +271,17 @@ export class IommufdDevice implements TableObject, FaultSource {
 
   #leave(pasid: number, hwpt: AnyHwpt): void {
     this.attachments.delete(pasid);
-    if (this.#group.attached(pasid).length === 0 && this.#isProgrammed(pasid)) {
-      for (const member of this.#group.members) member.driver.detach(member.device, pasid);
-    }
+    if (this.#group.attached(pasid).length === 0) for (const { driver, device } of this.#programmed(pasid)) driver.detach(device, pasid);
     this.#dropFaults(pasid, hwpt);
     this.#updatePageRequests();
     if (pasid === 0) hwpt.ioas.unreserve(this);
     hwpt.users--;
   }
 
-  /** A device that knows no PASIDs takes an attach for one, and nothing happens (5.4). */
-  #isProgrammed(pasid: number): boolean {
-    return pasid === 0 || this.#driver.capabilities(this.bindable.device).pasidLimit !== undefined;
+  /** Every function of the group, but for a PASID those that know none: they take an attach for one, and nothing happens (5.4). */
+  #programmed(pasid: number): readonly BindableDevice[] {
+    const { members } = this.#group;
+    return pasid === 0 ? members : members.filter(({ driver, device }) => driver.capabilities(device).pasidLimit !== undefined);
   }
 
   #collect(hwpt: AnyHwpt): void {

@@ -9,11 +9,16 @@ export class DmabufFile implements KernelFile, SharedBuffer {
   readonly size: number;
   readonly backend: MemoryBackend;
   readonly listeners: Set<() => void> = new Set<() => void>();
+  /** It is made of one range, which is all that an IOAS takes. */
+  readonly mappable: boolean;
+  /** No descriptor is left. */
+  closed = false;
   #revoked = false;
 
-  constructor(size: number, backend: MemoryBackend) {
+  constructor(size: number, backend: MemoryBackend, mappable = true) {
     this.size = size;
     this.backend = backend;
+    this.mappable = mappable;
   }
 
   get revoked(): boolean {
@@ -30,7 +35,8 @@ export class DmabufFile implements KernelFile, SharedBuffer {
     return refuse("ENOTTY", "a dma-buf takes no such ioctl", { argument: "request" });
   }
 
+  /** Mappings keep the memory. */
   release(): void {
-    // Mappings keep the memory.
+    this.closed = true;
   }
 }

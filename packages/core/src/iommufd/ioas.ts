@@ -146,13 +146,6 @@ export class Ioas implements TableObject {
     if ((address % PAGE) % this.alignment !== 0n) this.#misaligned(argument, address);
   }
 
-  /** One piece of a copy: its place, size and memory must all suit. */
-  checkPiece(firstByte: bigint, iova: bigint, length: bigint): void {
-    if (iova % this.alignment !== 0n) this.#misaligned("dst_iova", iova);
-    this.checkLength(length);
-    this.checkOffset(firstByte, "src_iova");
-  }
-
   #misaligned(argument: string, value: bigint): never {
     return refuse("EINVAL", `${argument} ${hex(value)} is not a multiple of the alignment ${hex(this.alignment)} of IOAS ${this.id}`, {
       argument,

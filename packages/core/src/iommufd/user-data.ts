@@ -1,6 +1,7 @@
 /** Vendor data of requests in the caller's memory: read and written by drivers, by the rules that are the same for all. */
 import type { InvalidationEntries, UserData } from "../driver/types.js";
 import { refuse } from "../errors.js";
+import { copyTail } from "../files/copy-in.js";
 import type { UserBytes } from "../files/types.js";
 
 export class CallerData implements UserData {
@@ -58,13 +59,10 @@ export class CallerEntries implements InvalidationEntries {
 
   readAll(size: number): Uint8Array[] {
     return Array.from({ length: this.count }, (_, index) => {
-      const whole = new Uint8Array(this.entryLength);
-      this.#memory.read(this.#address + BigInt(index * this.entryLength), whole);
-      if (whole.subarray(size).some((byte) => byte !== 0)) {
-        refuse("E2BIG", `entry ${index}: a byte behind the ${size} that are known is not 0`, { argument: "entry_len" });
-      }
+      const address = this.#address + BigInt(index * this.entryLength);
+      copyTail(this.#memory, address, size, this.entryLength, "entry_len");
       const bytes = new Uint8Array(size);
-      bytes.set(whole.subarray(0, size));
+      this.#memory.read(address, bytes.subarray(0, Math.min(size, this.entryLength)));
       return bytes;
     });
   }

@@ -129,6 +129,8 @@ export class VeventFile implements KernelFile {
   readonly path = "anon_inode:[iommufd-viommu-event]";
   readonly #queue: Veventq;
   readonly #context: IommufdContext;
+  /** Events of the last read. */
+  #read: VirtualEvent[] = [];
 
   constructor(queue: Veventq, context: IommufdContext) {
     this.#queue = queue;
@@ -144,6 +146,7 @@ export class VeventFile implements KernelFile {
   read(_call: CallContext, target: Uint8Array): number {
     if (target.length < HEADER) refuse("EINVAL", `count ${target.length} is below the ${HEADER} bytes of a header`, { argument: "count" });
     let done = 0;
+    this.#read = [];
     for (let event = this.#queue.events[0]; event !== undefined; event = this.#queue.events[0]) {
       const size = HEADER + (event.payload?.length ?? 0);
       if (size > target.length - done) {
@@ -151,12 +154,18 @@ export class VeventFile implements KernelFile {
         break;
       }
       this.#queue.events.shift();
+      this.#read.push(event);
       const header = encodeStruct("iommufd_vevent_header", { flags: event.payload === undefined ? LOST_EVENTS : 0, sequence: event.sequence });
       target.set(header, done);
       if (event.payload) target.set(event.payload, done + HEADER);
       done += size;
     }
     return done;
+  }
+
+  /** What was read but never reached the caller is queued again. */
+  unread(): void {
+    this.#queue.events.unshift(...this.#read.splice(0));
   }
 
   poll(): number {

@@ -1,5 +1,6 @@
 /** Tells the tracer of every call on a file, with decoded arguments, in one place. */
-import { decodeStruct, findIoctl, type IoctlNode, structLayout, type StructValues } from "../abi/index.js";
+import { decodeStruct, findIoctl, structLayout, type StructValues } from "../abi/index.js";
+import { nodesOf } from "../abi/nodes.js";
 import { IommuError } from "../errors.js";
 import type { CallContext, DeviceNodes, KernelFile } from "../files/types.js";
 import type { Tracer } from "../trace.js";
@@ -42,12 +43,6 @@ export function traceFile(tracer: Tracer, opener: CallContext, file: KernelFile)
     report(opener, "close", () => ({}), () => 0);
   };
   return file;
-}
-
-/** Whose requests a file answers; /dev/iommu takes the container's, too. */
-export function nodesOf(path: string): readonly IoctlNode[] {
-  if (path.startsWith("/dev/vfio/devices/")) return ["device"];
-  return /^\/dev\/vfio\/\d+$/.test(path) ? ["group"] : ["iommufd", "container"];
 }
 
 /** The struct after the call: inputs and outputs. Empty when the caller's memory cannot be read. */

@@ -1,7 +1,7 @@
 /** A process for replaying transcripts: descriptors by name, an address space, credentials, fork. */
 import { IommuError, refuse } from "../errors.js";
 import { AddressSpace } from "../files/address-space.js";
-import type { CallContext, DeviceNodes, EventFile, KernelFile, OpenFile, UserBytes } from "../files/types.js";
+import type { CallContext, DeviceNodes, KernelFile, OpenFile, UserBytes } from "../files/types.js";
 
 const FIRST_FD = 3;
 
@@ -9,23 +9,6 @@ const FIRST_FD = 3;
 interface Description {
   readonly file: OpenFile;
   references: number;
-}
-
-export class SimulatedEventfd implements EventFile {
-  readonly kind = "event";
-  count = 0;
-
-  signal(): void {
-    this.count++;
-  }
-
-  /** @throws IommuError EAGAIN when nothing was signalled */
-  read(target: Uint8Array): number {
-    if (this.count === 0) refuse("EAGAIN", "nothing was signalled");
-    new DataView(target.buffer, target.byteOffset).setBigUint64(0, BigInt(this.count), true);
-    this.count = 0;
-    return 8;
-  }
 }
 
 export class SimulatedProcess {

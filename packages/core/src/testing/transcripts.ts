@@ -5,11 +5,12 @@
 import { IommuError, refuse } from "../errors.js";
 import { FrameObject, SimulatedMemfd } from "../files/frames.js";
 import type { Backing } from "../files/address-space.js";
+import { SimulatedEventfd } from "../files/simulated-eventfd.js";
 import type { DeviceNodes } from "../files/types.js";
 import { asArray, asBigInt, asBytes, asNumber, asObject, asString, FormatError, type JsonObject, parseJson } from "./json.js";
 import { bareNodes } from "./mock/index.js";
 import type { CaseResult, Failure } from "./result.js";
-import { ArgumentAt, SimulatedEventfd, SimulatedProcess } from "./simulated-process.js";
+import { ArgumentAt, SimulatedProcess } from "./simulated-process.js";
 
 /** Failures of one transcript that are kept: what follows a first one is often its consequence. */
 const FAILURE_LIMIT = 20;
@@ -277,10 +278,13 @@ const STEPS: Readonly<Record<string, (this: TranscriptPlayer, step: JsonObject) 
   },
   write(step) {
     return this.attempt(() => {
-      const file = this.process.kernelFile(asString(step.fd, "fd"));
+      const open = this.process.file(asString(step.fd, "fd"));
       const bytes = asBytes(step.hex, "hex");
+      if (open instanceof SimulatedEventfd) return open.write(bytes);
+      const file = this.process.kernelFile(asString(step.fd, "fd"));
       const context = this.process.context();
       if (step.pos !== undefined && file.pwrite) return file.pwrite(context, asBigInt(step.pos, "pos"), bytes);
+      if (step.pos !== undefined && file.read) return refuse("ESPIPE", `${file.path} is a stream`, { argument: "position" });
       return file.write === undefined ? refuse("EINVAL", `${file.path} cannot be written`, { argument: "fd" }) : file.write(context, bytes);
     });
   },

@@ -3,6 +3,7 @@ import type { PciInterrupts } from "../devices/types.js";
 import type { RoutedInterrupt } from "../driver/types.js";
 import { refuse } from "../errors.js";
 import type { CallContext, EventFile } from "../files/types.js";
+import { eventFile, watchEvent } from "./events.js";
 import type { PciFunction } from "./pci-function.js";
 
 /** Interrupt indexes of vfio-pci. */
@@ -47,6 +48,8 @@ export class VfioInterrupts {
   #request: EventFile | undefined;
   /** INTx is masked: by the client, or because it was delivered. */
   #masked = false;
+  /** Ends the wait for the eventfd that unmasks INTx. */
+  #endUnmasking: (() => void) | undefined;
 
   constructor(pci: PciFunction, route: InterruptRouting) {
     this.#pci = pci;
@@ -56,7 +59,7 @@ export class VfioInterrupts {
 
   /** The function drives its pin. INTx is masked with its delivery, until the client unmasks it. */
   pinDriven(): void {
-    if (this.#mode !== Irq.INTX || this.#masked || !this.#pci.device.pinAsserted) return;
+    if (this.#mode !== Irq.INTX || this.#masked || this.#pci.intxDisabled || !this.#pci.device.pinAsserted) return;
     this.#masked = true;
     this.#signal(0);
   }
@@ -97,20 +100,46 @@ export class VfioInterrupts {
   set(call: CallContext, request: IrqRequest): void {
     const { index } = request;
     const action = request.flags & ACTION_MASK;
-    if (index === Irq.INTX && (action === ACTION.MASK || action === ACTION.UNMASK)) this.#maskIntx(request, action);
+    if (index === Irq.INTX && (action === ACTION.MASK || action === ACTION.UNMASK)) this.#maskIntx(call, request, action);
     else if (action !== ACTION.TRIGGER || index === Irq.ERR) refuse("ENOTTY", `index ${index} has no such action`, { argument: "flags" });
     else if (index === Irq.INTX) this.#triggerIntx(call, request);
     else if (index === Irq.REQ) this.#triggerRequest(call, request);
     else this.#triggerMessages(call, request);
   }
 
-  #maskIntx({ flags, start, count, data }: IrqRequest, action: number): void {
-    if (this.#mode !== Irq.INTX || start !== 0 || count !== 1) refuse("EINVAL", "INTx is not on", { argument: "index" });
-    if ((flags & DATA.EVENTFD) !== 0 && action === ACTION.MASK) refuse("ENOTTY", "masking by eventfd is not there", { argument: "flags" });
-    // An eventfd that unmasks would have to be waited for: it is taken and does nothing.
-    if ((flags & DATA.EVENTFD) !== 0 || ((flags & DATA.BOOL) !== 0 && data[0] === 0)) return;
-    this.#masked = action === ACTION.MASK;
+  #maskIntx(call: CallContext, { flags, start, count, data }: IrqRequest, action: number): void {
+    if (this.#mode !== Irq.INTX || start !== 0 || count !== 1) refuse("EINVAL", `INTx is ${this.#mode === Irq.INTX ? "one interrupt" : "off"}: start ${start}, count ${count}`, { argument: "index" });
+    if ((flags & DATA.EVENTFD) !== 0) {
+      if (action === ACTION.MASK) refuse("ENOTTY", "flags ask for masking by eventfd, which is not there", { argument: "flags" });
+      this.#unmaskBy(call, data);
+    } else if ((flags & DATA.NONE) !== 0 || data[0] !== 0) this.#setMask(action === ACTION.MASK);
+  }
+
+  #setMask(masked: boolean): void {
+    if (!masked && this.#pci.intxDisabled) return;
+    this.#masked = masked;
     this.pinDriven();
+  }
+
+  /** The client sets or clears "interrupt disable" in the command register: vfio-pci masks and unmasks. */
+  disablePin(disabled: boolean): void {
+    if (this.#mode === Irq.INTX) this.#setMask(disabled);
+  }
+
+  /** Each signal of the eventfd unmasks INTx; -1 ends that. */
+  #unmaskBy(call: CallContext, data: Uint8Array): void {
+    const event = eventOf(call, data, 0);
+    if (event === undefined) return this.#stopUnmasking();
+    if (this.#endUnmasking) {
+      event.close?.();
+      refuse("EBUSY", "data names an eventfd while another unmasks INTx", { argument: "data" });
+    }
+    this.#endUnmasking = watchEvent(event, () => this.#setMask(false));
+  }
+
+  #stopUnmasking(): void {
+    this.#endUnmasking?.();
+    this.#endUnmasking = undefined;
   }
 
   #triggerIntx(call: CallContext, { flags, start, count, data }: IrqRequest): void {
@@ -125,7 +154,7 @@ export class VfioInterrupts {
       return;
     }
     if (!on) refuse("EINVAL", "INTx is not on", { argument: "index" });
-    if ((flags & DATA.NONE) !== 0 || data[0] !== 0) this.#signal(0);
+    if (((flags & DATA.NONE) !== 0 || data[0] !== 0) && !this.#pci.intxDisabled) this.#signal(0);
   }
 
   #triggerMessages(call: CallContext, { flags, index, start, count, data }: IrqRequest): void {
@@ -151,15 +180,21 @@ export class VfioInterrupts {
     for (let i = start; i < start + count; i++) if ((flags & DATA.NONE) !== 0 || data[i - start] !== 0) this.#signal(i);
   }
 
-  /** A refusal half-way takes the whole block down. */
+  /** A refusal half-way takes down what was set up to there. */
   #setBlock(call: CallContext, start: number, count: number, data: Uint8Array): void {
-    if (start >= this.#size || start + count > this.#size) refuse("EINVAL", `${this.#size} vectors are on`, { argument: "start" });
+    let at = 0;
     try {
-      for (let i = 0; i < count; i++) this.#put(start + i, eventOf(call, data, i));
+      for (; at < count; at++) this.#put(start + at, this.#vectorEvent(call, start + at, data, at));
     } catch (error) {
-      for (let i = 0; i < count; i++) this.#put(start + i, undefined);
+      for (let i = 0; i <= at; i++) this.#put(start + i, undefined);
       throw error;
     }
+  }
+
+  #vectorEvent(call: CallContext, vector: number, data: Uint8Array, at: number): EventFile | undefined {
+    const fd = new DataView(data.buffer, data.byteOffset).getInt32(4 * at, true);
+    if (fd >= 0 && vector >= this.#size) refuse("EINVAL", `vector ${vector}: ${this.#size} are on`, { argument: "start" });
+    return eventOf(call, data, at);
   }
 
   #triggerRequest(call: CallContext, { flags, start, count, data }: IrqRequest): void {
@@ -176,7 +211,6 @@ export class VfioInterrupts {
       const fd = new DataView(data.buffer, data.byteOffset).getInt32(0, true);
       if (fd === -1) this.#setRequest(undefined);
       else if (fd >= 0) this.#setRequest(eventOf(call, data, 0));
-      else bad();
     }
   }
 
@@ -208,6 +242,7 @@ export class VfioInterrupts {
   }
 
   disable(): void {
+    this.#stopUnmasking();
     this.#mode = undefined;
     for (const vector of [...this.#vectors.keys()]) this.#drop(vector);
     this.#pci.messages = undefined;
@@ -226,6 +261,5 @@ export class VfioInterrupts {
 function eventOf(call: CallContext, data: Uint8Array, i: number): EventFile | undefined {
   const fd = new DataView(data.buffer, data.byteOffset).getInt32(4 * i, true);
   if (fd < 0) return undefined;
-  const file = call.file(fd);
-  return file?.kind === "event" ? file : refuse("EINVAL", `descriptor ${fd} is not an eventfd`, { argument: "data" });
+  return eventFile(call, fd, "data");
 }

@@ -17,8 +17,9 @@ const COMMAND_MEMORY = 2;
 const COMMAND_BUS_MASTER = 4;
 const COMMAND_IO = 1;
 const COMMAND_SERR = 0x100;
+const COMMAND_INTX_DISABLE = 0x400;
 /** Spaces, bus master, parity, SERR, INTx disable. */
-const COMMAND_WRITABLE = COMMAND_IO | COMMAND_MEMORY | COMMAND_BUS_MASTER | 0x40 | COMMAND_SERR | 0x400;
+const COMMAND_WRITABLE = COMMAND_IO | COMMAND_MEMORY | COMMAND_BUS_MASTER | 0x40 | COMMAND_SERR | COMMAND_INTX_DISABLE;
 const STATUS_CAPABILITIES = 0x10;
 const HEADER_TYPE = 0x0e;
 const MULTI_FUNCTION = 0x80;
@@ -51,6 +52,9 @@ export class PciFunction {
   messages: Map<number, InterruptMessage> | undefined;
   /** Who looks at the INTx pin. */
   pinDriven: (() => void) | undefined;
+  /** Told after `answers` or `intxDisabled` may have changed. */
+  stateChanged: (() => void) | undefined;
+  #lowPower = false;
 
   constructor(name: string, port: DmaPort, model: DeviceModel, options: Readonly<Record<string, unknown>>, place: FunctionPlace) {
     this.name = name;
@@ -105,6 +109,13 @@ export class PciFunction {
     this.#resetConfig();
   }
 
+  /** The same, but the command register is kept, as vfio-pci keeps it for its user. */
+  resetFunction(): void {
+    const { command } = this;
+    this.reset();
+    this.#view.setUint16(COMMAND, command, true);
+  }
+
   #resetConfig(): void {
     const { identity } = this.device;
     this.#config.fill(0);
@@ -147,6 +158,25 @@ export class PciFunction {
     return (this.command & COMMAND_MEMORY) !== 0;
   }
 
+  /** Its user put it into low power. */
+  get lowPower(): boolean {
+    return this.#lowPower;
+  }
+
+  set lowPower(on: boolean) {
+    this.#lowPower = on;
+    this.stateChanged?.();
+  }
+
+  /** Mapped BARs answer. */
+  get answers(): boolean {
+    return this.memoryEnabled && !this.#lowPower;
+  }
+
+  get intxDisabled(): boolean {
+    return (this.command & COMMAND_INTX_DISABLE) !== 0;
+  }
+
   readConfig(offset: number, target: Uint8Array): void {
     target.set(this.#config.subarray(offset, offset + target.length));
   }
@@ -157,6 +187,7 @@ export class PciFunction {
       const at = offset + i;
       this.#config[at] = (this.#config[at] & ~this.#writable(at)) | (byte & this.#writable(at));
     }
+    this.stateChanged?.();
   }
 
   #writable(at: number): number {

@@ -3,7 +3,7 @@
  * address to its group and its node (Linux, Documentation/ABI/testing/sysfs-bus-pci, sysfs-devices-vfio-dev, sysfs-kernel-iommu_groups).
  */
 import type { SysfsEntry } from "../files/types.js";
-import type { VfioDevice } from "./device-file.js";
+import type { VfioDevice } from "./open-device.js";
 import { CONFIG_REGION } from "./pci-function.js";
 
 export interface SysfsDevice extends VfioDevice {

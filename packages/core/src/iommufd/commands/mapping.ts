@@ -2,7 +2,7 @@
 import { refuse } from "../../errors.js";
 import type { CallContext } from "../../files/types.js";
 import { type Account, payerOf } from "../accounting.js";
-import { type Area, firstByte, lengthOf, newArea } from "../area.js";
+import { type Area, firstByte, newArea } from "../area.js";
 import type { IommufdContext } from "../context.js";
 import { DmabufFile } from "../dmabuf.js";
 import { U64_MAX } from "../../memory/interval.js";
@@ -110,7 +110,8 @@ export const MAPPING_HANDLERS: Readonly<Record<string, Handler>> = {
         const to = place.start + (start - range.start);
         const offset = area.value.offset + (start - area.start);
         const piece = newArea({ start: to, last: to + (last - start) }, area.value.pages, offset, prot);
-        target.checkPiece(firstByte(piece), to, lengthOf(piece));
+        // Where in the page its memory begins is all that is asked of a piece; a page table that needs more refuses it (4.4).
+        target.checkOffset(firstByte(piece), "src_iova");
         copies.push(piece);
       }
       target.map(copies);
@@ -153,6 +154,7 @@ function fileSource(call: CallContext, fd: number, start: bigint, length: bigint
   const file = fd < 0 ? refuse("EBADF", `fd is ${fd}`, { argument: "fd" }) : call.file(fd);
   if (file instanceof DmabufFile) {
     if (start + length > BigInt(file.size)) refuse("EINVAL", `${hex(start)} + ${hex(length)} lies behind the dma-buf's ${file.size} bytes`, { argument: "length" });
+    if (!file.mappable) refuse("EOPNOTSUPP", "fd is a dma-buf of several ranges", { argument: "fd" });
     if (file.revoked) refuse("ENODEV", "the dma-buf is revoked", { argument: "fd" });
     return { source: { kind: "dmabuf", buffer: file }, address: start };
   }

@@ -5,7 +5,7 @@
 import { fieldOffset, findIoctl, type IoctlRow, structLayout } from "../../abi/index.js";
 import { IommuError } from "../../errors.js";
 import type { CallContext, DeviceNodes, KernelFile, MemoryFile, MmapRegion, OpenFile, UserMemory } from "../../files/types.js";
-import { nodesOf } from "../../machine/traced-file.js";
+import { nodesOf } from "../../abi/nodes.js";
 import { ArgumentWindow } from "./argument-window.js";
 import { hex, PageBook, type Step, toHex } from "./page-book.js";
 import { type Current, heardPin, RecordedBytes, RecordedMemory, Touches } from "./recorded-memory.js";
