@@ -94,7 +94,7 @@ export { createFormat, entryFrame, frameHi, frameLo, IllegalLeaf, levelShift } f
 export type { PageTableFormat, PageTableFormatOptions } from "./pt/format.js";
 export { PageTable } from "./pt/page-table.js";
 export type { TableWriteListener, UnmapResult } from "./pt/page-table.js";
-export { classifyEntry, EntryKind, WalkResult, WalkStatus, walk, walkPath } from "./pt/walk.js";
+export { classifyEntry, EntryKind, entryAddress, setFlags, WalkResult, WalkStatus, walk } from "./pt/walk.js";
 export { decodeFields, defineFields, encodeFields, extractBits, fieldValue } from "./spec/fields.js";
 export type { Field, FieldRow, FieldTable } from "./spec/fields.js";
 export { Bus } from "./bus/bus.js";

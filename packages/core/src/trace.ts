@@ -65,6 +65,8 @@ export interface TranslationEvent {
   readonly source: "iotlb" | "walk" | "bypass";
   /** Output address; absent when the request was blocked. */
   readonly pa?: number;
+  /** The tables have the page's accesses snooped, whatever the request says. */
+  readonly snooped?: boolean;
 }
 
 /** The unit recorded a fault. */

@@ -31,6 +31,8 @@ export const Access = {
   WRITE: 2,
   EXECUTE: 4,
   PRIVILEGED: 8,
+  /** A read of no bytes: with READ, it asks whether the page is there at all (PCI Express 2.2.5). */
+  ZERO_LENGTH: 16,
 } as const;
 
 /** No PASID on the request. */

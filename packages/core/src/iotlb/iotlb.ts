@@ -107,9 +107,28 @@ export class Iotlb {
     return this.spans[span + OUT] + (page - this.spans[span + PAGE]);
   }
 
+  /** Output page for the first input page that the slot's entry covers. */
+  firstOutput(slot: number): number {
+    return this.spans[(slot << SPANS_SHIFT) + OUT];
+  }
+
   /** What the owner gave with the slot's entry: permissions, flags. */
   data(slot: number): number {
     return this.words[(slot << WORDS_SHIFT) + DATA];
+  }
+
+  /** log2 of the bytes that the slot's entry covers. */
+  shift(slot: number): number {
+    return this.words[(slot << WORDS_SHIFT) + SHIFT];
+  }
+
+  /** Slot of the entry of exactly 2^pageShift bytes around `page`; -1 for a miss. Not counted, leaves no hint. */
+  find(tagA: number, tagB: number, page: number, pageShift: number): number {
+    if (this.#count[pageShift] === 0) return -1;
+    const base = page - (page % 2 ** (pageShift - 12));
+    let slot = this.#set(tagA, tagB, base, pageShift) * this.ways;
+    for (const end = slot + this.ways; slot < end; slot++) if (this.#holds(slot, tagA, tagB, base, pageShift)) return slot;
+    return -1;
   }
 
   #search(tagA: number, tagB: number, page: number): number {
@@ -165,8 +184,17 @@ export class Iotlb {
       this.stats.evictions++;
     }
     if (this.#count[pageShift]++ === 0) this.#shifts[this.#shiftCount++] = pageShift;
-    this.words.set([tagA, tagB, data, pageShift, groupA, groupB], slot << WORDS_SHIFT);
-    this.spans.set([base, pages, outPage - offset], slot << SPANS_SHIFT);
+    const word = slot << WORDS_SHIFT;
+    this.words[word + TAG_A] = tagA;
+    this.words[word + TAG_B] = tagB;
+    this.words[word + DATA] = data;
+    this.words[word + SHIFT] = pageShift;
+    this.words[word + GROUP_A] = groupA;
+    this.words[word + GROUP_B] = groupB;
+    const span = slot << SPANS_SHIFT;
+    this.spans[span + PAGE] = base;
+    this.spans[span + PAGES] = pages;
+    this.spans[span + OUT] = outPage - offset;
     this.hints[hash(tagA, tagB, page) & this.hintMask] = slot;
     this.stats.inserts++;
     return slot;

@@ -26,6 +26,8 @@ export interface PageTableFormat {
   readonly maxLevel: number;
   /** An entry is present when any of these bits is set. */
   readonly presentMask: number;
+  /** The same for the high word. */
+  readonly presentHi: number;
   /** Above level 0 an entry is a leaf when (lo & leafMask) === leafValue. */
   readonly leafMask: number;
   readonly leafValue: number;
@@ -70,6 +72,8 @@ export interface PageTableFormatOptions {
   readonly granuleShift?: number;
   readonly maxLevel: number;
   readonly presentMask: number;
+  /** Presence in the high word: such a format is for walkers, the editor writes low words only. */
+  readonly presentHi?: number;
   readonly leafMask: number;
   readonly leafValue: number;
   readonly pageMask?: number;
@@ -116,7 +120,8 @@ export function createFormat(options: PageTableFormatOptions): PageTableFormat {
   const pageMask = options.pageMask ?? 0;
   const pageValue = options.pageValue ?? 0;
   const pageLo = options.pageLo ?? 0;
-  if ((tableLo & presentMask) === 0 || (tableLo & leafMask) === leafValue || (tableLo & tableReserved) !== 0) {
+  const presentHi = options.presentHi ?? 0;
+  if ((presentHi === 0 && (tableLo & presentMask) === 0) || (tableLo & leafMask) === leafValue || (tableLo & tableReserved) !== 0) {
     throw new RangeError(`${options.name}: tableLo 0x${tableLo.toString(16)} does not make a present table entry without reserved bits`);
   }
   if ((pageLo & pageMask) !== pageValue || (pageLo & reservedLo[1]) !== 0) {
@@ -130,6 +135,7 @@ export function createFormat(options: PageTableFormatOptions): PageTableFormat {
     indexBits: granuleShift - 3,
     maxLevel: options.maxLevel,
     presentMask,
+    presentHi,
     leafMask,
     leafValue,
     pageMask,
@@ -145,7 +151,7 @@ export function createFormat(options: PageTableFormatOptions): PageTableFormat {
     tableLo,
     pageLo,
     blockLo: options.blockLo ?? 0,
-    plainTops: granuleShift === 12 ? 0b11100 : 0,
+    plainTops: granuleShift === 12 && presentHi === 0 ? 0b11100 : 0,
     plainTableMask: OUTSIDE_BANK | presentMask | leafMask | tableReserved | foldedLo,
     plainTableValue: tableLo & (presentMask | leafMask),
     plainPageMask: pageMask | reservedLo[1] | foldedLo,

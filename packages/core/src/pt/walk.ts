@@ -26,6 +26,8 @@ export class WalkResult {
   entryHi = 0;
   /** AND of the low words of every entry that passed the checks, the leaf included. */
   andLo = 0;
+  /** The same for the high words; only for formats whose presence is in the high word. */
+  andHi = 0;
   /** Output 4 KiB page number for the input page. It begins as a fraction, so that it is always stored as a double. */
   outPage = 0.5;
 }
@@ -101,6 +103,7 @@ function walkByRules(
   out: WalkResult,
 ): number {
   out.andLo = -1;
+  out.andHi = -1;
   let table = root;
   for (let level = topLevel; ; level--) {
     out.level = level;
@@ -112,6 +115,7 @@ function walkByRules(
     if (kind === EntryKind.NOT_PRESENT) return WalkStatus.NOT_PRESENT;
     if (kind === EntryKind.RESERVED) return WalkStatus.RESERVED;
     out.andLo &= lo;
+    out.andHi &= hi;
     const frame = entryFrame(format, lo, hi);
     if (kind === EntryKind.LEAF) {
       const pages = 2 ** (levelShift(format, level) - 12);
@@ -126,7 +130,7 @@ export const EntryKind = { NOT_PRESENT: 0, TABLE: 1, LEAF: 2, RESERVED: 3 } as c
 
 /** What an entry is by its format's rules: an `EntryKind`. */
 export function classifyEntry(format: PageTableFormat, level: number, lo: number, hi: number): number {
-  if ((lo & format.presentMask) === 0) return EntryKind.NOT_PRESENT;
+  if (((lo & format.presentMask) | (hi & format.presentHi)) === 0) return EntryKind.NOT_PRESENT;
   let leaf = level === 0 || (lo & format.leafMask) === format.leafValue;
   if (level === 0 && (lo & format.pageMask) !== format.pageValue) return EntryKind.NOT_PRESENT;
   if (leaf && ((format.leafLevels >>> level) & 1) === 0) {
@@ -139,27 +143,31 @@ export function classifyEntry(format: PageTableFormat, level: number, lo: number
   return leaf ? EntryKind.LEAF : EntryKind.TABLE;
 }
 
-function entryAddress(format: PageTableFormat, table: number, level: number, page: number): number {
+/** Physical address of the entry for `page` in the table of `level` at `table`. */
+export function entryAddress(format: PageTableFormat, table: number, level: number, page: number): number {
   const shift = levelShift(format, level) - 12;
   return table + (Math.floor(page / 2 ** shift) % 2 ** format.indexBits) * 8;
 }
 
-/** Addresses of the entries that a walk reads, top first, down to `lastLevel`: for those who set flags in them. */
-export function walkPath(
+/**
+ * ORs flags into the entries that a walk from `root` reads, as accessed and dirty updates do: `accessed` into each down to
+ * `leafLevel`, `dirty` into that one as well. False when memory refuses one; those above it are changed then.
+ */
+export function setFlags(
   memory: PhysicalMemory,
   format: PageTableFormat,
   root: number,
   topLevel: number,
   page: number,
-  lastLevel: number,
-): number[] {
-  const path: number[] = [];
+  leafLevel: number,
+  accessed: number,
+  dirty: number,
+): boolean {
   let table = root;
-  for (let level = topLevel; level >= lastLevel; level--) {
-    const address = entryAddress(format, table, level, page);
-    path.push(address);
-    if (!memory.load64(address)) break;
+  for (let level = topLevel; level >= leafLevel; level--) {
+    const flags = level === leafLevel ? accessed | dirty : accessed;
+    if (!memory.or64(entryAddress(format, table, level, page), flags, 0)) return false;
     table = entryFrame(format, memory.lo, memory.hi) * 4096;
   }
-  return path;
+  return true;
 }

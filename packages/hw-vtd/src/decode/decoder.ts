@@ -119,7 +119,7 @@ function translate(unit: Unit, translation: Translation, request: WalkRequest, s
     if (!write && (granted & 1) === 0) throw new Blocked(legacy ? "LGN.3" : "SGN.7");
     const size = 1n << BigInt(shift);
     const pa = Number((word & ADDRESS & ~(size - 1n)) | (iova & (size - 1n)));
-    if (pa >= INTERRUPT_FIRST && pa <= INTERRUPT_LAST) throw new Blocked(legacy ? "LGN.4" : "SGN.8");
+    if (pa >= INTERRUPT_FIRST && pa <= INTERRUPT_LAST) throw new Blocked(legacy ? "LGN.4" : "SGN.8.1");
     return { ok: true, pa, pageSize: Number(size), permissions: letters(granted) };
   }
 }

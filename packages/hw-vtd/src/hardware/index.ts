@@ -1,4 +1,7 @@
+export { DEFAULT_CACHES } from "./caches.js";
 export type { CacheGeometry } from "./caches.js";
+export { DEFAULT_POLICIES } from "./policies.js";
+export type { VtdPolicies } from "./policies.js";
 export { vtdReplayUnitFactory } from "./replay.js";
-export { DEFAULT_CACHES, REGISTER_BYTES, VtdUnit } from "./unit.js";
+export { REGISTER_BYTES, VtdUnit } from "./unit.js";
 export type { VtdUnitOptions } from "./unit.js";

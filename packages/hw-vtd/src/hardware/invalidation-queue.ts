@@ -202,9 +202,9 @@ export class InvalidationQueue {
         return f.G === 2 ? BAD_FIELD : caches.pasid(f.G, domain, f.PASID);
       case DescriptorType.IOTLB:
         if (f.G === 0 || (f.G === 3 && (!caps.pageSelective || f.AM > caps.maxAddressMask))) return BAD_FIELD;
-        return caches.iotlbDomain(f.G, domain, f.ADDR, f.AM);
+        return caches.iotlbDomain(f.G, domain, f.ADDR, f.AM, f.IH === 1);
       case DescriptorType.P_IOTLB:
-        return f.G < 2 ? BAD_FIELD : caches.iotlbPasid(f.G, domain, f.PASID, f.ADDR, f.AM);
+        return f.G < 2 ? BAD_FIELD : caches.iotlbPasid(f.G, domain, f.PASID, f.ADDR, f.AM, f.IH === 1);
       case DescriptorType.IEC:
         return this.#parts.invalidateInterrupts(f.G === 0, f.IIDX, f.IM);
       case DescriptorType.DEV_TLB:

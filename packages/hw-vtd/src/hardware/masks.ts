@@ -9,6 +9,7 @@ import {
   SCALABLE_CONTEXT_ENTRY,
   SCALABLE_ROOT_ENTRY,
 } from "../spec/entries.js";
+import type { VtdPolicies } from "./policies.js";
 
 /** Mask words as 32-bit pairs: lo of word 0, hi of word 0, lo of word 1 … */
 export type MaskWords = Int32Array;
@@ -45,7 +46,7 @@ function absentFields(rules: readonly (readonly [present: boolean, ...names: str
   return rules.flatMap(([present, ...names]) => (present ? [] : names));
 }
 
-export function buildMasks(caps: Capabilities): ReservedMasks {
+export function buildMasks(caps: Capabilities, policies: VtdPolicies): ReservedMasks {
   return {
     legacyRoot: build(LEGACY_ROOT_ENTRY, [], ["CTP"], [], caps),
     // SSPTPTR's upper bits are checked apart: with TT=2 the pointer is ignored.
@@ -70,7 +71,8 @@ export function buildMasks(caps: Capabilities): ReservedMasks {
     pasid: build(
       PASID_TABLE_ENTRY,
       absentFields([
-        [caps.secondStage, "AW", "SSADE", "SSPTPTR"],
+        [caps.secondStage, "SSADE", "SSPTPTR"],
+        [caps.secondStage || policies.firstStageWidth === "ignored", "AW"],
         [caps.secondStageDirty, "SSADE"],
         [caps.walkCoherency, "PWSNP"],
         [caps.snoopControl, "PGSNP"],

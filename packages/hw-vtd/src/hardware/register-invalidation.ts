@@ -46,7 +46,7 @@ export class RegisterInvalidation {
     // A unit without PSI invalidates the domain instead, and says so.
     if (granularity === PAGE_SELECTIVE && !this.#caps.pageSelective) granularity = DOMAIN_SELECTIVE;
     if (granularity === PAGE_SELECTIVE && mask > this.#caps.maxAddressMask) granularity = 0;
-    if (granularity !== 0) this.#caches.iotlbDomain(granularity, this.#domain(value >> 32n), Number(address >> 12n), mask);
+    if (granularity !== 0) this.#caches.iotlbDomain(granularity, this.#domain(value >> 32n), Number(address >> 12n), mask, (address & 0x40n) !== 0n);
     this.#bank.set(offset, (value & ~(TRIGGER | (3n << 57n))) | (BigInt(granularity) << 57n));
   }
 

@@ -6,6 +6,8 @@ import { VtdUnit } from "./unit.js";
 /** FRCD.F in the top dword. */
 const F_BIT = 0x8000_0000n;
 
+const NO_CACHE = { sets: 0, ways: 1 };
+
 class VtdReplayUnit implements ReplayUnit {
   readonly hardware: VtdUnit;
   readonly #records: number;
@@ -14,7 +16,9 @@ class VtdReplayUnit implements ReplayUnit {
   readonly #seen = new Set<number>();
 
   constructor(memory: PhysicalMemory, version: number, cap: bigint, ecap: bigint, haw: number) {
-    this.hardware = new VtdUnit(memory, { version, cap, ecap, haw });
+    // The recorded unit keeps no tables, and recordings give one DID to different tables, which such a cache would mix up (6.2.5).
+    const caches = { firstStageTables: NO_CACHE, secondStageTables: NO_CACHE };
+    this.hardware = new VtdUnit(memory, { version, cap, ecap, haw, caches });
     this.#records = this.hardware.capabilities.faultRecords;
     this.#base = this.hardware.capabilities.faultRecordOffset;
   }

@@ -1,83 +1,96 @@
-/** Requests to addresses (VT-d 3, 7.1): the order of checks is that of data, then of the manual's wording. */
-import { Access, levelShift, NO_PASID, type PageTableFormat, type PhysicalMemory, type Tracer, WalkResult, WalkStatus, walk, walkPath } from "@iommukit/core";
+/** Requests to addresses (VT-d 3, 4.2, 7.1): the order of checks is that of data, then of the manual's wording. */
+import { Access, CompletionStatus, NO_PASID, type PhysicalMemory, type Tracer, type TranslationCompletion } from "@iommukit/core";
 import type { Capabilities } from "../spec/capabilities.js";
 import { Pgtt, TranslationTableMode } from "../spec/entries.js";
-import { FAULTS, faultIndex } from "../spec/faults.js";
-import { FirstStage, firstStageFormat, SecondStage, secondStageFormat } from "../spec/formats.js";
+import { FAULTS, faultIndex, outcomeOf } from "../spec/faults.js";
 import { type Caches, FIRST_STAGE_GROUP } from "./caches.js";
-import { Configuration, ConfigurationReader, NONE } from "./configuration.js";
+import { Configuration, ConfigurationReader, Context, NONE } from "./configuration.js";
 import type { FaultRecorder } from "./fault-recorder.js";
-import { buildMasks } from "./masks.js";
+import { HostPermissions } from "./host-permission.js";
+import { isInterruptPage, outputCondition, reachesInterrupts } from "./interrupt-range.js";
+import type { VtdPolicies } from "./policies.js";
+import { RequestKind } from "./request.js";
+import { Stages } from "./stages.js";
 
 const F = {
-  LCT43: faultIndex("LCT.4.3"), LSS1: faultIndex("LSS.1"), LSS2: faultIndex("LSS.2"), LGN11: faultIndex("LGN.1.1"), LGN13: faultIndex("LGN.1.3"),
-  LGN2: faultIndex("LGN.2"), LGN3: faultIndex("LGN.3"), LGN4: faultIndex("LGN.4"),
-  RTA11: faultIndex("RTA.1.1"), RTA12: faultIndex("RTA.1.2"), RTA13: faultIndex("RTA.1.3"), RTA2: faultIndex("RTA.2"), RTA4: faultIndex("RTA.4"),
-  RTA5: faultIndex("RTA.5"), SPT5: faultIndex("SPT.5"), SPT6: faultIndex("SPT.6"),
-  SFS1: faultIndex("SFS.1"), SFS2: faultIndex("SFS.2"), SFS3: faultIndex("SFS.3"), SFS4: faultIndex("SFS.4"), SFS9: faultIndex("SFS.9"),
-  SFS10: faultIndex("SFS.10"), SSS1: faultIndex("SSS.1"), SSS2: faultIndex("SSS.2"), SSS3: faultIndex("SSS.3"), SSS4: faultIndex("SSS.4"),
-  SSS5: faultIndex("SSS.5"), SSS6: faultIndex("SSS.6"), SGN1: faultIndex("SGN.1"), SGN2: faultIndex("SGN.2"), SGN42: faultIndex("SGN.4.2"),
-  SGN5: faultIndex("SGN.5"), SGN6: faultIndex("SGN.6"), SGN7: faultIndex("SGN.7"), SGN8: faultIndex("SGN.8"), IRR29: faultIndex("IRR.29"),
+  LGN12: faultIndex("LGN.1.2"), LGN13: faultIndex("LGN.1.3"), LGN2: faultIndex("LGN.2"), LGN3: faultIndex("LGN.3"), LGN4: faultIndex("LGN.4"),
+  RTA11: faultIndex("RTA.1.1"), RTA12: faultIndex("RTA.1.2"), RTA13: faultIndex("RTA.1.3"), RTA14: faultIndex("RTA.1.4"), RTA2: faultIndex("RTA.2"),
+  RTA3: faultIndex("RTA.3"), RTA4: faultIndex("RTA.4"), RTA5: faultIndex("RTA.5"), SPT5: faultIndex("SPT.5"), SPT6: faultIndex("SPT.6"),
+  SGN41: faultIndex("SGN.4.1"), SGN42: faultIndex("SGN.4.2"), SGN6: faultIndex("SGN.6"), SGN7: faultIndex("SGN.7"), SGN83: faultIndex("SGN.8.3"),
+  SSS2: faultIndex("SSS.2"), SSS3: faultIndex("SSS.3"), LSS2: faultIndex("LSS.2"), IRR29: faultIndex("IRR.29"),
 } as const;
 
-/** IOTLB data: rights of user requests in bits 1:0, of privileged ones in 3:2; writes need no dirty update. */
+/** IOTLB data: rights of user requests in bits 1:0, of privileged ones in 3:2; writes need no dirty update; no No Snoop; a piece of a larger page. */
 export const PRIVILEGED_SHIFT = 2;
+/** None of these is set in what CM=1 keeps of an absent entry. */
+export const ANY_RIGHTS = 15;
 const DIRTY = 16;
-
-const INTERRUPT_FIRST = 0xfee00;
-const INTERRUPT_LAST = 0xfeeff;
+const SNOOP = 32;
+const PIECE = 64;
+/** With CM=1, an absent entry's condition + 1 from this bit on. */
+const CONDITION_SHIFT = 8;
 
 export class Translator {
   /** GSTS.TES */
   enabled = false;
   /** Latched RTADDR.TTM. */
   mode: number = TranslationTableMode.LEGACY;
+  /** After `locate`, and while a request is judged: who translates, and whether an FPD on the way keeps qualified faults from the record. */
+  configuration: Configuration = new Configuration();
+  faultDisable = false;
+
   #rootTable = 0;
+  /** SSIRWE is latched in legacy mode, where it is not allowed. */
+  #ioInLegacy = false;
+  #context: Context = new Context();
   readonly #name: string;
-  readonly #memory: PhysicalMemory;
   readonly #caps: Capabilities;
+  readonly #policies: VtdPolicies;
   readonly #caches: Caches;
   readonly #faults: FaultRecorder;
   readonly #tracer: Tracer | undefined;
   readonly #reader: ConfigurationReader;
-  readonly #firstStage: PageTableFormat;
-  readonly #secondStage: PageTableFormat;
-  readonly #walk = new WalkResult();
-  /** Used when the configuration cache is off, and for lookups that fault. */
-  readonly #uncached = new Configuration();
-  /** Rights found by the last walk, and whether a write needs a dirty update. */
-  #rights = 0;
-  #outPage = 0;
-  #pageShift = 12;
+  readonly #stages: Stages;
+  readonly #hostPermissions: HostPermissions;
+  readonly #hostPages: number;
+  /** Read into when a cache misses; the cache then keeps it, and gives one back. */
+  #spareContext: Context = new Context();
+  #spareConfiguration: Configuration = new Configuration();
 
   constructor(
     name: string,
     memory: PhysicalMemory,
     caps: Capabilities,
+    policies: VtdPolicies,
     caches: Caches,
     faults: FaultRecorder,
     tracer: Tracer | undefined,
   ) {
     this.#name = name;
-    this.#memory = memory;
     this.#caps = caps;
+    this.#policies = policies;
     this.#caches = caches;
     this.#faults = faults;
     this.#tracer = tracer;
-    this.#reader = new ConfigurationReader(memory, caps, buildMasks(caps));
-    this.#firstStage = firstStageFormat(caps);
-    this.#secondStage = secondStageFormat(caps);
+    this.#reader = new ConfigurationReader(memory, caps, policies);
+    this.#stages = new Stages(memory, caps, policies, caches);
+    this.#hostPermissions = new HostPermissions(memory, caps);
+    this.#hostPages = 2 ** (caps.haw - 12);
   }
 
   /** SRTP: RTADDR takes effect now (6.6). */
   latchRootTable(value: bigint): void {
     this.#rootTable = Number(value >> 12n) * 4096;
     this.mode = Number((value >> 10n) & 3n);
+    const io = this.#caps.secondStageIoRights && (value & 0x80n) !== 0n;
+    this.#ioInLegacy = io && this.mode === TranslationTableMode.LEGACY;
+    this.#stages.secondStageIo = io;
   }
 
+  /** An untranslated request: the output page, or -1 when it is blocked. */
   translate(rid: number, pasid: number, page: number, access: number): number {
     const needed = (access & 3) << ((access & Access.PRIVILEGED) !== 0 && pasid !== NO_PASID ? PRIVILEGED_SHIFT : 0);
-    if (this.enabled && (access & Access.EXECUTE) === 0 && (page < INTERRUPT_FIRST || page > INTERRUPT_LAST)) {
+    if (this.enabled && (access & Access.EXECUTE) === 0 && (pasid !== NO_PASID || !isInterruptPage(page))) {
       const { iotlb } = this.#caches;
       const slot = iotlb.lookup(rid, pasid, page);
       if (slot !== -1) {
@@ -85,7 +98,7 @@ export class Translator {
         // A write that would dirty a clean entry, and a denied request, go to the tables.
         if ((data & needed) === needed && ((access & Access.WRITE) === 0 || (data & DIRTY) !== 0)) {
           const out = iotlb.output(slot, page);
-          if (this.#tracer?.listener) this.#trace(rid, pasid, page, access, "iotlb", out);
+          if (this.#tracer?.listener) this.#trace(rid, pasid, page, access, "iotlb", out, (data & SNOOP) !== 0);
           return out;
         }
       }
@@ -93,51 +106,116 @@ export class Translator {
     return this.#miss(rid, pasid, page, access);
   }
 
+  /** A translation request (4.2.3); `access` lacks WRITE when its No Write flag is set. */
+  requestTranslation(rid: number, pasid: number, page: number, access: number, out: TranslationCompletion): void {
+    clear(out);
+    if (!this.enabled || !this.#caps.deviceTlb) {
+      out.status = CompletionStatus.UNSUPPORTED_REQUEST;
+      return;
+    }
+    out.privileged = pasid !== NO_PASID && (access & Access.PRIVILEGED) !== 0;
+    const noWrite = this.#caps.noWriteFlag && (access & Access.WRITE) === 0;
+    const asked = access | Access.READ | (noWrite ? 0 : Access.WRITE);
+    if (this.#answerFromCache(rid, pasid, page, asked, out)) return;
+    const condition = this.#translation(rid, pasid, page, asked, out);
+    if (condition !== NONE) this.#refuseTranslation(condition, rid, pasid, page, asked, out);
+    if (this.#tracer?.listener) this.#trace(rid, pasid, page, asked, "walk", condition === NONE && (out.read || out.write) ? this.#stages.outPage : -1, out.noSnoop);
+  }
+
+  /** A request with a translated address (4.2.4): the output page, or -1 when it is blocked. */
+  translated(rid: number, pasid: number, page: number, access: number): number {
+    if (!this.enabled || !this.#caps.deviceTlb || (pasid !== NO_PASID && !this.#caps.translatedPasid)) return -1;
+    const condition = this.#translated(rid, pasid, page, access);
+    if (condition === NONE) return page;
+    this.report(condition, RequestKind.TRANSLATED, rid, pasid, page, access);
+    return -1;
+  }
+
+  /** The configuration checks of a page request (7.4.1): NONE, with `configuration` set, or a fault condition, to be reported by the caller. */
+  locate(rid: number, pasid: number): number {
+    const context = this.#findContext(RequestKind.PAGE, rid, pasid, 0);
+    if (context !== NONE) return context;
+    return this.#findConfiguration(pasid === NO_PASID ? this.#context.ridPasid : pasid);
+  }
+
+  /** Records a condition, unless an FPD keeps it from the record. */
+  report(condition: number, kind: number, rid: number, pasid: number, page: number, access: number): void {
+    const fault = FAULTS[condition];
+    if (!(fault.qualified && this.faultDisable)) this.#faults.record(fault, rid, pasid, page, access, kind);
+  }
+
   #miss(rid: number, pasid: number, page: number, access: number): number {
-    if (pasid === NO_PASID && page >= INTERRUPT_FIRST && page <= INTERRUPT_LAST) {
-      // Writes here are interrupts and are never DMA-translated (3.14); other requests are not interrupts.
-      if ((access & Access.READ) === 0) return page;
-      if (this.enabled) return this.#block(F.IRR29, false, rid, pasid, page, access);
+    if (pasid === NO_PASID && isInterruptPage(page)) {
+      // Writes here are interrupts and are never DMA-translated (3.14), zero-length reads end here; other requests are not allowed.
+      if ((access & Access.READ) === 0 || (access & Access.ZERO_LENGTH) !== 0) return page;
+      this.faultDisable = false;
+      if (this.enabled) return this.#block(F.IRR29, rid, pasid, page, access);
     }
     if (!this.enabled) {
-      if (this.#tracer?.listener) this.#trace(rid, pasid, page, access, "bypass", page);
+      if (this.#tracer?.listener) this.#trace(rid, pasid, page, access, "bypass", page, false);
       return page;
     }
-    let configuration = this.#caches.configurations.lookup(rid, pasid);
-    if (configuration === undefined) {
-      const condition = this.#configure(rid, pasid, access);
-      configuration = this.#uncached;
-      if (condition !== NONE) return this.#block(condition, configuration.faultDisable, rid, pasid, page, access);
-    }
-    const condition = this.#resolve(configuration, pasid, page, access);
-    if (condition !== NONE) return this.#block(condition, configuration.faultDisable, rid, pasid, page, access);
-    this.#fill(configuration, rid, pasid, page);
-    if (this.#tracer?.listener) this.#trace(rid, pasid, page, access, "walk", this.#outPage);
-    return this.#outPage;
+    const found = this.#findContext(RequestKind.UNTRANSLATED, rid, pasid, access);
+    if (found !== NONE) return this.#block(found, rid, pasid, page, access);
+    const condition = this.#resolve(RequestKind.UNTRANSLATED, rid, pasid, page, access);
+    if (condition !== NONE) return this.#block(condition, rid, pasid, page, access);
+    const s = this.#stages;
+    if (this.#tracer?.listener) this.#trace(rid, pasid, page, access, "walk", s.outPage, s.snoop || this.configuration.pageSnoop);
+    return s.outPage;
   }
 
-  /** Reads the configuration into `#uncached`, and keeps it when it is good. */
-  #configure(rid: number, pasid: number, access: number): number {
-    const out = this.#uncached;
-    out.faultDisable = false;
-    const mode = this.#modeFault(pasid, access);
+  /** Mode, root and context checks: leaves `#context` and `faultDisable`, and in legacy mode `configuration`. */
+  #findContext(kind: number, rid: number, pasid: number, access: number): number {
+    this.faultDisable = false;
+    const mode = this.#modeCondition(kind, pasid, access);
     if (mode !== NONE) return mode;
-    const condition =
-      this.mode === TranslationTableMode.LEGACY
-        ? this.#reader.readLegacy(this.#rootTable, rid, out)
-        : this.#reader.readScalable(this.#rootTable, rid, pasid, out);
-    if (condition !== NONE) return condition;
-    const slot = this.#caches.configurations.slot(rid, pasid);
-    if (slot !== undefined) {
-      Object.assign(slot, out);
-      slot.rid = rid;
-      slot.pasid = pasid;
-      slot.valid = true;
+    const cached = this.#caches.contexts.lookup(rid, NO_PASID);
+    let condition: number = NONE;
+    if (cached === undefined) {
+      const spare = this.#spareContext;
+      const legacy = this.mode === TranslationTableMode.LEGACY;
+      // What the entry says is kept with CM=1 even when it is bad (6.1); what kept it from being read is not.
+      spare.condition = NONE;
+      condition = legacy ? this.#reader.readLegacy(this.#rootTable, rid, spare) : this.#reader.readScalable(this.#rootTable, rid, spare);
+      this.#context = spare;
+      if (condition === NONE || (this.#caps.cachingMode && spare.condition !== NONE)) this.#keepContext(spare);
+    } else {
+      this.#context = cached;
+      condition = cached.condition;
     }
-    return NONE;
+    const context = this.#context;
+    this.faultDisable = context.faultDisable;
+    if (condition !== NONE) return condition;
+    if (context.legacy) this.configuration = context.translation;
+    return this.#reader.refuses(context, kind, pasid);
   }
 
-  #modeFault(pasid: number, access: number): number {
+  #keepContext(context: Context): void {
+    const { contexts } = this.#caches;
+    if (contexts.capacity !== 0) this.#spareContext = contexts.insert(context) ?? new Context();
+  }
+
+  /** The PASID entry for an effective PASID: leaves `configuration`. */
+  #findConfiguration(pasid: number): number {
+    const context = this.#context;
+    const { pasids } = this.#caches;
+    const cached = pasids.lookup(context.rid, pasid);
+    if (cached !== undefined) {
+      this.configuration = cached;
+      this.faultDisable ||= cached.faultDisable;
+      return cached.condition;
+    }
+    const spare = this.#spareConfiguration;
+    spare.condition = NONE;
+    const condition = this.#reader.readPasid(context, pasid, spare);
+    this.configuration = spare;
+    this.faultDisable ||= spare.faultDisable;
+    const absent = this.#caps.cachingMode && this.#policies.absentPasids !== "uncached" && spare.condition !== NONE;
+    if (pasids.capacity !== 0 && (condition === NONE || absent)) this.#spareConfiguration = pasids.insert(spare) ?? new Configuration();
+    return condition;
+  }
+
+  #modeCondition(kind: number, pasid: number, access: number): number {
     switch (this.mode) {
       case TranslationTableMode.ABORT:
         return this.#caps.abortMode ? F.RTA4 : F.RTA11;
@@ -147,131 +225,148 @@ export class Translator {
         if (!this.#caps.scalableMode) return F.RTA13;
         break;
       default:
+        if (kind === RequestKind.PAGE) return F.RTA3;
         if (pasid !== NO_PASID) return F.RTA2;
+        if (this.#ioInLegacy) return F.RTA14;
     }
     return pasid !== NO_PASID && (access & Access.EXECUTE) !== 0 && this.#caps.majorVersion >= 8 ? F.RTA5 : NONE;
   }
 
-  /** Translates under a good configuration; leaves `#outPage`, `#pageShift` and `#rights`. */
-  #resolve(c: Configuration, pasid: number, page: number, access: number): number {
-    if (pasid !== NO_PASID && (access & Access.EXECUTE) !== 0) return F.SPT5;
-    const privileged = pasid === NO_PASID ? c.privileged : (access & Access.PRIVILEGED) !== 0;
-    if (!c.legacy && privileged && !c.supervisorEnable) return F.SPT6;
-    if (c.pgtt === Pgtt.PASS_THROUGH) {
-      if (page >= 2 ** (this.#caps.haw - 12)) return c.legacy ? F.LGN13 : F.SGN42;
-      this.#outPage = page;
-      this.#pageShift = 12;
-      this.#rights = 15 | DIRTY;
-      return this.#interruptRange(page) ? (c.legacy ? F.LGN4 : F.SGN8) : NONE;
+  /** From a good context to an output: leaves it in `#stages`, and in the IOTLB. */
+  #resolve(kind: number, rid: number, pasid: number, page: number, access: number): number {
+    const noPasid = pasid === NO_PASID;
+    if (!this.#context.legacy) {
+      const found = this.#findConfiguration(noPasid ? this.#context.ridPasid : pasid);
+      if (found !== NONE) return found;
+      // Execute requests were removed in 4.1: ERS reads 0 (SPT.5).
+      if (!noPasid && (access & Access.EXECUTE) !== 0) return F.SPT5;
     }
-    return c.pgtt === Pgtt.FIRST_STAGE ? this.#first(c, page, access, privileged) : this.#second(c, page, access);
-  }
-
-  #first(c: Configuration, page: number, access: number, privileged: boolean): number {
-    const half = 2 ** (c.topLevel * 9 + 8);
-    if (page >= half && page < 2 ** 52 - half) return F.SGN1;
-    const w = this.#walk;
-    const status = walk(this.#memory, this.#firstStage, c.root, c.topLevel, page, w);
-    // U/S is tested level by level, after the reserved bits (3.6): an entry above the failing one comes first.
-    const user = (w.andLo & FirstStage.US) !== 0;
-    if (status !== WalkStatus.OK) {
-      if (!user && !privileged) return F.SGN2;
-      if (status === WalkStatus.NOT_PRESENT) return F.SFS2;
-      if (status === WalkStatus.RESERVED) return F.SFS3;
-      return w.level === c.topLevel ? F.SFS4 : F.SFS1;
+    const c = this.configuration;
+    const privileged = noPasid ? this.#ridPrivileged : (access & Access.PRIVILEGED) !== 0;
+    if (privileged && !c.supervisorEnable) return F.SPT6;
+    if (this.#caps.cachingMode && !isFirst(c)) {
+      const absent = this.#cachedRefusal(c, kind, rid, pasid, page, access);
+      if (absent !== NONE) return absent;
     }
-    const writable = (w.andLo & FirstStage.RW) !== 0;
-    if (!user && !privileged) return F.SGN2;
-    const write = (access & Access.WRITE) !== 0;
-    if (write && !writable && (!privileged || c.writeProtect)) return F.SGN6;
-    const accessed = FirstStage.A | (c.extendedAccessed ? FirstStage.EA : 0);
-    const flags = this.#flags(accessed, FirstStage.D, write);
-    if (flags && !(this.#caps.walkCoherency && c.walkSnoop)) return F.SFS9;
-    if (this.#interruptRange(w.outPage)) return F.SGN8;
-    if (flags && !this.#setFlags(this.#firstStage, c, page, accessed, write ? FirstStage.D : 0)) return F.SFS10;
-    const userRights = user ? (writable ? 3 : 1) : 0;
-    const privilegedRights = writable || !c.writeProtect ? 3 : 1;
-    const own = c.supervisorEnable ? privilegedRights << PRIVILEGED_SHIFT : 0;
-    this.#rights = (c.privileged ? privilegedRights | own : userRights | own) | (this.#isDirty(FirstStage.D, write) ? DIRTY : 0);
-    this.#outPage = w.outPage;
-    this.#pageShift = levelShift(this.#firstStage, w.level);
-    return NONE;
+    const condition = c.pgtt === Pgtt.PASS_THROUGH ? this.#passThrough(c, kind, page) : this.#stages.resolve(c, page, access, privileged, kind);
+    if (condition === NONE) this.#fill(c, rid, pasid, page);
+    else if (this.#caps.cachingMode && !isFirst(c) && isCachedRefusal(condition)) this.#insert(c, rid, pasid, page, page, 12, (condition + 1) << CONDITION_SHIFT);
+    return condition;
   }
 
-  #second(c: Configuration, page: number, access: number): number {
-    const bits = Math.min(this.#caps.mgaw, 12 + 9 * (c.topLevel + 1));
-    if (page >= 2 ** (bits - 12)) return c.legacy ? F.LGN11 : F.SGN5;
-    const w = this.#walk;
-    const status = walk(this.#memory, this.#secondStage, c.root, c.topLevel, page, w);
-    const write = (access & Access.WRITE) !== 0;
-    const read = (access & Access.READ) !== 0;
-    switch (status) {
-      case WalkStatus.NOT_PRESENT:
-        return c.legacy ? (write ? F.LGN2 : F.LGN3) : F.SSS2;
-      case WalkStatus.RESERVED:
-        return c.legacy ? F.LSS2 : F.SSS3;
-      case WalkStatus.BUS_ERROR:
-        if (w.level === c.topLevel) return c.legacy ? F.LCT43 : F.SSS4;
-        return c.legacy ? F.LSS1 : F.SSS1;
-      default:
-    }
-    const rights = w.andLo & 3;
-    if (rights === 0 && !c.legacy) return F.SSS2;
-    if (write && (rights & SecondStage.W) === 0) return c.legacy ? F.LGN2 : F.SGN6;
-    if (read && (rights & SecondStage.R) === 0) return c.legacy ? F.LGN3 : F.SGN7;
-    const flags = c.secondStageDirty && this.#flags(SecondStage.A, SecondStage.D, write);
-    if (flags && !(this.#caps.walkCoherency && c.walkSnoop)) return F.SSS5;
-    if (this.#interruptRange(w.outPage)) return c.legacy ? F.LGN4 : F.SGN8;
-    if (flags && !this.#setFlags(this.#secondStage, c, page, SecondStage.A, write ? SecondStage.D : 0)) return F.SSS6;
-    const clean = c.secondStageDirty && !this.#isDirty(SecondStage.D, write);
-    this.#rights = rights | (rights << PRIVILEGED_SHIFT) | (clean ? 0 : DIRTY);
-    this.#outPage = w.outPage;
-    this.#pageShift = levelShift(this.#secondStage, w.level);
-    return NONE;
+  get #ridPrivileged(): boolean {
+    return !this.#context.legacy && this.#context.ridPrivileged;
   }
 
-  #interruptRange(page: number): boolean {
-    return page >= INTERRUPT_FIRST && page <= INTERRUPT_LAST;
+  /** With CM=1 what a second stage refused may be cached (6.1), and is: an entry there that does not allow the request answers it. */
+  #cachedRefusal(c: Configuration, kind: number, rid: number, pasid: number, page: number, access: number): number {
+    const { iotlb } = this.#caches;
+    const slot = iotlb.lookup(rid, pasid, page);
+    if (slot === -1) return NONE;
+    const data = iotlb.data(slot);
+    if (data >>> CONDITION_SHIFT !== 0) return (data >>> CONDITION_SHIFT) - 1;
+    if (kind !== RequestKind.UNTRANSLATED || (access & Access.ZERO_LENGTH) !== 0) return NONE;
+    if ((access & Access.WRITE) !== 0 && (data & Access.WRITE) === 0) return c.legacy ? F.LGN2 : F.SGN6;
+    return (access & Access.READ) !== 0 && (data & Access.READ) === 0 ? (c.legacy ? F.LGN3 : F.SGN7) : NONE;
   }
 
-  /** True when some entry of the walk lacks `accessed`, or the leaf lacks `dirty` and a write comes. */
-  #flags(accessed: number, dirty: number, write: boolean): boolean {
-    const w = this.#walk;
-    return (w.andLo & accessed) !== accessed || (write && (w.entryLo & dirty) === 0);
+  /** Pass-through (3.9). A device gets as much at once as the largest page of the unit. */
+  #passThrough(c: Configuration, kind: number, page: number): number {
+    if (page >= this.#hostPages) return c.legacy ? F.LGN13 : F.SGN42;
+    const s = this.#stages;
+    s.outPage = page;
+    s.shift = kind === RequestKind.TRANSLATION ? this.#largestShift() : 12;
+    s.userRights = 3;
+    s.privilegedRights = 3;
+    s.dirty = true;
+    s.snoop = false;
+    return kind === RequestKind.TRANSLATION ? NONE : outputCondition(c, kind, page, 12);
   }
 
-  #isDirty(dirty: number, write: boolean): boolean {
-    return write || (this.#walk.entryLo & dirty) !== 0;
-  }
-
-  /** ORs the flags into every entry of the walk, `dirty` into the leaf only. */
-  #setFlags(format: PageTableFormat, c: Configuration, page: number, accessed: number, dirty: number): boolean {
-    const path = walkPath(this.#memory, format, c.root, c.topLevel, page, this.#walk.level);
-    return path.every((entry, i) => this.#memory.or64(entry, i === path.length - 1 ? accessed | dirty : accessed, 0));
+  #largestShift(): number {
+    const { firstStage, firstStage1G, secondStageLargePages } = this.#caps;
+    if ((firstStage && firstStage1G) || (secondStageLargePages & 2) !== 0) return 30;
+    return firstStage || (secondStageLargePages & 1) !== 0 ? 21 : 12;
   }
 
   #fill(c: Configuration, rid: number, pasid: number, page: number): void {
-    let shift = this.#pageShift;
+    const s = this.#stages;
+    const user = pasid === NO_PASID && this.#ridPrivileged ? s.privilegedRights : s.userRights;
+    const privileged = c.supervisorEnable ? s.privilegedRights << PRIVILEGED_SHIFT : 0;
+    let data = user | privileged | (s.dirty ? DIRTY : 0) | (s.snoop || c.pageSnoop ? SNOOP : 0);
+    let { shift } = s;
     // A large page that holds interrupt addresses is cached in 4 KiB pieces, so that each output is checked.
-    if (shift > 12 && this.#overlapsInterrupts(this.#outPage, shift)) shift = 12;
-    const group = c.domain | (c.pgtt === Pgtt.FIRST_STAGE ? FIRST_STAGE_GROUP : 0);
-    this.#caches.iotlb.insert(rid, pasid, page, shift, this.#outPage, this.#rights, group, c.tagPasid);
+    if (shift > 12 && reachesInterrupts(s.outPage, shift)) {
+      shift = 12;
+      data |= PIECE;
+    }
+    this.#insert(c, rid, pasid, page, s.outPage, Math.min(shift, this.#policies.largestCached), data);
   }
 
-  #overlapsInterrupts(outPage: number, shift: number): boolean {
-    const pages = 2 ** (shift - 12);
-    const first = outPage - (outPage % pages);
-    return first <= INTERRUPT_LAST && first + pages > INTERRUPT_FIRST;
+  #insert(c: Configuration, rid: number, pasid: number, page: number, outPage: number, shift: number, data: number): void {
+    this.#caches.iotlb.insert(rid, pasid, page, shift, outPage, data, isFirst(c) ? c.domain | FIRST_STAGE_GROUP : c.domain, c.pasid);
   }
 
-  #block(condition: number, faultDisable: boolean, rid: number, pasid: number, page: number, access: number): number {
+  /** A translation request that the IOTLB can answer in full. */
+  #answerFromCache(rid: number, pasid: number, page: number, access: number, out: TranslationCompletion): boolean {
+    if ((access & Access.EXECUTE) !== 0 || (pasid === NO_PASID && isInterruptPage(page))) return false;
+    const { iotlb } = this.#caches;
+    const slot = iotlb.lookup(rid, pasid, page);
+    if (slot === -1) return false;
+    const data = iotlb.data(slot);
+    const needed = (access & 3) << (out.privileged ? PRIVILEGED_SHIFT : 0);
+    if ((data & needed) !== needed || ((access & Access.WRITE) !== 0 && (data & DIRTY) === 0) || (data & PIECE) !== 0) return false;
+    const found = this.#findContext(RequestKind.TRANSLATION, rid, pasid, access);
+    if (found !== NONE) return false;
+    complete(out, iotlb.output(slot, page), iotlb.shift(slot), access & 3, (data & SNOOP) !== 0);
+    if (this.#tracer?.listener) this.#trace(rid, pasid, page, access, "iotlb", iotlb.output(slot, page), out.noSnoop);
+    return true;
+  }
+
+  #translation(rid: number, pasid: number, page: number, access: number, out: TranslationCompletion): number {
+    const found = this.#findContext(RequestKind.TRANSLATION, rid, pasid, access);
+    if (found !== NONE) return found;
+    if (pasid === NO_PASID && isInterruptPage(page)) {
+      // Special conditions S.1 and S.2 (4.2.3): messages go untranslated.
+      const write = (access & Access.WRITE) !== 0;
+      complete(out, page, 12, write ? Access.WRITE : 0, false);
+      out.untranslatedOnly = write;
+      return NONE;
+    }
+    const condition = this.#resolve(RequestKind.TRANSLATION, rid, pasid, page, access);
+    if (condition !== NONE) return condition;
+    const s = this.#stages;
+    const rights = out.privileged || (pasid === NO_PASID && this.#ridPrivileged) ? s.privilegedRights : s.userRights;
+    complete(out, s.outPage, s.shift, rights & access, s.snoop || this.configuration.pageSnoop);
+    return NONE;
+  }
+
+  #refuseTranslation(condition: number, rid: number, pasid: number, page: number, access: number, out: TranslationCompletion): void {
     const fault = FAULTS[condition];
-    if (this.#tracer?.listener) this.#trace(rid, pasid, page, access, "walk", -1);
-    if (!(fault.qualified && faultDisable)) this.#faults.record(fault, rid, pasid, page, access);
+    const outcome = outcomeOf(fault, RequestKind.TRANSLATION, pasid !== NO_PASID);
+    if (outcome === "UR") out.status = CompletionStatus.UNSUPPORTED_REQUEST;
+    if (outcome === "CA") out.status = CompletionStatus.COMPLETER_ABORT;
+    if (out.status !== CompletionStatus.SUCCESS || fault.alwaysRecorded) this.report(condition, RequestKind.TRANSLATION, rid, pasid, page, access);
+  }
+
+  #translated(rid: number, pasid: number, page: number, access: number): number {
+    const found = this.#findContext(RequestKind.TRANSLATED, rid, pasid, access);
+    if (found !== NONE) return found;
+    const context = this.#context;
+    if (page >= this.#hostPages) return context.legacy ? F.LGN12 : F.SGN41;
+    if (isInterruptPage(page)) return context.legacy ? F.LGN4 : F.SGN83;
+    if (context.legacy || !context.hostPermission) return NONE;
+    const condition = this.#findConfiguration(pasid === NO_PASID ? context.ridPasid : pasid);
+    return condition === NONE ? this.#hostPermissions.check(this.configuration, page, access) : condition;
+  }
+
+  #block(condition: number, rid: number, pasid: number, page: number, access: number): number {
+    if (this.#tracer?.listener) this.#trace(rid, pasid, page, access, "walk", -1, false);
+    this.report(condition, RequestKind.UNTRANSLATED, rid, pasid, page, access);
     return -1;
   }
 
-  #trace(rid: number, pasid: number, page: number, access: number, source: "iotlb" | "walk" | "bypass", out: number): void {
+  #trace(rid: number, pasid: number, page: number, access: number, source: "iotlb" | "walk" | "bypass", out: number, snooped: boolean): void {
     this.#tracer?.listener?.({
       kind: "translation",
       unit: this.#name,
@@ -281,6 +376,36 @@ export class Translator {
       source,
       ...(pasid === NO_PASID ? {} : { pasid }),
       ...(out === -1 ? {} : { pa: out * 4096 }),
+      ...(snooped ? { snooped } : {}),
     });
   }
+}
+
+function isFirst(c: Configuration): boolean {
+  return c.pgtt === Pgtt.FIRST_STAGE || c.pgtt === Pgtt.NESTED;
+}
+
+/** What CM=1 lets the IOTLB keep: entries that are absent or damaged. */
+function isCachedRefusal(condition: number): boolean {
+  return condition === F.SSS2 || condition === F.SSS3 || condition === F.LSS2 || condition === F.LGN2 || condition === F.LGN3;
+}
+
+function clear(out: TranslationCompletion): void {
+  out.status = CompletionStatus.SUCCESS;
+  out.read = false;
+  out.write = false;
+  out.execute = false;
+  out.privileged = false;
+  out.untranslatedOnly = false;
+  out.noSnoop = false;
+  out.global = false;
+}
+
+function complete(out: TranslationCompletion, page: number, shift: number, rights: number, noSnoop: boolean): void {
+  const pages = 2 ** (shift - 12);
+  out.page = page - (page % pages);
+  out.shift = shift;
+  out.read = (rights & Access.READ) !== 0;
+  out.write = (rights & Access.WRITE) !== 0;
+  out.noSnoop = noSnoop;
 }

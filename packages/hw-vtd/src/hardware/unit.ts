@@ -12,10 +12,11 @@ import { FaultRecorder } from "./fault-recorder.js";
 import { globalCommand } from "./global-command.js";
 import { InterruptRemapper } from "./interrupt-remapper.js";
 import { InvalidationQueue } from "./invalidation-queue.js";
+import { DEFAULT_POLICIES, type VtdPolicies } from "./policies.js";
 import { ProtectedMemory } from "./protected-memory.js";
 import { isAccess, RegisterBank, registersOf } from "./register-bank.js";
 import { RegisterInvalidation, TRIGGER } from "./register-invalidation.js";
-import { PRIVILEGED_SHIFT, Translator } from "./translator.js";
+import { ANY_RIGHTS, PRIVILEGED_SHIFT, Translator } from "./translator.js";
 
 export interface VtdUnitOptions {
   readonly name?: string;
@@ -25,6 +26,8 @@ export interface VtdUnitOptions {
   /** Host address width in bits. */
   readonly haw: number;
   readonly caches?: CacheGeometry;
+  /** What the manual leaves open in translation; what is not given is as in `DEFAULT_POLICIES`. */
+  readonly policies?: Partial<VtdPolicies>;
   /** Entries of the interrupt entry cache, a power of two or 0. */
   readonly interruptEntries?: number;
   /** A source with a fault record that stands gets no second one (7.2.1). */
@@ -38,7 +41,6 @@ export interface VtdUnitOptions {
   readonly onMessage?: (address: bigint, data: number) => boolean;
 }
 
-export const DEFAULT_CACHES: CacheGeometry = { iotlb: { sets: 64, ways: 8 }, configurations: 256 };
 export const DEFAULT_INTERRUPT_ENTRIES = 256;
 export const DEFAULT_DEVICE_TLB_TIMEOUT = 512;
 
@@ -74,10 +76,11 @@ export class VtdUnit implements IommuHardware, MmioHandler {
     this.bank.set(Reg.VER, BigInt(options.version));
     this.bank.set(Reg.CAP, options.cap);
     this.bank.set(Reg.ECAP, options.ecap);
-    this.caches = new Caches(options.caches ?? DEFAULT_CACHES);
+    const policies = { ...DEFAULT_POLICIES, ...options.policies };
+    this.caches = new Caches(options.caches ?? {}, policies);
     const send = (address: bigint, data: number): boolean => options.onMessage?.(address, data) ?? false;
     this.#faults = new FaultRecorder(this.name, this.bank, caps, new EventMessage(this.bank, Reg.FECTL, send), options.compressFaults ?? false, tracer);
-    this.#translator = new Translator(this.name, memory, caps, this.caches, this.#faults, tracer);
+    this.#translator = new Translator(this.name, memory, caps, policies, this.caches, this.#faults, tracer);
     this.#interrupts = new InterruptRemapper(memory, caps, this.#faults, send, {
       entries: options.interruptEntries ?? DEFAULT_INTERRUPT_ENTRIES,
       reservedFirst: options.reservedBeforeSource ?? false,
@@ -115,6 +118,7 @@ export class VtdUnit implements IommuHardware, MmioHandler {
 
   *cached(): Generator<CachedTranslation> {
     for (const { tagA: rid, tagB: pasid, page, outPage, data } of this.caches.iotlb.entries()) {
+      if ((data & ANY_RIGHTS) === 0) continue;
       const user = data & 3;
       const rights = user === 0 ? { rights: (data >> PRIVILEGED_SHIFT) & 3, privileged: true } : { rights: user };
       yield { rid, page, outPage, ...rights, ...(pasid === NO_PASID ? {} : { pasid }) };

@@ -65,6 +65,10 @@ export interface Capabilities {
   readonly deviceTlbThrottle: boolean;
   /** RTADDR.SSIRWE may be set. */
   readonly secondStageIoRights: boolean;
+  /** NWFS: the no-write flag of translation requests. */
+  readonly noWriteFlag: boolean;
+  /** HPT1GPS: 1 GiB permissions in host permission tables. */
+  readonly hostPermission1G: boolean;
   readonly writeBufferFlush: boolean;
   readonly protectedLow: boolean;
   readonly protectedHigh: boolean;
@@ -128,6 +132,8 @@ export function readCapabilities(version: number, cap: bigint, ecap: bigint, haw
     extendedInterrupts: e("EIM") === 1,
     deviceTlbThrottle: e("DIT") === 1,
     secondStageIoRights: e("SSIRWS") === 1,
+    noWriteFlag: e("NWFS") === 1,
+    hostPermission1G: e("HPT1GPS") === 1,
     writeBufferFlush: c("RWBF") === 1,
     protectedLow: c("PLMR") === 1,
     protectedHigh: c("PHMR") === 1,

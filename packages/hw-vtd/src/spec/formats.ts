@@ -16,7 +16,7 @@ import type { Capabilities } from "./capabilities.js";
 /** Bits of a first-stage entry (9.7). */
 export const FirstStage = { P: 1, RW: 2, US: 4, A: 0x20, D: 0x40, PS: 0x80, EA: 0x400 } as const;
 /** Bits of a second-stage entry (9.8). */
-export const SecondStage = { R: 1, W: 2, PS: 0x80, A: 0x100, D: 0x200, SNP: 0x800 } as const;
+export const SecondStage = { R: 1, W: 2, PS: 0x80, A: 0x100, D: 0x200, SNP: 0x800, /** IR and IW, in the high word. */ IO_HI: 0x6000_0000 } as const;
 
 const address = (value: bigint): string | undefined => (value === 0n ? undefined : `at 0x${(value << 12n).toString(16)}`);
 
@@ -65,20 +65,21 @@ export function firstStageFormat(capabilities: Capabilities): PageTableFormat {
   });
 }
 
-/** Second stage, 3 to 5 levels. */
-export function secondStageFormat(capabilities: Capabilities): PageTableFormat {
+/** Second stage, 3 to 5 levels. With `io` (SSIRWE), read and write are bits 61 and 62, and bits 1:0 are ignored. */
+export function secondStageFormat(capabilities: Capabilities, io = false): PageTableFormat {
   const leafLevels = [1, 2].filter((level) => (capabilities.secondStageLargePages >> (level - 1)) & 1);
   return createFormat({
     name: "VT-d second stage",
     maxLevel: 4,
-    presentMask: SecondStage.R | SecondStage.W,
+    presentMask: io ? 0 : SecondStage.R | SecondStage.W,
+    presentHi: io ? SecondStage.IO_HI : 0,
     leafMask: SecondStage.PS,
     leafValue: SecondStage.PS,
     leafLevels,
     addressWidth: 52,
     reserved: (level, leaf) => {
-      // SSIRWE is not modelled, so bit 62 is reserved; bit 61 is ignored.
-      const always = range(51, capabilities.haw) | (1n << 62n);
+      // Without SSIRWE bit 62 is reserved, and bit 61 ignored.
+      const always = range(51, capabilities.haw) | (io ? 0n : 1n << 62n);
       const snoop = capabilities.snoopControl ? 0n : BigInt(SecondStage.SNP);
       if (!leaf) return always | BigInt(SecondStage.PS) | BigInt(SecondStage.SNP);
       return level === 0 ? always | snoop : always | snoop | range(11 + level * 9, 12);
