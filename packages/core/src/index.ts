@@ -19,7 +19,7 @@ export type {
   WalkRequest,
   WalkStep,
 } from "./decode/types.js";
-export type { DeviceModel, PciBar, PciDevice, PciIdentity } from "./devices/types.js";
+export type { DeviceModel, PciBar, PciCapability, PciDevice, PciExtendedCapability, PciHost, PciIdentity, PciInterrupts } from "./devices/types.js";
 export { Prot } from "./driver/types.js";
 export type {
   DeviceCapabilities,

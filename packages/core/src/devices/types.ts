@@ -33,6 +33,15 @@ export interface PciCapability {
   readonly bytes: Uint8Array;
 }
 
+/** An extended capability of a PCI Express function, from 0x100 on, in ascending order. */
+export interface PciExtendedCapability {
+  readonly id: number;
+  /** A multiple of 4. */
+  readonly offset: number;
+  /** What follows the header, as it reads now: the device may change it. */
+  readonly body: Uint8Array;
+}
+
 /** How a device can interrupt. */
 export interface PciInterrupts {
   /** It has an INTx pin. */
@@ -56,9 +65,13 @@ export interface PciDevice {
   /** Width of PASIDs it can send, 0 for none. */
   readonly pasidBits: number;
   readonly ats: boolean;
+  /** It can ask for pages (PRI). */
+  readonly pageRequests?: boolean;
   /** None unless given. */
   readonly interrupts?: PciInterrupts;
   readonly capabilities?: readonly PciCapability[];
+  /** Makes the function one of PCI Express, with 4096 bytes of configuration space; among its capabilities is 0x10 then. */
+  readonly extendedCapabilities?: readonly PciExtendedCapability[];
   /** True when it can be reset by itself. */
   readonly resettable: boolean;
   /** Level of the INTx pin; low unless given. */

@@ -165,6 +165,8 @@ export interface IommuDevice {
   readonly name: string;
   readonly pasidBits: number;
   readonly ats: boolean;
+  /** It can ask for pages (PRI). */
+  readonly pageRequests?: boolean;
 }
 
 export interface IommuDriver {

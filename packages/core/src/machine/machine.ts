@@ -98,7 +98,8 @@ function buildDevices(spec: MachineSpec, parts: MachineParts, units: readonly Io
     const siblings = spec.devices.some((other) => other !== device && parseRid(other.bdf) >> 3 === rid >> 3);
     const place = { multiFunction: siblings && (rid & 7) === 0 };
     const pci = new PciFunction(name, bus.connect(rid, unit.hardware), model, device.options ?? {}, place);
-    const iommuDevice = { rid, name, pasidBits: pci.device.pasidBits, ats: pci.device.ats };
+    const { pasidBits, ats, pageRequests = false } = pci.device;
+    const iommuDevice = { rid, name, pasidBits, ats, pageRequests };
     unit.driver.addDevice(iommuDevice);
     const key = device.group === undefined ? `own ${i}` : `shared ${device.group}`;
     let id = device.group ?? 0;

@@ -45,7 +45,8 @@ export class VfioInterrupts {
   #mode: number | undefined;
   readonly #vectors = new Map<number, Vector>();
   #size = 0;
-  #request: EventFile | undefined;
+  /** By index: who hears that the device is wanted back, or that it has failed. */
+  readonly #singles = new Map<number, EventFile>();
   /** INTx is masked: by the client, or because it was delivered. */
   #masked = false;
   /** Ends the wait for the eventfd that unmasks INTx. */
@@ -72,7 +73,7 @@ export class VfioInterrupts {
   /** Interrupts of an index. @throws IommuError EINVAL for one that the device lacks */
   info(index: number): { flags: number; count: number } {
     if (index >= IRQ_COUNT) refuse("EINVAL", `interrupt index ${index} is not below ${IRQ_COUNT}`, { argument: "index" });
-    if (index === Irq.ERR) refuse("EINVAL", "the function is not PCIe and has no error interrupt", { argument: "index" });
+    if (index === Irq.ERR && !this.#pci.express) refuse("EINVAL", "the function is not PCIe and has no error interrupt", { argument: "index" });
     return { flags: index === Irq.INTX ? INFO_INTX : INFO_OTHERS, count: this.#count(index) };
   }
 
@@ -80,7 +81,7 @@ export class VfioInterrupts {
     if (index === Irq.INTX) return this.#kinds.intx ? 1 : 0;
     if (index === Irq.MSI) return this.#kinds.msiVectors;
     if (index === Irq.MSIX) return this.#kinds.msixVectors;
-    return index === Irq.REQ ? 1 : 0;
+    return index === Irq.REQ || (index === Irq.ERR && this.#pci.express) ? 1 : 0;
   }
 
   /** Bytes of payload that a request needs. @throws IommuError EINVAL, as the checks come in Linux */
@@ -101,9 +102,9 @@ export class VfioInterrupts {
     const { index } = request;
     const action = request.flags & ACTION_MASK;
     if (index === Irq.INTX && (action === ACTION.MASK || action === ACTION.UNMASK)) this.#maskIntx(call, request, action);
-    else if (action !== ACTION.TRIGGER || index === Irq.ERR) refuse("ENOTTY", `index ${index} has no such action`, { argument: "flags" });
+    else if (action !== ACTION.TRIGGER || (index === Irq.ERR && !this.#pci.express)) refuse("ENOTTY", `index ${index} has no such action`, { argument: "flags" });
     else if (index === Irq.INTX) this.#triggerIntx(call, request);
-    else if (index === Irq.REQ) this.#triggerRequest(call, request);
+    else if (index === Irq.REQ || index === Irq.ERR) this.#triggerSingle(call, request);
     else this.#triggerMessages(call, request);
   }
 
@@ -197,26 +198,29 @@ export class VfioInterrupts {
     return eventOf(call, data, at);
   }
 
-  #triggerRequest(call: CallContext, { flags, start, count, data }: IrqRequest): void {
-    const bad = (): never => refuse("EINVAL", "nothing can be done so to the request interrupt", { argument: "flags" });
+  /** The request and the error interrupt: an eventfd each. */
+  #triggerSingle(call: CallContext, { flags, index, start, count, data }: IrqRequest): void {
+    const bad = (): never => refuse("EINVAL", `nothing can be done so to interrupt index ${index}`, { argument: "flags" });
+    const event = this.#singles.get(index);
     if (start !== 0 || count > 1) bad();
     if ((flags & DATA.NONE) !== 0) {
-      if (this.#request === undefined) bad();
-      if (count > 0) this.#request?.signal();
-      else this.#setRequest(undefined);
+      if (event === undefined) bad();
+      if (count > 0) event?.signal();
+      else this.#setSingle(index, undefined);
     } else if (count === 0) bad();
     else if ((flags & DATA.BOOL) !== 0) {
-      if (data[0] !== 0) this.#request?.signal();
+      if (data[0] !== 0) event?.signal();
     } else {
       const fd = new DataView(data.buffer, data.byteOffset).getInt32(0, true);
-      if (fd === -1) this.#setRequest(undefined);
-      else if (fd >= 0) this.#setRequest(eventOf(call, data, 0));
+      if (fd === -1) this.#setSingle(index, undefined);
+      else if (fd >= 0) this.#setSingle(index, eventOf(call, data, 0));
     }
   }
 
-  #setRequest(event: EventFile | undefined): void {
-    this.#request?.close?.();
-    this.#request = event;
+  #setSingle(index: number, event: EventFile | undefined): void {
+    this.#singles.get(index)?.close?.();
+    if (event) this.#singles.set(index, event);
+    else this.#singles.delete(index);
   }
 
   #put(vector: number, event: EventFile | undefined): void {
@@ -253,7 +257,7 @@ export class VfioInterrupts {
   /** The device is closed. */
   release(): void {
     this.disable();
-    this.#setRequest(undefined);
+    for (const index of [...this.#singles.keys()]) this.#setSingle(index, undefined);
   }
 }
 

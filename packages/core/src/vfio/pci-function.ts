@@ -9,6 +9,10 @@ import type { InterruptMessage } from "../machine/interrupts.js";
 export const REGION_COUNT = 9;
 export const CONFIG_REGION = 7;
 const CONFIG_BYTES = 256;
+/** With PCI Express. */
+const EXTENDED_CONFIG_BYTES = 4096;
+/** Version 1 in the header of an extended capability (PCIe 6.0, 7.6.3). */
+const EXTENDED_VERSION = 0x1_0000;
 
 /** Offsets in configuration space (PCI Local Bus 3.0, 6.1). */
 const COMMAND = 0x04;
@@ -43,8 +47,8 @@ export class PciFunction {
   readonly #place: FunctionPlace;
   /** Where firmware put each BAR. */
   readonly #bars = new Map<number, number>();
-  readonly #config = new Uint8Array(CONFIG_BYTES);
-  readonly #view = new DataView(this.#config.buffer);
+  readonly #config: Uint8Array;
+  readonly #view: DataView;
   /**
    * What the function writes for each vector while MSI or MSI-X is on, as the host programs it: clients see a table of their own. A vector
    * without a message is masked. MSI vectors have messages of their own too, instead of one block with the vector in the data.
@@ -62,7 +66,14 @@ export class PciFunction {
     this.rid = port.rid;
     const own = model.ungated ? port : this.#gated(port);
     this.device = model.create(own, options, { interrupt: (vector) => this.#interrupt(own, vector) });
+    this.#config = new Uint8Array(this.express ? EXTENDED_CONFIG_BYTES : CONFIG_BYTES);
+    this.#view = new DataView(this.#config.buffer);
     this.#resetConfig();
+  }
+
+  /** It is a PCI Express function. */
+  get express(): boolean {
+    return this.device.extendedCapabilities !== undefined;
   }
 
   #interrupt(port: DmaPort, vector: number): void {
@@ -142,11 +153,15 @@ export class PciFunction {
       this.#config[CAPABILITIES_POINTER] = capabilities[0].offset;
       this.#config[COMMAND + 2] = STATUS_CAPABILITIES;
     }
+    const extended = this.device.extendedCapabilities ?? [];
+    for (const [i, { id, offset }] of extended.entries()) {
+      this.#view.setUint32(offset, id + EXTENDED_VERSION + (extended[i + 1]?.offset ?? 0) * 0x10_0000, true);
+    }
   }
 
   /** Bytes of a region; 0 for one that the function lacks. */
   regionSize(region: number): number {
-    if (region === CONFIG_REGION) return CONFIG_BYTES;
+    if (region === CONFIG_REGION) return this.#config.length;
     return this.bar(region)?.size ?? 0;
   }
 
@@ -178,6 +193,7 @@ export class PciFunction {
   }
 
   readConfig(offset: number, target: Uint8Array): void {
+    for (const capability of this.device.extendedCapabilities ?? []) this.#config.set(capability.body, capability.offset + 4);
     target.set(this.#config.subarray(offset, offset + target.length));
   }
 

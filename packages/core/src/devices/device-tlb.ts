@@ -1,0 +1,222 @@
+/**
+ * A PCIe endpoint's translation cache and page request client (PCI Express 6.0, 10.2 to 10.4), for device models to move bytes through.
+ * It keeps translations, asks for those that it lacks, asks for pages where rights are missing, and goes on when they have come. A transfer
+ * that nothing holds up ends before `transfer` returns.
+ */
+import { type AtsEndpoint, type AtsInvalidation, type AtsPort, CompletionStatus, type PageResponse, PageResponseCode, TranslationCompletion } from "../bus/ats.js";
+import { Access, type DmaOptions, type DmaPort, type DmaResult, NO_PASID } from "../bus/types.js";
+import { Iotlb, type IotlbGeometry } from "../iotlb/iotlb.js";
+import { PageRequestClient } from "./page-request-client.js";
+
+export interface DeviceTlbOptions {
+  readonly geometry?: IotlbGeometry;
+  /** The device has the page request interface. */
+  readonly pageRequests?: boolean;
+  /** Page requests that may be unanswered at a time (10.5.2.5); further ones wait. */
+  readonly outstanding?: number;
+}
+
+const PAGE = 4096;
+const LAST_PAGE = 2 ** 52 - 1;
+const DEFAULT_GEOMETRY: IotlbGeometry = { sets: 16, ways: 4 };
+const DEFAULT_OUTSTANDING = 32;
+/** Transfers that may be unfinished at a time. */
+const MAX_TRANSFERS = 1024;
+/** A page that is said to be there and is not, this often in a row, is given up. */
+const MAX_REQUESTS_PER_PAGE = 16;
+/** Cache data beside the bits of `Access`: the range is reached by untranslated requests only. */
+const UNTRANSLATED = 64;
+/** First group of an entry of requests with PASID. */
+const WITH_PASID = 1;
+/** Ranges above are cached in pieces of this size. */
+const LARGEST_SHIFT = 52;
+
+interface Transfer {
+  readonly kind: number;
+  /** Bits of `Access` that the request carries beside reading or writing. */
+  readonly flags: number;
+  readonly pasid: number;
+  readonly options: DmaOptions;
+  readonly bytes: Uint8Array;
+  page: number;
+  offset: number;
+  moved: number;
+  /** Page requests for the page at hand. */
+  asked: number;
+  readonly done: (result: DmaResult) => void;
+}
+
+/** Outcome of one page's worth of a transfer. */
+const Step = { MOVED: 0, WAITING: 1, REFUSED: 2 } as const;
+
+export class DeviceTlb implements AtsEndpoint {
+  /** ATS is on: off, every request goes untranslated. A unit that answers Unsupported Request turns it off (10.2.3.2). */
+  enabled: boolean;
+  /** Invalidation requests that came. */
+  invalidations = 0;
+  readonly pages: PageRequestClient<Transfer>;
+  readonly #port: DmaPort;
+  readonly #ats: AtsPort | undefined;
+  readonly #cache: Iotlb;
+  readonly #completion = new TranslationCompletion();
+  readonly #ready: Transfer[] = [];
+  #transfers = 0;
+  #pumping = false;
+  /** A translated request is under way: invalidations complete when it has ended (10.3.2). */
+  #moving = false;
+  readonly #uncompleted: number[] = [];
+
+  constructor(port: DmaPort, options: DeviceTlbOptions = {}) {
+    this.#port = port;
+    this.#ats = port.ats;
+    this.enabled = port.ats !== undefined;
+    this.#cache = new Iotlb(options.geometry ?? DEFAULT_GEOMETRY);
+    this.pages = new PageRequestClient(port.ats, options.outstanding ?? DEFAULT_OUTSTANDING);
+    this.pages.enabled = this.enabled && options.pageRequests === true;
+    port.ats?.connect(this);
+  }
+
+  /** Translations that are held. */
+  get cached(): number {
+    return [...this.#cache.entries()].length;
+  }
+
+  /** Moves bytes to or from memory, page by page; `done` is called once, with what was moved before the first refusal. */
+  transfer(kind: "read" | "write", address: bigint, bytes: Uint8Array, options: DmaOptions, done: (result: DmaResult) => void): void {
+    if (this.#transfers >= MAX_TRANSFERS) return done({ ok: false, moved: 0 });
+    this.#transfers++;
+    const { pasid = NO_PASID, privileged = false, execute = false } = options;
+    this.#ready.push({
+      kind: kind === "read" ? Access.READ : Access.WRITE,
+      flags: (privileged ? Access.PRIVILEGED : 0) | (execute ? Access.EXECUTE : 0),
+      pasid, options, bytes, done,
+      page: Number((address >> 12n) & 0xf_ffff_ffff_ffffn),
+      offset: Number(address & 0xfffn),
+      moved: 0,
+      asked: 0,
+    });
+    this.#pump();
+  }
+
+  invalidate(request: AtsInvalidation): void {
+    this.invalidations++;
+    const last = request.shift >= 64 ? Infinity : request.page + 2 ** (request.shift - 12) - 1;
+    if (request.allPasids) this.#cache.removeWhere(WITH_PASID, WITH_PASID, 0, 0, request.page, last);
+    else this.#remove(request.pasid, request.page, last);
+    if (this.#moving) this.#uncompleted.push(request.tag);
+    else this.#ats?.completeInvalidation(1 << request.tag, 1);
+  }
+
+  respond(response: PageResponse): void {
+    if (response.code === PageResponseCode.FAILURE) {
+      for (const transfer of this.pages.fail()) this.#end(transfer, false);
+      return;
+    }
+    for (const transfer of this.pages.answered(response)) {
+      if (response.code === PageResponseCode.SUCCESS) this.#ready.push(transfer);
+      else this.#end(transfer, false);
+    }
+    this.#pump();
+  }
+
+  /** Forgets translations, transfers and page requests, as a reset does; `done` of what was under way is not called any more. */
+  reset(): void {
+    this.#cache.removeAll();
+    this.pages.reset();
+    this.#ready.length = 0;
+    this.#transfers = 0;
+  }
+
+  /** Ends what waits for pages of a PASID, and tells the unit that no more comes (stop marker, 10.4.1.2). */
+  stop(pasid: number): void {
+    for (const transfer of this.pages.stop(pasid)) this.#end(transfer, false);
+  }
+
+  /** Goes on with every transfer that can. An answer that comes while a transfer is under way waits for its turn. */
+  #pump(): void {
+    if (this.#pumping) return;
+    this.#pumping = true;
+    try {
+      for (let transfer = this.#ready.shift(); transfer !== undefined; transfer = this.#ready.shift()) this.#advance(transfer);
+    } finally {
+      this.#pumping = false;
+    }
+  }
+
+  #advance(transfer: Transfer): void {
+    while (transfer.moved < transfer.bytes.length) {
+      const length = Math.min(transfer.bytes.length - transfer.moved, PAGE - transfer.offset);
+      const part = transfer.bytes.subarray(transfer.moved, transfer.moved + length);
+      const step = this.#step(transfer, part);
+      if (step === Step.WAITING) return;
+      if (step === Step.REFUSED) return this.#end(transfer, false);
+      transfer.moved += length;
+      transfer.page = transfer.page === LAST_PAGE ? 0 : transfer.page + 1;
+      transfer.offset = 0;
+      transfer.asked = 0;
+    }
+    this.#end(transfer, true);
+  }
+
+  #end(transfer: Transfer, ok: boolean): void {
+    this.#transfers--;
+    transfer.done({ ok, moved: transfer.moved });
+  }
+
+  #step(transfer: Transfer, part: Uint8Array): number {
+    const { pasid, page, kind, flags } = transfer;
+    if (!this.enabled || this.#ats === undefined) return this.#untranslated(transfer, part);
+    const needed = kind | (flags & Access.EXECUTE);
+    const tag = flags & Access.PRIVILEGED;
+    let slot = this.#cache.lookup(tag, pasid, page);
+    if (slot === -1 || (this.#cache.data(slot) & needed) !== needed) {
+      if (!this.#translate(tag, transfer, needed)) return Step.REFUSED;
+      slot = this.#cache.lookup(tag, pasid, page);
+    }
+    const data = slot === -1 ? 0 : this.#cache.data(slot);
+    if ((data & needed) !== needed) return this.#ask(transfer, needed);
+    if ((data & UNTRANSLATED) !== 0) return this.#untranslated(transfer, part);
+    return this.#move(this.#ats, transfer, this.#cache.output(slot, page) * PAGE + transfer.offset, part);
+  }
+
+  #untranslated({ kind, page, offset, options }: Transfer, part: Uint8Array): number {
+    const address = (BigInt(page) << 12n) | BigInt(offset);
+    const { ok } = kind === Access.READ ? this.#port.read(address, part, options) : this.#port.write(address, part, options);
+    return ok ? Step.MOVED : Step.REFUSED;
+  }
+
+  #move(ats: AtsPort, { pasid, kind }: Transfer, address: number, part: Uint8Array): number {
+    this.#moving = true;
+    const moved = ats.access(pasid, address, part, kind);
+    this.#moving = false;
+    for (let tag = this.#uncompleted.pop(); tag !== undefined; tag = this.#uncompleted.pop()) ats.completeInvalidation(1 << tag, 1);
+    return moved ? Step.MOVED : Step.REFUSED;
+  }
+
+  /** Sends a translation request and keeps what it grants. False when it was refused. */
+  #translate(tag: number, { pasid, page, flags }: Transfer, needed: number): boolean {
+    const out = this.#completion;
+    this.#ats?.translate(pasid, page, needed | flags, out);
+    if (out.status === CompletionStatus.UNSUPPORTED_REQUEST) this.enabled = false;
+    if (out.status !== CompletionStatus.SUCCESS) return false;
+    const rights = (out.read ? Access.READ : 0) | (out.write ? Access.WRITE : 0) | (out.execute ? Access.EXECUTE : 0);
+    // What was held for the page does not stand any more. Where nothing is granted, nothing may be kept (10.2.3.5).
+    this.#remove(pasid, page, page);
+    if (rights === 0) return true;
+    const shift = Math.min(out.shift, LARGEST_SHIFT);
+    const offset = page % 2 ** (out.shift - 12);
+    this.#cache.insert(tag, pasid, page, shift, out.page + offset, rights | (out.untranslatedOnly ? UNTRANSLATED : 0), pasid === NO_PASID ? 0 : WITH_PASID, pasid + 1);
+    return true;
+  }
+
+  /** The second group of an entry is its PASID + 1, 0 without one. */
+  #remove(pasid: number, first: number, last: number): void {
+    this.#cache.removeWhere(0, 0, -1, pasid + 1, first, last);
+  }
+
+  #ask(transfer: Transfer, needed: number): number {
+    if (!this.pages.enabled || ++transfer.asked > MAX_REQUESTS_PER_PAGE) return Step.REFUSED;
+    this.pages.ask(transfer, { pasid: transfer.pasid, page: transfer.page, access: needed | transfer.flags });
+    return Step.WAITING;
+  }
+}
