@@ -15,6 +15,7 @@ export type {
   MappedLeaf,
   TableDecoder,
   TableSource,
+  WalkAccess,
   WalkReport,
   WalkRequest,
   WalkStep,

@@ -73,7 +73,7 @@ function create(environment: IommuEnvironment, options: Readonly<Record<string, 
     explain: (request) => {
       const source: TableSource = {
         iommu: "vtd",
-        registers: { RTADDR: memory.readMmio(registerBase + Reg.RTADDR, 8), CAP: cap, ECAP: ecap, VER: BigInt(version), HAW: BigInt(haw) },
+        registers: { RTADDR: memory.readMmio(registerBase + Reg.RTADDR, 8), CAP: cap, ECAP: ecap, VER: BigInt(version), HAW: BigInt(haw), STRICT: 1n },
         read: (pa, target) => memory.read(pa, target),
       };
       return vtdTableDecoder.walk(source, request);

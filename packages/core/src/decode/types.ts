@@ -27,6 +27,10 @@ export interface DecodedField {
 
 /** One structure that a walk read. */
 export interface WalkStep {
+  /** What it was read for, when that is another structure: 1 for the second stage's walk to a first-stage table. 0 unless given. */
+  readonly depth?: number;
+  /** "guest-physical 0x5008", "for FS-PDE". */
+  readonly purpose?: string;
   /** The manual's name: "Scalable-mode context entry". */
   readonly structure: string;
   /** "VT-d 9.4". */
@@ -42,19 +46,25 @@ export interface WalkStep {
 
 export interface WalkRequest {
   readonly rid: number;
+  /** PASID that the request carries; undefined: none. */
   readonly pasid?: number;
   readonly iova: bigint;
-  readonly access: "read" | "write";
+  readonly access: WalkAccess;
+  /** A request with PASID that asks for privilege. */
   readonly privileged?: boolean;
+  /** A read with PASID that says it is for execution. */
   readonly execute?: boolean;
 }
+
+/** An atomic operation reads and writes. */
+export type WalkAccess = "read" | "write" | "atomic";
 
 /** Everything a walk met, and the verdict. */
 export interface WalkReport {
   readonly steps: readonly WalkStep[];
   readonly verdict:
     | { readonly ok: true; readonly pa: number; readonly pageSize: number; readonly permissions: string; readonly note?: string }
-    | { readonly ok: false; readonly code: string; readonly reason: string; readonly section: string };
+    | { readonly ok: false; readonly code: string; readonly reason: string; readonly section: string; readonly note?: string };
 }
 
 /** A leaf, as it stands in a table. Addresses in bytes. */
@@ -70,8 +80,9 @@ export interface MappedLeaf {
 /** What one requester (and PASID) can reach. */
 export interface AddressSpaceDump {
   readonly rid: number;
+  /** undefined: requests without PASID. */
   readonly pasid?: number;
-  /** "first-stage", "second-stage", "pass-through", "blocked". */
+  /** "first-stage", "second-stage", "nested", "pass-through", "blocked". */
   readonly type: string;
   /** Vendor's ids: { domain: 3 }. */
   readonly ids: Readonly<Record<string, number>>;
@@ -85,6 +96,8 @@ export interface TableDecoder {
   readonly iommu: string;
   /** Names of the registers that it needs. */
   readonly registers: readonly string[];
+  /** The unit's state in a line each, from its registers: what holds for every requester. */
+  summary?(source: TableSource): readonly string[];
   walk(source: TableSource, request: WalkRequest): WalkReport;
   /** Every requester that the tables name. */
   dump(source: TableSource): Iterable<AddressSpaceDump>;

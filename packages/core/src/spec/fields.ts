@@ -66,7 +66,7 @@ export function encodeFields(table: FieldTable, values: Readonly<Record<string, 
     if (value < 0n || value >= 1n << BigInt(field.width)) throw new RangeError(`${name} = ${value} does not fit ${field.width} bits`);
     whole |= value << BigInt(field.low);
   }
-  return Array.from({ length: table.bits / 64 }, (_, i) => (whole >> BigInt(i * 64)) & 0xffff_ffff_ffff_ffffn);
+  return Array.from({ length: Math.ceil(table.bits / 64) }, (_, i) => (whole >> BigInt(i * 64)) & 0xffff_ffff_ffff_ffffn);
 }
 
 /** Every field by name; reserved bits appear only when they are set. */
@@ -86,7 +86,7 @@ export function decodeFields(table: FieldTable, words: readonly bigint[]): Decod
 }
 
 function reservedMask(bits: number, fields: readonly Field[]): bigint[] {
-  const masks = Array.from({ length: bits / 64 }, () => 0n);
+  const masks = Array.from({ length: Math.ceil(bits / 64) }, () => 0n);
   for (const field of fields) {
     if (field.name !== "") continue;
     for (let bit = field.low; bit < field.low + field.width; bit++) masks[bit >> 6] |= 1n << BigInt(bit & 63);

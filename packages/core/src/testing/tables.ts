@@ -13,7 +13,7 @@ export function* playTables(file: JsonObject, decoder: TableDecoder): Generator<
     const rid = asNumber(device.rid, "truth rid");
     const pasid = device.pasid === undefined ? 0 : asNumber(device.pasid, "truth pasid");
     const space = spaces.find((candidate) => candidate.rid === rid && (candidate.pasid ?? 0) === pasid);
-    yield { id: `${asString(device.rid, "rid")}`, failures: compareDevice(source, decoder, device, rid, space) };
+    yield { id: `${asString(device.rid, "rid")}`, failures: compareDevice(source, decoder, device, space) };
   }
 }
 
@@ -21,7 +21,6 @@ function compareDevice(
   source: TableSource,
   decoder: TableDecoder,
   device: JsonObject,
-  rid: number,
   space: AddressSpaceDump | undefined,
 ): Failure[] {
   if (space === undefined) return [{ step: 0, what: "device", expected: "an address space", got: "none" }];
@@ -36,13 +35,13 @@ function compareDevice(
   same(0, "number of leaves", String(expected.length), String(got.length));
   for (const [i, leaf] of expected.entries()) {
     same(i, `leaf ${i}`, describeTruth(leaf), got[i] ? describeLeaf(got[i]) : "none");
-    for (const failure of compareWalk(source, decoder, rid, leaf)) failures.push({ step: i, ...failure });
+    for (const failure of compareWalk(source, decoder, space, leaf)) failures.push({ step: i, ...failure });
   }
   return failures;
 }
 
 /** The first and the last byte of a leaf translate; a write does only where the leaf allows it. */
-function compareWalk(source: TableSource, decoder: TableDecoder, rid: number, leaf: JsonObject): Omit<Failure, "step">[] {
+function compareWalk(source: TableSource, decoder: TableDecoder, { rid, pasid }: AddressSpaceDump, leaf: JsonObject): Omit<Failure, "step">[] {
   const failures: Omit<Failure, "step">[] = [];
   const iova = asBigInt(leaf.iova, "iova");
   const pa = asNumber(leaf.pa, "pa");
@@ -50,7 +49,7 @@ function compareWalk(source: TableSource, decoder: TableDecoder, rid: number, le
   const permissions = asString(leaf.perm, "perm");
   for (const access of ["read", "write"] as const) {
     for (const offset of [0, size - 1]) {
-      const { verdict } = decoder.walk(source, { rid, iova: iova + BigInt(offset), access });
+      const { verdict } = decoder.walk(source, { rid, iova: iova + BigInt(offset), access, ...(pasid === undefined ? {} : { pasid }) });
       const got = verdict.ok ? `0x${verdict.pa.toString(16)}` : "blocked";
       const expected = permissions.includes(access[0]) ? `0x${(pa + offset).toString(16)}` : "blocked";
       if (got !== expected) failures.push({ what: `${access} of 0x${(iova + BigInt(offset)).toString(16)}`, expected, got });

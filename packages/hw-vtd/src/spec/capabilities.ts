@@ -1,18 +1,37 @@
 /** CAP and ECAP (11.4.2, 11.4.3): one row a field, and what the rest of the model asks of them. */
 import { defineFields, extractBits, type FieldTable } from "@iommukit/core";
+import { flag, oneOf } from "./meanings.js";
+
+const widths = (value: bigint): string | undefined => {
+  const names = ["39 bits", "48 bits", "57 bits"].filter((_, i) => ((value >> BigInt(i + 1)) & 1n) === 1n);
+  return names.length === 0 ? undefined : names.join(", ");
+};
+const offset = (value: bigint): string => `at 0x${(value * 16n).toString(16)}`;
 
 export const CAP: FieldTable = defineFields("CAP", "VT-d 11.4.2", 64, [
-  [3, "ND"], [1, ""], [1, "RWBF"], [1, "PLMR"], [1, "PHMR"], [1, "CM"], [5, "SAGAW"], [3, ""], [6, "MGAW"], [1, "ZLR"], [1, "-"],
-  [10, "FRO"], [4, "SSLPS"], [1, ""], [1, "PSI"], [8, "NFR"], [6, "MAMV"], [1, "DWD"], [1, "DRD"], [1, "FS1GP"], [2, ""], [1, "PI"],
-  [1, "FS5LP"], [1, "ECMDS"], [1, "ESIRTPS"], [1, "ESRTPS"],
+  [3, "ND", (value) => (value === 7n ? "reserved" : `${4n + 2n * value}-bit domain ids`)], [1, ""], [1, "RWBF", flag("write buffers must be flushed")],
+  [1, "PLMR", flag("protected low memory region")], [1, "PHMR", flag("protected high memory region")], [1, "CM", flag("caching mode: every change must be invalidated")],
+  [5, "SAGAW", widths], [3, ""], [6, "MGAW", (value) => `${value + 1n}-bit guest addresses`], [1, "ZLR", flag("zero-length reads of write-only pages")], [1, "-"],
+  [10, "FRO", (value) => `fault records ${offset(value)}`], [4, "SSLPS", oneOf("4 KiB only", "2 MiB pages", "", "2 MiB and 1 GiB pages")], [1, ""],
+  [1, "PSI", flag("page-selective invalidation")], [8, "NFR", (value) => `${value + 1n} fault records`], [6, "MAMV", (value) => `up to 2^${value} pages at once`],
+  [1, "DWD", flag("write draining")], [1, "DRD", flag("read draining")], [1, "FS1GP", flag("1 GiB first-stage pages")], [2, ""], [1, "PI", flag("posted interrupts")],
+  [1, "FS5LP", flag("5-level first stage")], [1, "ECMDS", flag("enhanced commands")], [1, "ESIRTPS", flag("SIRTP flushes the interrupt entry cache")],
+  [1, "ESRTPS", flag("SRTP flushes the caches")],
 ]);
 
 export const ECAP: FieldTable = defineFields("ECAP", "VT-d 11.4.3", 64, [
-  [1, "C"], [1, "QI"], [1, "DT"], [1, "IR"], [1, "EIM"], [1, "-"], [1, "PT"], [1, "SC"], [10, "IRO"], [2, ""], [4, "MHMV"], [1, "-"],
-  [1, "MTS"], [1, "NEST"], [1, ""], [1, "-"], [1, "PRS"], [1, "ERS"], [1, "SRS"], [1, ""], [1, "NWFS"], [1, "EAFS"], [5, "PSS"],
-  [1, "PASID"], [1, "DIT"], [1, "PDS"], [1, "SMTS"], [1, "VCS"], [1, "SSADS"], [1, "SSTS"], [1, "FSTS"], [1, "SMPWC"], [1, "RPS"],
-  [1, "TDXCS"], [1, "PMS"], [1, "ADMS"], [1, "RPRIVS"], [1, ""], [1, "HPTS"], [1, "PTRS"], [1, "SSIRWS"], [1, "SMS"], [1, "HPT1GPS"],
-  [1, "RDTS"], [1, "EIMER"], [1, "IRREQ"], [1, ""],
+  [1, "C", flag("root, context and PASID structures are snooped")], [1, "QI", flag("queued invalidation")], [1, "DT", flag("device-TLBs")],
+  [1, "IR", flag("interrupt remapping")], [1, "EIM", flag("x2APIC interrupts")], [1, "-"], [1, "PT", flag("pass-through")], [1, "SC", flag("snoop control")],
+  [10, "IRO", (value) => `IOTLB registers ${offset(value)}`], [2, ""], [4, "MHMV", (value) => (value === 0n ? undefined : `up to 2^${value} interrupt entries at once`)], [1, "-"],
+  [1, "MTS", flag("memory types")], [1, "NEST", flag("nested translation")], [1, ""], [1, "-"], [1, "PRS", flag("page requests")], [1, "ERS", flag("execute requests")],
+  [1, "SRS", flag("privileged requests")], [1, ""], [1, "NWFS", flag("no-write flag")], [1, "EAFS", flag("extended accessed flag")],
+  [5, "PSS", (value) => (value === 0n ? undefined : `${value + 1n}-bit PASIDs`)], [1, "PASID", flag("requests with PASID")], [1, "DIT", flag("device-TLB invalidation throttle")],
+  [1, "PDS", flag("page request drain")], [1, "SMTS", flag("scalable mode")], [1, "VCS", flag("virtual commands")],
+  [1, "SSADS", flag("second-stage accessed and dirty flags")], [1, "SSTS", flag("second stage in scalable mode")], [1, "FSTS", flag("first stage in scalable mode")],
+  [1, "SMPWC", flag("snooped page walks")], [1, "RPS", flag("RID_PASID")], [1, "TDXCS"], [1, "PMS", flag("performance monitoring")],
+  [1, "ADMS", flag("abort-DMA mode")], [1, "RPRIVS", flag("RID_PRIV")], [1, ""], [1, "HPTS", flag("host permission tables")],
+  [1, "PTRS", flag("translated requests with PASID")], [1, "SSIRWS", flag("second-stage IR and IW bits")], [1, "SMS", flag("stop markers")],
+  [1, "HPT1GPS", flag("1 GiB host permissions")], [1, "RDTS"], [1, "EIMER", flag("EIME must be used")], [1, "IRREQ", flag("interrupt remapping must be used")], [1, ""],
 ]);
 
 /** The words of a unit, taken apart. Flags are booleans, counts and offsets numbers. */

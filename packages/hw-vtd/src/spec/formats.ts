@@ -10,30 +10,13 @@
  * | 1 | PDE | SS-PDE |
  * | 0 | PTE | SS-PTE |
  */
-import { createFormat, defineFields, type FieldTable, type PageTableFormat } from "@iommukit/core";
+import { createFormat, type PageTableFormat } from "@iommukit/core";
 import type { Capabilities } from "./capabilities.js";
 
 /** Bits of a first-stage entry (9.7). */
 export const FirstStage = { P: 1, RW: 2, US: 4, A: 0x20, D: 0x40, PS: 0x80, EA: 0x400 } as const;
 /** Bits of a second-stage entry (9.8). */
 export const SecondStage = { R: 1, W: 2, PS: 0x80, A: 0x100, D: 0x200, SNP: 0x800, /** IR and IW, in the high word. */ IO_HI: 0x6000_0000 } as const;
-
-const address = (value: bigint): string | undefined => (value === 0n ? undefined : `at 0x${(value << 12n).toString(16)}`);
-
-export const FIRST_STAGE_TABLE: FieldTable = defineFields("First-stage table entry", "VT-d 9.7", 64, [
-  [1, "P"], [1, "R/W"], [1, "U/S"], [2, "-"], [1, "A"], [1, "-"], [1, "PS"], [2, "-"], [1, "EA"], [1, "-"], [40, "ADDR", address], [12, "-"],
-]);
-export const FIRST_STAGE_LEAF: FieldTable = defineFields("First-stage leaf entry", "VT-d 9.7", 64, [
-  [1, "P"], [1, "R/W"], [1, "U/S"], [1, "PWT"], [1, "PCD"], [1, "A"], [1, "D"], [1, "PS/PAT"], [2, "-"], [1, "EA"], [1, "-"],
-  [40, "ADDR", address], [12, "-"],
-]);
-export const SECOND_STAGE_TABLE: FieldTable = defineFields("Second-stage table entry", "VT-d 9.8", 64, [
-  [1, "R"], [1, "W"], [5, "-"], [1, "PS"], [1, "A"], [2, "-"], [1, ""], [40, "ADDR", address], [9, "-"], [1, "IR"], [1, "IW"], [1, "-"],
-]);
-export const SECOND_STAGE_LEAF: FieldTable = defineFields("Second-stage leaf entry", "VT-d 9.8", 64, [
-  [1, "R"], [1, "W"], [1, "-"], [3, "EMT"], [1, "IPAT"], [1, "PS"], [1, "A"], [1, "D"], [1, "-"], [1, "SNP"], [40, "ADDR", address],
-  [9, "-"], [1, "IR"], [1, "IW"], [1, "-"],
-]);
 
 /** The manual's name of an entry at `level`. */
 export function entryName(firstStage: boolean, level: number): string {

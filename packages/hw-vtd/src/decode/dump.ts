@@ -1,0 +1,223 @@
+/** Everything that a unit's tables map, requester by requester. */
+import { type AddressSpaceDump, extractBits, type MappedLeaf } from "@iommukit/core";
+import { breaksRules } from "../spec/conditions.js";
+import { TranslationTableMode } from "../spec/entries.js";
+import { FIRST_STAGE_LEVELS, SECOND_STAGE_LEVELS } from "../spec/paging-entries.js";
+import { locate, type Stage, type Translation } from "./locate.js";
+import { addressOf, entryKind, levelSize, secondStageLimit, secondStageRights, walkSecondStage } from "./stages.js";
+import { Blocked, describeCondition, Trail } from "./trail.js";
+import { readWords, type Unit } from "./unit.js";
+
+/** Entries that one dump reads before it gives up: 128 GiB in 4 KiB pages. Damaged tables can name each other without end. */
+const ENTRY_LIMIT = 2 ** 25;
+const ADDRESS = 0x000f_ffff_ffff_f000n;
+
+interface Budget {
+  left: number;
+}
+
+/** @throws RangeError when the root table is not in the dump */
+export function* dumpUnit(unit: Unit): Generator<AddressSpaceDump> {
+  if (unit.mode > TranslationTableMode.SCALABLE) return;
+  const budget = { left: ENTRY_LIMIT };
+  for (let bus = 0; bus < 256; bus++) {
+    const root = readWords(unit.source, unit.rootTable + bus * 16, 128);
+    if (root === undefined) throw new RangeError(`the root table at 0x${unit.rootTable.toString(16)} is not in the dump`);
+    for (let devfn = 0; devfn < 256; devfn++) {
+      const half = unit.mode === TranslationTableMode.LEGACY ? 0 : devfn >> 7;
+      if ((root[half] & 1n) === 1n) yield* dumpDevice(unit, (bus << 8) | devfn, budget);
+    }
+  }
+}
+
+/** Requests without PASID, and each PASID that has a present entry. */
+function* dumpDevice(unit: Unit, rid: number, budget: Budget): Generator<AddressSpaceDump> {
+  const trail = new Trail(unit);
+  let ridPasid: number | undefined;
+  try {
+    const translation = locate(trail, rid, undefined, false);
+    ridPasid = translation.pasid;
+    yield new AddressSpace(unit, rid, undefined, translation, budget);
+  } catch (error) {
+    if (!(error instanceof Blocked)) throw error;
+    // An absent context entry is no device, and a bad mode is the unit's affair; anything else is worth showing.
+    if (error.condition === "LCT.2" || error.condition === "SCT.2" || error.condition.startsWith("RTA")) return;
+    yield blockedSpace(rid, error.condition, trail);
+    // A bad context entry blocks requests with PASID as well.
+    if (error.condition.startsWith("SCT")) return;
+  }
+  const [, context] = trail.steps;
+  if (unit.mode !== TranslationTableMode.SCALABLE || context === undefined || (context.words[0] & 8n) === 0n) return;
+  for (const pasid of presentPasids(unit, context.words)) {
+    if (pasid === ridPasid) continue;
+    const own = new Trail(unit);
+    try {
+      yield new AddressSpace(unit, rid, pasid, locate(own, rid, pasid, false), budget);
+    } catch (error) {
+      if (!(error instanceof Blocked)) throw error;
+      // The PASID is RID_PASID, whose own entry was bad.
+      if (error.condition === "SCT.9") continue;
+      yield blockedSpace(rid, error.condition, own, pasid);
+    }
+  }
+}
+
+/** PASIDs whose table entry is present. */
+function* presentPasids(unit: Unit, context: readonly bigint[]): Generator<number> {
+  const directory = Number(context[0] & ADDRESS);
+  const entries = 2 ** (Number(extractBits(context, 9, 3)) + 7);
+  for (let i = 0; i < entries; i++) {
+    const word = readWords(unit.source, directory + i * 8, 64)?.[0] ?? 0n;
+    if ((word & 1n) === 0n) continue;
+    for (let j = 0; j < 64; j++) {
+      const entry = readWords(unit.source, Number(word & ADDRESS) + j * 64, 64)?.[0] ?? 0n;
+      if ((entry & 1n) === 1n) yield i * 64 + j;
+    }
+  }
+}
+
+function blockedSpace(rid: number, condition: string, { faultDisable }: Trail, pasid?: number): AddressSpaceDump {
+  const { code, reason, qualified } = describeCondition(condition);
+  const silent = faultDisable && qualified ? ", and is not recorded (FPD)" : "";
+  return { rid, type: "blocked", ids: {}, problem: `every request faults with reason ${code}${silent}: ${reason}`, leaves: () => [], ...(pasid === undefined ? {} : { pasid }) };
+}
+
+/** Where the entries of one stage lie and what they say. */
+interface Reader {
+  readonly levels: typeof FIRST_STAGE_LEVELS;
+  /** Host address of a table or page; undefined with a problem noted. */
+  host(address: number): number | undefined;
+  rights(word: bigint): number;
+  present(word: bigint): boolean;
+}
+
+class AddressSpace implements AddressSpaceDump {
+  readonly rid: number;
+  readonly pasid?: number;
+  readonly type: string;
+  readonly ids: Readonly<Record<string, number>>;
+  problem?: string;
+  readonly #unit: Unit;
+  readonly #trail: Trail;
+  readonly #translation: Translation;
+  readonly #budget: Budget;
+
+  constructor(unit: Unit, rid: number, pasid: number | undefined, translation: Translation, budget: Budget) {
+    this.rid = rid;
+    if (pasid !== undefined) this.pasid = pasid;
+    this.type = translation.kind;
+    this.ids = { domain: translation.domain, ...(pasid === undefined && translation.pasid ? { RID_PASID: translation.pasid } : {}) };
+    this.#unit = unit;
+    this.#trail = new Trail(unit);
+    this.#translation = translation;
+    this.#budget = budget;
+  }
+
+  *leaves(): Generator<MappedLeaf> {
+    const t = this.#translation;
+    if (t.kind === "pass-through") return;
+    if (t.kind === "second-stage") yield* this.#table(this.#secondStageReader(), t.secondStage, 0n, 3);
+    else if (t.kind === "first-stage") yield* this.#table(this.#firstStageReader((address) => address), t.firstStage, 0n, 3);
+    else yield* this.#nested();
+  }
+
+  /** Each first-stage leaf in the pieces that the second stage makes of it. */
+  *#nested(): Generator<MappedLeaf> {
+    const t = this.#translation;
+    const reader = this.#firstStageReader((address) => this.#host(address, "the table")?.pa);
+    for (const leaf of this.#table(reader, t.firstStage, 0n, 3)) {
+      for (let done = 0; done < leaf.size; ) {
+        if (this.#spent()) return;
+        const host = this.#host(leaf.pa + done, "the page");
+        const size = Math.min(host?.pageSize ?? 4096, leaf.size - done);
+        if (host !== undefined) {
+          const below = (leaf.permissions.includes("r") ? 1 : 0) | (leaf.permissions.includes("w") ? 2 : 0);
+          yield { ...leaf, iova: leaf.iova + BigInt(done), pa: host.pa, size, permissions: letters(below & host.rights) };
+        }
+        done += size;
+      }
+    }
+  }
+
+  #host(address: number, what: string): { pa: number; pageSize: number; rights: number } | undefined {
+    const t = this.#translation;
+    try {
+      if (BigInt(address) >= secondStageLimit(this.#trail, t.secondStage)) throw new Blocked("SFS.5");
+      const any = { read: false, write: false, privileged: false };
+      const lenient = { ...t, secondStageDirty: false };
+      return walkSecondStage(this.#trail, lenient, BigInt(address), any, { read: "SGN.7", write: "SGN.6" }, { depth: 1 });
+    } catch (error) {
+      if (!(error instanceof Blocked)) throw error;
+      const { code, reason } = describeCondition(error.condition);
+      this.problem ??= `${what} at guest-physical 0x${address.toString(16)} is not reached, reason ${code}: ${reason}`;
+      return undefined;
+    } finally {
+      this.#trail.steps.length = 0;
+    }
+  }
+
+  #firstStageReader(host: Reader["host"]): Reader {
+    return {
+      levels: FIRST_STAGE_LEVELS,
+      host,
+      present: (word) => (word & 1n) !== 0n,
+      // An entry that user requests may not use grants them nothing.
+      rights: (word) => ((word & 4n) === 0n ? 0 : (word & 2n) === 0n ? 1 : 3),
+    };
+  }
+
+  #secondStageReader(): Reader {
+    const { ssirwe } = this.#unit;
+    return {
+      levels: SECOND_STAGE_LEVELS,
+      host: (address) => address,
+      present: (word) => secondStageRights(word, ssirwe) !== 0,
+      rights: (word) => secondStageRights(word, ssirwe),
+    };
+  }
+
+  #spent(): boolean {
+    if (this.#budget.left-- > 0) return false;
+    this.problem ??= `the dump has more than ${ENTRY_LIMIT} entries; the rest is left out`;
+    return true;
+  }
+
+  *#table(reader: Reader, { root, topLevel: level }: Stage, base: bigint, granted: number, above: readonly number[] = []): Generator<MappedLeaf> {
+    if (above.includes(root)) {
+      this.problem ??= `the table at 0x${root.toString(16)} points back to itself`;
+      return;
+    }
+    const pa = reader.host(root);
+    if (pa === undefined) return;
+    const words = readWords(this.#unit.source, pa, 4096 * 8);
+    if (words === undefined) {
+      this.problem ??= `the table at 0x${pa.toString(16)} is not in the dump`;
+      return;
+    }
+    const size = levelSize(level);
+    for (const [index, word] of words.entries()) {
+      if (!reader.present(word)) continue;
+      if (this.#spent()) return;
+      const entry = entryKind(reader.levels, level, word);
+      const iova = this.#canonical(base + BigInt(index) * size);
+      if (breaksRules(entry.table, [word], this.#unit)) {
+        this.problem ??= `the ${entry.table.structure} for IOVA 0x${iova.toString(16)} has a reserved bit set`;
+        continue;
+      }
+      const below = granted & reader.rights(word);
+      const next = addressOf(entry, word);
+      if (entry.leaf) yield { iova, pa: next, size: Number(size), permissions: letters(below), entry: word };
+      else yield* this.#table(reader, { root: next, topLevel: level - 1 }, base + BigInt(index) * size, below, [...above, root]);
+    }
+  }
+
+  /** The upper half of a first-stage table holds addresses with all upper bits set. */
+  #canonical(iova: bigint): bigint {
+    if (this.type === "second-stage") return iova;
+    return BigInt.asUintN(64, BigInt.asIntN(12 + 9 * (this.#translation.firstStage.topLevel + 1), iova));
+  }
+}
+
+function letters(rights: number): string {
+  return `${rights & 1 ? "r" : ""}${rights & 2 ? "w" : ""}`;
+}
