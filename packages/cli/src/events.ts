@@ -25,6 +25,8 @@ export function eventLine(event: TraceEvent): string {
       const source = event.source === "iotlb" ? "IOTLB hit" : event.source === "walk" ? "IOTLB miss, walk" : "translation off";
       return `dma      ${event.access} ${hex(event.iova)} by ${formatRid(event.rid)}${pasid} ${result}  ${style.dim(source)}`;
     }
+    case "report":
+      return `driver   ${event.text}  ${style.dim(`number ${event.count}`)}`;
     default:
       return `${style.bad("fault")}    ${event.record}`;
   }

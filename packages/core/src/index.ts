@@ -37,6 +37,7 @@ export type {
   NestedDomainOptions,
   PageFault,
   PageFaultResponse,
+  PageFaultSink,
   PagingDomain,
   PagingDomainOptions,
   ReservedRegion,
@@ -80,6 +81,7 @@ export { Tracer } from "./trace.js";
 export type {
   CallEvent,
   FaultEvent,
+  ReportEvent,
   InvalidationEvent,
   RegisterEvent,
   TableWriteEvent,

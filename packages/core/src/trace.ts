@@ -78,13 +78,23 @@ export interface FaultEvent {
   readonly fields: Readonly<Record<string, string | number | boolean>>;
 }
 
+/** A driver tells of something that nobody asked for: a fault record that it took, a device that does not answer. */
+export interface ReportEvent {
+  readonly kind: "report";
+  readonly unit: string;
+  readonly text: string;
+  /** How many of the kind there were. */
+  readonly count: number;
+}
+
 export type TraceEvent =
   | CallEvent
   | TableWriteEvent
   | RegisterEvent
   | InvalidationEvent
   | TranslationEvent
-  | FaultEvent;
+  | FaultEvent
+  | ReportEvent;
 
 export type TraceListener = (event: TraceEvent) => void;
 

@@ -54,7 +54,7 @@ function create(environment: IommuEnvironment, options: Readonly<Record<string, 
     onMessage: (address, data) => interrupts.deliver(address, data),
   });
   memory.addMmio(registerBase, REGISTER_BYTES, hardware);
-  const driver = new VtdDriver({ name: environment.name, memory, frames, registerBase, haw, tracer });
+  const driver = new VtdDriver({ name: environment.name, memory, frames, registerBase, interrupts, haw, tracer });
   return {
     hardware,
     driver,

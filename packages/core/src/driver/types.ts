@@ -150,6 +150,13 @@ export interface PageFault {
   readonly last: boolean;
 }
 
+/** Where a device's page requests go. */
+export interface PageFaultSink {
+  report(fault: PageFault): void;
+  /** Requests were lost: a group whose last one has not come is incomplete, and forgotten. */
+  discardPartial(): void;
+}
+
 /** How a page request group was answered. */
 export interface PageFaultResponse {
   /** undefined: without PASID. */
@@ -195,7 +202,7 @@ export interface IommuDriver {
    * Page requests of the device go to `sink`, and the device may make them from now on; undefined: no more, what comes is answered
    * as invalid. Absent: a driver without page requests.
    */
-  reportPageFaults?(device: IommuDevice, sink: ((fault: PageFault) => void) | undefined): void;
+  reportPageFaults?(device: IommuDevice, sink: PageFaultSink | undefined): void;
   /** Answers a group whose last request was reported. */
   respondToPageFault?(device: IommuDevice, response: PageFaultResponse): void;
   /** Takes a message-signalled interrupt of the device through the unit. Absent: messages pass as they are. */

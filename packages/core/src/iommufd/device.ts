@@ -1,5 +1,5 @@
 /** Bound devices and their groups: attach, replace, detach (iommufd facts, section 5). */
-import type { IommuDevice, IommuDriver, PageFault, PageFaultResponse } from "../driver/types.js";
+import type { IommuDevice, IommuDriver, PageFault, PageFaultResponse, PageFaultSink } from "../driver/types.js";
 import { IommuError, refuse } from "../errors.js";
 import type { IommufdContext } from "./context.js";
 import type { FaultSource } from "./fault-queue.js";
@@ -50,7 +50,7 @@ type Change = (pasid: number, hwpt: AnyHwpt) => void;
 /** Requests that wait for the last one of their group: a device that never sends it loses the oldest group. */
 const PARTIAL_LIMIT = 4096;
 
-export class IommufdDevice implements TableObject, FaultSource {
+export class IommufdDevice implements TableObject, FaultSource, PageFaultSink {
   readonly type = "DEVICE";
   readonly id: number;
   /** Its driver holds it: DESTROY of a device is always EBUSY (2.3). */
@@ -209,7 +209,7 @@ export class IommufdDevice implements TableObject, FaultSource {
     if (wanted && this.#driver.capabilities(this.bindable.device).pageRequests === false) {
       refuse("ENODEV", `${this.bindable.device.name} makes no page requests`, { argument: "pt_id", rule: "IOMMU_HWPT_FAULT_ID_VALID" });
     }
-    this.#driver.reportPageFaults?.(this.bindable.device, wanted ? (fault) => this.report(fault) : undefined);
+    this.#driver.reportPageFaults?.(this.bindable.device, wanted ? this : undefined);
     this.#requestsPages = wanted;
   }
 
@@ -307,6 +307,11 @@ export class IommufdDevice implements TableObject, FaultSource {
   /** A page request group is answered. */
   respond(response: PageFaultResponse): void {
     this.#driver.respondToPageFault?.(this.bindable.device, response);
+  }
+
+  discardPartial(): void {
+    this.#partial.clear();
+    this.#partialCount = 0;
   }
 
   #takePartial(key: string): PageFault[] {

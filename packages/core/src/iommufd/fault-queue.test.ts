@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { structLayout } from "../abi/index.js";
 import { dmaTestModel } from "../devices/index.js";
-import type { PageFault, PageFaultResponse, PagingDomain } from "../driver/types.js";
+import type { PageFault, PageFaultResponse, PageFaultSink, PagingDomain } from "../driver/types.js";
 import { IommuError } from "../errors.js";
 import { SimulatedClient } from "../files/simulated-client.js";
 import { buildMachine } from "../machine/machine.js";
@@ -12,7 +12,7 @@ const RECORD = structLayout("iommu_hwpt_pgfault").size;
 
 /** What the driver of a unit with page requests was told. */
 class Recorded {
-  sink: ((fault: PageFault) => void) | undefined;
+  sink: PageFaultSink | undefined;
   answers: PageFaultResponse[] = [];
   pageRequests = true;
 }
@@ -64,7 +64,7 @@ describe("a fault queue", () => {
 
   const attach = (): unknown => client.ioctl(device, "VFIO_DEVICE_ATTACH_IOMMUFD_PT", { pt_id: hwpt });
   const attachPasid = (pasid: number): unknown => client.ioctl(device, "VFIO_DEVICE_ATTACH_IOMMUFD_PT", { flags: 1, pt_id: hwpt, pasid });
-  const request = (more: Partial<PageFault> = {}): void => recorded.sink?.({ pasid: undefined, group: 3, permissions: 1, address: 0x5000n, last: true, ...more });
+  const request = (more: Partial<PageFault> = {}): void => recorded.sink?.report({ pasid: undefined, group: 3, permissions: 1, address: 0x5000n, last: true, ...more });
   const read = (count = 10): DataView => {
     const bytes = client.read(queue, count * RECORD);
     return new DataView(bytes.buffer, 0, bytes.length);

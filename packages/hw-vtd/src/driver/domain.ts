@@ -1,83 +1,90 @@
-/** A paging domain: one first-stage or second-stage table under one domain-id. */
-import { PageTable, type PageTableFormat, type PagingDomain, Prot, refuse } from "@iommukit/core";
-import { FirstStage, SecondStage } from "../spec/formats.js";
+/** What a (device, PASID) can be attached to, and who is: a domain is known to each unit's caches by an id of that unit. */
+import type { Capabilities } from "../spec/capabilities.js";
+import type { DeviceRecord } from "./device-tables.js";
+import type { DomainIds } from "./domain-ids.js";
+import type { PageBlock } from "./page-block.js";
+import type { CommandQueue } from "./queue.js";
+import type { Fields, Structures } from "./structures.js";
 
-/** What a domain needs of its driver. */
-export interface DomainHost {
-  /** Removes 2^mask pages around `page`, or everything, of the domain from the caches. */
-  flush(domain: VtdDomain, range?: { readonly page: number; readonly mask: number }): void;
-  freeTables(tables: readonly number[]): void;
-  releaseDomain(domain: VtdDomain): void;
-  /** Caching mode: mapping needs an invalidation too. */
-  readonly cachesAbsent: boolean;
-  /** Largest AM of a page-selective invalidation. */
-  readonly maxMask: number;
+/** One unit, as domains reach it. */
+export interface UnitSide {
+  readonly name: string;
+  readonly caps: Capabilities;
+  readonly queue: CommandQueue;
+  readonly structures: Structures;
+  readonly ids: DomainIds;
+  /** What was written to tables reaches memory (CAP.RWBF); nothing to do in most units. */
+  flushWriteBuffer(): void;
 }
 
-export class VtdDomain implements PagingDomain {
+/** A (device, PASID) that uses a domain. */
+export interface Attachment {
+  readonly record: DeviceRecord;
+  readonly pasid: number;
+  /** Physical address of the PASID table entry, or context entry, that says so. */
+  readonly entry: number;
+  readonly domain: VtdDomain;
+}
+
+/** A domain behind one unit. */
+export class DomainUse {
+  readonly unit: UnitSide;
   readonly id: number;
-  readonly firstStage: boolean;
-  readonly table: PageTable;
-  readonly aperture: { readonly start: bigint; readonly last: bigint };
-  readonly pageSizes: bigint;
-  /** PASIDs under which caches may know it, counted. */
+  readonly attachments: Set<Attachment> = new Set<Attachment>();
+  /** PASIDs that its caches may hold translations of, counted. */
   readonly pasids: Map<number, number> = new Map<number, number>();
-  readonly #host: DomainHost;
 
-  constructor(id: number, firstStage: boolean, table: PageTable, addressBits: number, host: DomainHost) {
+  constructor(unit: UnitSide, id: number) {
+    this.unit = unit;
     this.id = id;
-    this.firstStage = firstStage;
-    this.table = table;
-    this.#host = host;
-    this.aperture = { start: 0n, last: (1n << BigInt(addressBits)) - 1n };
-    this.pageSizes = pageSizes(table.format);
   }
 
-  map(iova: bigint, pa: number, length: number, prot: number): void {
-    if (this.firstStage && (prot & Prot.READ) === 0 && (prot & Prot.WRITE) === 0) refuse("EINVAL", "a mapping needs read or write permission");
-    const page = Number(iova >> 12n);
-    this.table.map(page, pa / 4096, length / 4096, this.#leafBits(prot));
-    if (this.#host.cachesAbsent) this.#flush(page, length / 4096);
-  }
-
-  /** First stage: a write permission brings read; A and D are set already, as Linux does. */
-  #leafBits(prot: number): number {
-    const write = (prot & Prot.WRITE) !== 0;
-    if (this.firstStage) return FirstStage.P | FirstStage.US | FirstStage.A | FirstStage.D | (write ? FirstStage.RW : 0);
-    return ((prot & Prot.READ) !== 0 ? SecondStage.R : 0) | (write ? SecondStage.W : 0);
-  }
-
-  /** Tables first, then the caches, then the freed tables: in that order no walk meets a reused frame. */
-  unmap(iova: bigint, length: number): void {
-    const page = Number(iova >> 12n);
-    const { removed, freed } = this.table.unmap(page, length / 4096);
-    if (removed > 0) this.#flush(page, length / 4096);
-    this.#host.freeTables(freed);
-  }
-
-  /** The smallest aligned power of two of pages that covers the range (6.5.2.3). */
-  #flush(page: number, count: number): void {
-    let mask = 0;
-    while (Math.floor(page / 2 ** mask) !== Math.floor((page + count - 1) / 2 ** mask)) mask++;
-    if (mask > this.#host.maxMask) this.#host.flush(this);
-    else this.#host.flush(this, { page: Math.floor(page / 2 ** mask) * 2 ** mask, mask });
-  }
-
-  iovaToPa(iova: bigint): number | undefined {
-    const page = this.table.lookup(Number(iova >> 12n));
-    return page === -1 ? undefined : page * 4096 + Number(iova & 0xfffn);
-  }
-
-  free(): void {
-    this.table.free();
-    this.#host.releaseDomain(this);
+  /** Gathers the invalidation of the device-TLBs behind the unit. */
+  flushDeviceTlbs(block?: PageBlock): void {
+    for (const { record, pasid } of this.attachments) {
+      if (record.deviceTlb) this.unit.queue.deviceTlb(record.device.rid, pasid, block);
+    }
   }
 }
 
-function pageSizes(format: PageTableFormat): bigint {
-  let sizes = 0n;
-  for (let level = 0; level <= format.maxLevel; level++) {
-    if ((format.leafLevels >> level) & 1) sizes |= 1n << BigInt(12 + 9 * level);
+export abstract class VtdDomain {
+  /** By unit. */
+  readonly uses: Map<UnitSide, DomainUse> = new Map<UnitSide, DomainUse>();
+  /** Caches hold it by PASID and domain-id (first stage), or by domain-id alone. */
+  abstract readonly byPasid: boolean;
+
+  /** @throws IommuError EINVAL when the unit cannot do what the domain's tables need */
+  abstract check(unit: UnitSide): void;
+
+  /** Fields of a PASID table entry that uses it, or of a context entry in legacy mode. */
+  abstract entryFields(use: DomainUse): Fields;
+
+  /** The unit's use of the domain; the first one takes a domain-id. @throws IommuError ENOSPC */
+  useBy(unit: UnitSide): DomainUse {
+    const use = this.uses.get(unit) ?? new DomainUse(unit, unit.ids.take());
+    this.uses.set(unit, use);
+    return use;
   }
-  return sizes;
+
+  /** From here on, invalidations reach the attachment's caches. */
+  join(use: DomainUse, attachment: Attachment): void {
+    use.attachments.add(attachment);
+    use.pasids.set(attachment.pasid, (use.pasids.get(attachment.pasid) ?? 0) + 1);
+  }
+
+  /** No cache holds anything of the attachment any more. */
+  leave(use: DomainUse, attachment: Attachment): void {
+    use.attachments.delete(attachment);
+    const left = (use.pasids.get(attachment.pasid) ?? 1) - 1;
+    if (left === 0) use.pasids.delete(attachment.pasid);
+    else use.pasids.set(attachment.pasid, left);
+    this.release(use);
+  }
+
+  /** Gives the domain-id back when the unit does not use the domain any more. */
+  release(use: DomainUse): void {
+    if (use.attachments.size > 0) return;
+    this.uses.delete(use.unit);
+    use.unit.ids.free(use.id);
+  }
 }

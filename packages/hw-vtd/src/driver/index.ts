@@ -1,3 +1,4 @@
-export { VtdDomain } from "./domain.js";
 export { VtdDriver } from "./driver.js";
 export type { VtdDriverOptions } from "./driver.js";
+export type { Interrupts } from "./events.js";
+export { FaultLog } from "./fault-log.js";

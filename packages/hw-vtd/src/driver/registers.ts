@@ -1,6 +1,6 @@
 /** The unit's registers as a driver reaches them: memory-mapped, traced. */
 import type { PhysicalMemory, Tracer } from "@iommukit/core";
-import { Reg, REGISTERS } from "../spec/registers.js";
+import { Gcmd, Reg, REGISTERS } from "../spec/registers.js";
 
 /** One-shot bits of GSTS that must not be written back (VT-d 11.4.4). */
 const ONE_SHOTS = 0x6900_0000;
@@ -38,5 +38,12 @@ export class RegisterAccess {
     for (let i = 0; i < POLLS; i++) if ((Number(this.read(Reg.GSTS, 4)) & bit) !== 0) return;
     throw new Error(`${this.#unit}: GSTS does not show 0x${(bit >>> 0).toString(16)} after GCMD`);
   }
-}
 
+  /** What was written to memory reaches it: GSTS.WBFS shows 1 until then (11.4.4.2). @throws Error when the unit does not answer */
+  flushWriteBuffer(): void {
+    const status = Number(this.read(Reg.GSTS, 4)) & ~ONE_SHOTS;
+    this.write(Reg.GCMD, 4, BigInt((status | Gcmd.WBF) >>> 0));
+    for (let i = 0; i < POLLS; i++) if ((Number(this.read(Reg.GSTS, 4)) & Gcmd.WBF) === 0) return;
+    throw new Error(`${this.#unit}: GSTS.WBFS stays set`);
+  }
+}

@@ -1,0 +1,105 @@
+/** Units, drivers and devices for tests of the driver: everything that happens is written down, and a DMA is one call. */
+import {
+  Access, encodeFields, extractBits, FrameAllocator, InterruptController, type IommuDevice, type IommuDriver, type IommuUnit, NO_PASID, type PagingDomain, PhysicalMemory,
+  Prot, type TraceEvent, Tracer, type UserData,
+} from "@iommukit/core";
+import { encodeStruct } from "@iommukit/core/abi";
+import { vtdIommuFactory } from "../plugin.js";
+import { PRESETS } from "../presets.js";
+import { CAP, ECAP } from "../spec/capabilities.js";
+
+const RAM = 2 ** 26;
+const REGISTERS = 0xfed9_0000;
+
+/** What several units share. */
+export class Board {
+  readonly memory: PhysicalMemory = new PhysicalMemory();
+  readonly frames: FrameAllocator;
+  readonly interrupts: InterruptController = new InterruptController();
+  readonly tracer: Tracer = new Tracer();
+  readonly events: TraceEvent[] = [];
+  #units = 0;
+
+  constructor() {
+    this.memory.addRam(0, RAM);
+    this.frames = new FrameAllocator(this.memory, RAM / 2, RAM);
+    this.tracer.listener = (event) => this.events.push(event);
+  }
+
+  /** A unit of a preset with other capability fields: `{ NEST: 1 }`. */
+  unit(preset = "scalable", fields: Readonly<Record<string, number>> = {}, options: Readonly<Record<string, unknown>> = {}): Bench {
+    const { cap, ecap } = PRESETS[preset];
+    const words = { cap: `0x${changed(CAP, cap, fields).toString(16)}`, ecap: `0x${changed(ECAP, ecap, fields).toString(16)}` };
+    const name = `vtd${this.#units}`;
+    const registerBase = REGISTERS + 0x1_0000 * this.#units++;
+    return new Bench(this, name, vtdIommuFactory.create({ ...this, name, registerBase }, { preset, ...words, ...options }));
+  }
+
+  /** The invalidations since the last call, by structure and fields. */
+  invalidations(): string[] {
+    const found = this.events.filter((event) => event.kind === "invalidation").map((event) => event.descriptor);
+    this.events.length = 0;
+    return found.filter((text) => !text.startsWith("Invalidation wait"));
+  }
+
+  reports(): string[] {
+    return this.events.filter((event) => event.kind === "report").map((event) => event.text);
+  }
+}
+
+function changed(table: typeof CAP, word: bigint, fields: Readonly<Record<string, number>>): bigint {
+  const named = table.fields.filter((field) => field.name !== "" && field.name !== "-");
+  return encodeFields(table, Object.fromEntries(named.map(({ name, low, width }) => [name, name in fields ? BigInt(fields[name]) : extractBits([word], low, width)])))[0];
+}
+
+export class Bench {
+  readonly board: Board;
+  readonly name: string;
+  readonly unit: IommuUnit;
+  readonly driver: IommuDriver;
+
+  constructor(board: Board, name: string, unit: IommuUnit) {
+    this.board = board;
+    this.name = name;
+    this.unit = unit;
+    this.driver = unit.driver;
+  }
+
+  device(rid: number, more: Partial<IommuDevice> = {}): IommuDevice {
+    const device = { rid, name: `device ${rid}`, pasidBits: 20, ats: false, ...more };
+    this.driver.addDevice(device);
+    return device;
+  }
+
+  paging(device: IommuDevice, options: Parameters<IommuDriver["allocPaging"]>[1] = {}): PagingDomain {
+    return this.driver.allocPaging(device, options);
+  }
+
+  /** Output page, or -1. */
+  dma(device: IommuDevice, page: number, access: number = Access.READ, pasid: number = NO_PASID): number {
+    return this.unit.hardware.translate(device.rid, pasid, page, access);
+  }
+}
+
+/** Maps pages: input page, output page, how many. */
+export function map(domain: PagingDomain, page: number, to: number, count = 1, prot: number = Prot.READ | Prot.WRITE): void {
+  domain.map(BigInt(page) << 12n, to * 4096, count * 4096, prot);
+}
+
+export function unmap(domain: PagingDomain, page: number, count = 1): void {
+  domain.unmap(BigInt(page) << 12n, count * 4096);
+}
+
+export function dirtyPages(domain: PagingDomain, page: number, count: number, clear = true): number[] {
+  const found: number[] = [];
+  domain.dirty?.read(BigInt(page) << 12n, BigInt(count) << 12n, clear, (iova, length) => {
+    for (let at = 0n; at < length; at += 4096n) found.push(Number((iova + at) >> 12n));
+  });
+  return found;
+}
+
+/** Vendor data of a request. */
+export function userData(struct: string, fields: Readonly<Record<string, number | bigint>>, type = 1): UserData {
+  const bytes = encodeStruct(struct, fields);
+  return { type, length: bytes.length, read: () => bytes, write: () => undefined };
+}
