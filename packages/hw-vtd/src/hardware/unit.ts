@@ -2,7 +2,7 @@
  * One VT-d remapping unit: registers (VT-d 11.4), what writing them does, and
  * the parts behind them. It sees memory, register accesses and requests only.
  */
-import { type CachedTranslation, type IommuHardware, type MmioHandler, NO_PASID, type PhysicalMemory, Tracer } from "@iommukit/core";
+import { type AtsHardware, type CachedTranslation, type IommuHardware, type MmioHandler, NO_PASID, type PhysicalMemory, Tracer } from "@iommukit/core";
 import { type Capabilities, readCapabilities } from "../spec/capabilities.js";
 import { Fsts, Reg, type Register } from "../spec/registers.js";
 import { type CacheGeometry, Caches } from "./caches.js";
@@ -12,6 +12,7 @@ import { FaultRecorder } from "./fault-recorder.js";
 import { globalCommand } from "./global-command.js";
 import { InterruptRemapper } from "./interrupt-remapper.js";
 import { InvalidationQueue } from "./invalidation-queue.js";
+import { PageRequests } from "./page-requests.js";
 import { DEFAULT_POLICIES, type VtdPolicies } from "./policies.js";
 import { ProtectedMemory } from "./protected-memory.js";
 import { isAccess, RegisterBank, registersOf } from "./register-bank.js";
@@ -55,11 +56,15 @@ export class VtdUnit implements IommuHardware, MmioHandler {
   readonly capabilities: Capabilities;
   readonly bank: RegisterBank;
   readonly caches: Caches;
+  /** Present when ECAP.DT is set. */
+  readonly ats?: AtsHardware;
   readonly #translator: Translator;
   readonly #faults: FaultRecorder;
   readonly #deviceTlbs: DeviceTlbs;
   readonly #queue: InvalidationQueue;
   readonly #completion: EventMessage;
+  readonly #pageRequests: PageRequests;
+  readonly #pageEvent: EventMessage;
   readonly #registerInvalidation: RegisterInvalidation;
   readonly #protected: ProtectedMemory;
   readonly #interrupts: InterruptRemapper;
@@ -92,9 +97,30 @@ export class VtdUnit implements IommuHardware, MmioHandler {
       mode: () => this.mode,
       invalidateInterrupts: (global, index, mask) => this.#interrupts.cache.remove(global, index, mask),
     });
+    this.#pageEvent = new EventMessage(this.bank, Reg.PECTL, send);
+    this.#pageRequests = new PageRequests({
+      bank: this.bank, memory, caps, caches: this.caches, translator: this.#translator, deviceTlbs: this.#deviceTlbs, event: this.#pageEvent,
+    });
     this.#registerInvalidation = new RegisterInvalidation(this.bank, caps, this.caches);
     this.#protected = new ProtectedMemory(caps, this.bank);
     this.#effects = this.#writeEffects();
+    if (caps.deviceTlb) this.ats = this.#atsHardware();
+  }
+
+  #atsHardware(): AtsHardware {
+    return {
+      requestTranslation: (rid, pasid, page, access, out) => this.#translator.requestTranslation(rid, pasid, page, access, out),
+      translated: (rid, pasid, page, access) => {
+        const out = this.#translator.translated(rid, pasid, page, access);
+        return this.#protected.enabled && this.#protected.blocks(out, true) ? -1 : out;
+      },
+      requestPage: (request) => this.#pageRequests.request(request),
+      // With translation off, a completion is an Unsupported Request (4.2.1).
+      completeInvalidation: (rid, tags, count) => {
+        if (this.#translator.enabled) this.#queue.complete(rid, tags, count);
+      },
+      connectEndpoint: (rid, endpoint) => this.#deviceTlbs.connect(rid, endpoint),
+    };
   }
 
   /** Latched translation table mode. */
@@ -161,6 +187,8 @@ export class VtdUnit implements IommuHardware, MmioHandler {
       [Reg.ICS, () => this.#completionCleared()],
       [Reg.IECTL, () => this.#completion.deliver()],
       [Reg.IQT, () => this.#queue.run()],
+      [Reg.PRS, () => this.#pageRequests.statusCleared()],
+      [Reg.PECTL, () => this.#pageEvent.deliver()],
       [Reg.PMEN, () => this.#protected.update()],
     ]);
     for (let i = 0; i < caps.faultRecords; i++) effects.set(caps.faultRecordOffset + i * 16 + 8, () => this.#faults.recompute());
