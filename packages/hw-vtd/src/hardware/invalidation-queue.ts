@@ -174,8 +174,10 @@ export class InvalidationQueue {
         return scalable && caps.deviceTlb;
       case DescriptorType.PGR:
         return scalable && caps.pageRequests;
+      case DescriptorType.HPT:
+        return scalable && caps.hostPermission;
       default:
-        return type !== DescriptorType.HPT;
+        return true;
     }
   }
 
@@ -212,6 +214,8 @@ export class InvalidationQueue {
         return this.#deviceTlb(f);
       case DescriptorType.PGR:
         return this.#respond(f);
+      case DescriptorType.HPT:
+        return f.G === 0 ? BAD_FIELD : 0; // host permissions are not cached
       default:
         return this.#wait(f);
     }

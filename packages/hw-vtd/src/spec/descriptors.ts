@@ -58,7 +58,7 @@ export const HPT_DESCRIPTOR: FieldTable = defineFields("HPT invalidate descripto
   [6, "AM", pagesOfMask], [2, "IH", oneOf("level 1", "levels 1 and 2", "levels 1 to 3", "all levels")], [4, ""], [52, "ADDR", address], [64, ""], [64, ""],
 ]);
 
-/** By type; type A belongs to a capability that is not modelled (ECAP.HPTS). */
+/** By type. */
 export const DESCRIPTORS: ReadonlyMap<number, FieldTable> = new Map([
   [DescriptorType.CC, CC_DESCRIPTOR],
   [DescriptorType.IOTLB, IOTLB_DESCRIPTOR],
@@ -69,6 +69,7 @@ export const DESCRIPTORS: ReadonlyMap<number, FieldTable> = new Map([
   [DescriptorType.DEV_TLB, DEV_TLB_DESCRIPTOR],
   [DescriptorType.P_DEV_TLB, P_DEV_TLB_DESCRIPTOR],
   [DescriptorType.PGR, PGR_DESCRIPTOR],
+  [DescriptorType.HPT, HPT_DESCRIPTOR],
 ]);
 
 /** IQERCD.IQEI values (11.4.9.9). */

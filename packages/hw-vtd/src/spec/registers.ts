@@ -67,7 +67,7 @@ export const REGISTERS: readonly Register[] = [
   row(Reg.ECAP, 8, "ECAP", "11.4.3", 0n),
   row(Reg.GCMD, 4, "GCMD", "11.4.4.1", all32, { writeOnly: all32 }),
   row(Reg.GSTS, 4, "GSTS", "11.4.4.2", 0n),
-  row(Reg.RTADDR, 8, "RTADDR", "11.4.5", all64 & ~0x37fn),
+  row(Reg.RTADDR, 8, "RTADDR", "11.4.5", all64 & ~0x3ffn),
   row(Reg.CCMD, 8, "CCMD", "11.4.6.1", 0xe003_ffff_ffff_ffffn, { writeOnly: 0x3_ffff_0000n }),
   row(Reg.FSTS, 4, "FSTS", "11.4.7.1", 0n, { clear: 0x71n }),
   ...quartet("F", Reg.FECTL, "11.4.7", 2),
