@@ -69,7 +69,7 @@ export class Bus {
     let offset = Number(address & 0xfffn);
     for (let moved = 0; moved < bytes.length; ) {
       const length = Math.min(bytes.length - moved, PAGE - offset);
-      const out = iommu.translate(rid, pasid, page, access);
+      const out = iommu.translate(rid, pasid, page, access, offset);
       if (out === -1) return { ok: false, moved };
       const part = bytes.subarray(moved, moved + length);
       const pa = out * PAGE + offset;

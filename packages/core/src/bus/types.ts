@@ -49,9 +49,10 @@ export interface IommuHardware {
    * @param page input address >> 12, up to 52 bits
    * @param pasid PASID, or `NO_PASID`
    * @param access bits of `Access`
+   * @param offset bits 11:0 of the input address, for units whose fault records hold them; 0 unless given
    * @returns the output page number (PA >> 12), or -1 when the request was blocked
    */
-  translate(rid: number, pasid: number, page: number, access: number): number;
+  translate(rid: number, pasid: number, page: number, access: number, offset?: number): number;
   /** Absent: a unit without ATS and page requests. */
   readonly ats?: AtsHardware;
   /**

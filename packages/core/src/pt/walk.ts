@@ -28,6 +28,8 @@ export class WalkResult {
   andLo = 0;
   /** The same for the high words; only for formats whose presence is in the high word. */
   andHi = 0;
+  /** OR of the high words of the table entries that passed: what they take away from the leaf. */
+  tableHi = 0;
   /** Output 4 KiB page number for the input page. It begins as a fraction, so that it is always stored as a double. */
   outPage = 0.5;
 }
@@ -89,6 +91,7 @@ function plainPage(words: Int32Array, format: PageTableFormat, table: number, pa
   out.entryLo = lo;
   out.entryHi = hi;
   out.andLo = and & lo;
+  out.tableHi = 0;
   out.outPage = ((hi & format.addressHi) << 20) | ((lo & format.addressLo) >>> 12);
   return true;
 }
@@ -104,6 +107,7 @@ function walkByRules(
 ): number {
   out.andLo = -1;
   out.andHi = -1;
+  out.tableHi = 0;
   let table = root;
   for (let level = topLevel; ; level--) {
     out.level = level;
@@ -122,6 +126,7 @@ function walkByRules(
       out.outPage = frame - (frame % pages) + (page % pages);
       return WalkStatus.OK;
     }
+    out.tableHi |= hi;
     table = frame * 4096;
   }
 }

@@ -103,7 +103,7 @@ export class FormatBench {
     const { addressLo, addressHi, reservedLo, reservedHi } = this.format;
     const lo = addressLo & ~reservedLo[level * 2 + 1];
     const hi = addressHi & ~reservedHi[level * 2 + 1];
-    const page = entryFrame(this.format, lo | this.format.foldedLo, hi);
+    const page = entryFrame(this.format, lo | (this.format.foldedLo & ~reservedLo[level * 2 + 1]), hi);
     return page - (page % this.pages(level));
   }
 
@@ -154,9 +154,9 @@ export class FormatBench {
     const status = walk(memory, this.format, root, this.topLevel, page, out);
     const naive = naiveWalk(memory, this.format, root, this.topLevel, BigInt(page) << 12n);
     const entry = status === WalkStatus.BUS_ERROR ? "" : `, entry ${hex((unsigned(out.entryHi) << 32n) | unsigned(out.entryLo))}`;
-    const output = status === WalkStatus.OK ? ` to ${hex(BigInt(out.outPage) << 12n)}, all entries ${hex(unsigned(out.andLo))}` : "";
+    const output = status === WalkStatus.OK ? ` to ${hex(BigInt(out.outPage) << 12n)}, all entries ${hex(unsigned(out.andLo))}, tables ${hex(unsigned(out.tableHi))}` : "";
     const got = `${STATUS[status]} at level ${out.level}${entry}${output}`;
-    const wanted = naive.output === undefined ? "" : ` to ${hex(naive.output)}, all entries ${hex(naive.common)}`;
+    const wanted = naive.output === undefined ? "" : ` to ${hex(naive.output)}, all entries ${hex(naive.common)}, tables ${hex(naive.tables)}`;
     const expected = `${naive.status} at level ${naive.level}${naive.entry === undefined ? "" : `, entry ${hex(naive.entry)}`}${wanted}`;
     expect(got === expected, `page ${page}: ${got}; by the definition: ${expected}${where}`);
   }

@@ -143,7 +143,7 @@ class CasePlayer {
     const rid = asNumber(dma.rid, "dma.rid");
     const pasid = dma.pasid === undefined ? NO_PASID : asNumber(dma.pasid, "dma.pasid");
     const access = accessOf(operation) | (dma.priv === true ? Access.PRIVILEGED : 0);
-    const page = this.#unit.hardware.translate(rid, pasid, Number(iova >> 12n), access);
+    const page = this.#unit.hardware.translate(rid, pasid, Number(iova >> 12n), access, Number(iova & 0xfffn));
     const pa = page === -1 ? undefined : page * 4096 + Number(iova & 0xfffn);
     // Outside memory the bus rejects the write; only the translation is observed then.
     if (pa !== undefined && operation === "w") this.#memory.write(pa, PATTERN);
@@ -156,7 +156,7 @@ class CasePlayer {
       if (trust.has(field) && expected !== got) differences.push({ what: `${request}: ${what}`, expected, got });
     };
     const outcome = pa === undefined ? `blocked${fault ? `, ${JSON.stringify(fault)}` : ", nothing recorded"}` : hex(pa);
-    if (expect.pa !== undefined) compare("pa", "physical address", hex(asNumber(expect.pa, "expect.pa")), outcome);
+    if (expect.pa !== undefined) compare("pa", "physical address", hex(asBigInt(expect.pa, "expect.pa")), outcome);
     if (trust.has("blocked") && pa !== undefined) compare("blocked", "outcome", "blocked", `reached ${hex(pa)}`);
     compare("recorded", "fault record", expect.fault === undefined ? "none" : "recorded", fault === undefined ? "none" : "recorded");
     if (expect.fault !== undefined && fault !== undefined) {

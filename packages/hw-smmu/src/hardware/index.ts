@@ -1,0 +1,5 @@
+export { smmuReplayUnitFactory } from "./replay.js";
+export { StallEnd } from "./stalls.js";
+export type { StalledTransaction, StallListener } from "./stalls.js";
+export { DEFAULT_CACHES, SmmuUnit } from "./unit.js";
+export type { CacheGeometry, SmmuUnitOptions, UnitChoices } from "./unit.js";

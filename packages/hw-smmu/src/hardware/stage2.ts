@@ -1,0 +1,148 @@
+/** Stage 2 (SMMU 3.3, 5.2; Arm DDI0487 D8): intermediate addresses to physical ones, for accesses, tables and CDs. */
+import { levelShift, type PhysicalMemory, WalkResult, WalkStatus, walk } from "@iommukit/core";
+import { Event, FaultClass } from "../spec/events.js";
+import type { Capabilities } from "../spec/identification.js";
+import { World } from "../spec/illegal.js";
+import { Lo } from "../spec/tables.js";
+import type { Configuration } from "./configuration.js";
+import { Descent, DescentStatus } from "./descent.js";
+import type { Fault } from "./fault.js";
+import { ALL, R, stage2Rights, W, withoutUpdates } from "./rights.js";
+import type { Tlbs } from "./tlbs.js";
+
+/** In cached rights: the page is Device memory. */
+const DEVICE = 0o100;
+
+export class Stage2 {
+  outPage = 0.5;
+  /** log2 of the bytes of the leaf. */
+  shift = 12;
+  /** Six bits, as the leaf stands now. */
+  rights = 0;
+  readonly #memory: PhysicalMemory;
+  readonly #caps: Capabilities;
+  readonly #tlbs: Tlbs;
+  readonly #fault: Fault;
+  readonly #walk = new WalkResult();
+  readonly #descent: Descent;
+  /** What `commit` has to write: bits of the leaf, and access flags of the tables above. */
+  #pendingSet = 0;
+  #pendingTables = false;
+  #level = 0;
+
+  constructor(memory: PhysicalMemory, caps: Capabilities, tlbs: Tlbs, fault: Fault) {
+    this.#memory = memory;
+    this.#caps = caps;
+    this.#tlbs = tlbs;
+    this.#fault = fault;
+    this.#descent = new Descent(memory);
+  }
+
+  /**
+   * Translates one page; descriptor updates wait for `commit`.
+   * @param needed rights, six bits @param cause `FaultClass` @returns false with the fault filled
+   */
+  resolve(c: Configuration, page: number, needed: number, cause: number): boolean {
+    this.#pendingSet = 0;
+    this.#pendingTables = false;
+    const { intermediate } = this.#tlbs;
+    const slot = intermediate.lookup(c.vmid, World.IPA, page);
+    if (slot !== -1) {
+      const data = intermediate.data(slot);
+      if ((data & needed) === needed && (cause === FaultClass.IN || !c.s2ProtectsWalks || (data & DEVICE) === 0)) {
+        this.outPage = intermediate.output(slot, page);
+        this.shift = intermediate.shift(slot);
+        this.rights = data & ALL;
+        return true;
+      }
+    }
+    return this.#walkTables(c, page, needed, cause);
+  }
+
+  /** Translates for the unit's own read of a descriptor or CD at `address`: the physical address, or -1. */
+  fetchAddress(c: Configuration, address: number, cause: number): number {
+    const page = Math.floor(address / 4096);
+    if (!this.resolve(c, page, R, cause) || !this.commit(c)) return -1;
+    return this.outPage * 4096 + (address % 4096);
+  }
+
+  #walkTables(c: Configuration, page: number, needed: number, cause: number): boolean {
+    if (page >= c.s2Pages) return this.#fault.atStage2(Event.F_TRANSLATION, cause, page);
+    const format = c.s2Format;
+    if (format === undefined) throw new Error("stage 2 without tables");
+    const root = c.s2Root + Math.floor(page / c.s2TableSpan) * c.s2TableBytes;
+    const w = this.#walk;
+    const plain = !c.s2BigEndian && !c.s2UpdatesTables && walk(this.#memory, format, root, c.s2TopLevel, page, w) === WalkStatus.OK;
+    if (!plain || (w.entryLo & Lo.AF) === 0) {
+      if (!this.#descend(c, root, page, cause)) return false;
+      w.entryLo = this.#descent.lo;
+      w.entryHi = this.#descent.hi;
+      w.level = this.#descent.level;
+      w.outPage = this.#descent.outPage;
+    }
+    const { entryLo: lo, entryHi: hi, level } = w;
+    this.#level = level;
+    const rights = stage2Rights(c.s2UpdatesDirty, this.#caps.executeNever, lo, hi);
+    const device = isDevice(c, lo);
+    if ((rights & needed) !== needed || (cause !== FaultClass.IN && c.s2ProtectsWalks && device)) {
+      return this.#fault.atStage2(Event.F_PERMISSION, cause, page);
+    }
+    const clean = (lo & Lo.S2W) === 0 && (rights & W) !== 0;
+    const dirties = clean && (needed & (W | (W << 3))) !== 0;
+    if (dirties && plain) this.#descend(c, root, page, cause);
+    if (c.s2UpdatesAccess && (lo & Lo.AF) === 0) this.#pendingSet |= Lo.AF;
+    if (dirties) this.#pendingSet |= Lo.S2W;
+    this.#pendingTables = c.s2UpdatesTables;
+    this.outPage = w.outPage;
+    this.shift = levelShift(format, level);
+    this.rights = withoutUpdates(rights, clean && !dirties);
+    // What waits for an update is cached once it is made.
+    if (this.#pendingSet === 0) {
+      this.#tlbs.insertIntermediate(c.vmid, page, this.shift, this.outPage, this.rights | (device ? DEVICE : 0), c.s2Granule, level);
+    }
+    return true;
+  }
+
+  #descend(c: Configuration, root: number, page: number, cause: number): boolean {
+    const d = this.#descent;
+    if (c.s2Format === undefined) return false;
+    const fault = this.#fault;
+    switch (d.run(c.s2Format, root, c.s2TopLevel, page, c.s2BigEndian, undefined)) {
+      case DescentStatus.NOT_PRESENT:
+        return fault.atStage2(Event.F_TRANSLATION, cause, page);
+      case DescentStatus.ADDRESS_SIZE:
+        return fault.atStage2(Event.F_ADDR_SIZE, cause, page);
+      case DescentStatus.NO_MEMORY:
+        fault.atStage2(Event.F_WALK_EABT, cause, page);
+        fault.controlled = false;
+        fault.fetch = d.addresses[d.level];
+        return false;
+      default:
+    }
+    if ((d.lo & Lo.AF) === 0 && !c.s2UpdatesAccess && !c.s2AccessFlagIgnored) return fault.atStage2(Event.F_ACCESS, cause, page);
+    return true;
+  }
+
+  /** Makes the updates that the last `resolve` found due (3.13): tables before the leaf. False when memory does not take them. */
+  commit(c: Configuration): boolean {
+    const d = this.#descent;
+    if (this.#pendingTables) {
+      for (let level = c.s2TopLevel; level > this.#level; level--) if (!d.update(level, Lo.AF, 0, c.s2BigEndian)) return this.#aborted(level);
+    }
+    if (this.#pendingSet !== 0 && !d.update(this.#level, this.#pendingSet, 0, c.s2BigEndian)) return this.#aborted(this.#level);
+    return true;
+  }
+
+  #aborted(level: number): false {
+    this.#fault.atStage2(Event.F_WALK_EABT, FaultClass.TT, 0);
+    this.#fault.controlled = false;
+    this.#fault.fetch = this.#descent.addresses[level];
+    return false;
+  }
+}
+
+/** Device memory by the leaf's MemAttr (5.2 S2FWB, D8.6): a table there is a permission fault with S2PTW. */
+function isDevice(c: Configuration, lo: number): boolean {
+  const attributes = (lo >>> 2) & 15;
+  return c.s2ForceWriteBack ? (attributes & 4) === 0 : (attributes & 12) === 0;
+}

@@ -1,0 +1,66 @@
+/** Stalled transactions (SMMU 3.12, 4.6): each has a STAG until software resumes or terminates it. */
+
+export const StallEnd = { RETRY: 0, ABORT: 1, ZERO: 2 } as const;
+
+export interface StalledTransaction {
+  readonly stag: number;
+  readonly stream: number;
+  readonly substream: number;
+  readonly page: number;
+  readonly access: number;
+}
+
+/** Told how a stalled transaction ends: it is to be made again, was aborted, or reads zeros and writes nothing. */
+export type StallListener = (transaction: StalledTransaction, end: number) => void;
+
+const STAGS = 0x1_0000;
+
+export class Stalls {
+  readonly #waiting = new Map<number, StalledTransaction>();
+  readonly #limit: number;
+  readonly #suppress: boolean;
+  readonly #listener: StallListener | undefined;
+  #next = 0;
+
+  /** @param limit IDR5.STALL_MAX @param suppress a page that is waited for already is not told twice */
+  constructor(limit: number, suppress: boolean, listener: StallListener | undefined) {
+    this.#limit = limit === 0 ? STAGS : limit;
+    this.#suppress = suppress;
+    this.#listener = listener;
+  }
+
+  get size(): number {
+    return this.#waiting.size;
+  }
+
+  /** A new stall; undefined when its record is not to be made: no room, or the same page waits already. */
+  begin(stream: number, substream: number, page: number, access: number): StalledTransaction | undefined {
+    if (this.#waiting.size >= this.#limit) return undefined;
+    if (this.#suppress && this.#isWaiting(stream, substream, page, access)) return undefined;
+    while (this.#waiting.has(this.#next)) this.#next = (this.#next + 1) % STAGS;
+    const transaction = { stag: this.#next, stream, substream, page, access };
+    this.#waiting.set(transaction.stag, transaction);
+    this.#next = (this.#next + 1) % STAGS;
+    return transaction;
+  }
+
+  #isWaiting(stream: number, substream: number, page: number, access: number): boolean {
+    for (const t of this.#waiting.values()) {
+      if (t.stream === stream && t.substream === substream && t.page === page && t.access === access) return true;
+    }
+    return false;
+  }
+
+  /** CMD_RESUME: nothing happens for a STAG that is not this stream's. */
+  end(stream: number, stag: number, end: number): void {
+    const transaction = this.#waiting.get(stag);
+    if (transaction === undefined || transaction.stream !== stream) return;
+    this.#waiting.delete(stag);
+    this.#listener?.(transaction, end);
+  }
+
+  /** CMD_STALL_TERM, and every stall when translation is turned off. */
+  terminate(stream?: number): void {
+    for (const t of [...this.#waiting.values()]) if (stream === undefined || t.stream === stream) this.end(t.stream, t.stag, StallEnd.ABORT);
+  }
+}
