@@ -6,7 +6,7 @@ import { Access, encodeFields, NO_PASID, PhysicalMemory, type TableSource, type 
 import { describe, expect, it } from "vitest";
 import { vtdReplayUnitFactory } from "../hardware/replay.js";
 import { PRESETS, type VtdPreset } from "../presets.js";
-import { readCapabilities } from "../spec/capabilities.js";
+import { CAP, ECAP, readCapabilities } from "../spec/capabilities.js";
 import {
   LEGACY_CONTEXT_ENTRY, LEGACY_ROOT_ENTRY, PASID_DIRECTORY_ENTRY, PASID_TABLE_ENTRY, Pgtt, SCALABLE_CONTEXT_ENTRY, SCALABLE_ROOT_ENTRY,
 } from "../spec/entries.js";
@@ -106,7 +106,11 @@ function makeCase(preset: VtdPreset, memory: PhysicalMemory, seed: number): Case
       put(PASIDS, slot * 64, encodeFields(PASID_TABLE_ENTRY, entry));
     }
   }
-  const rights = (): bigint => (random.chance(80) ? 3n : BigInt(random.below(4)));
+  const ssirwe = random.chance(caps.secondStageIoRights && mode === 1n ? 25 : 1);
+  const rights = (): bigint => {
+    const low = random.chance(85) ? 3n : BigInt(random.below(4));
+    return ssirwe ? (low << 61n) | BigInt(random.below(4)) : low;
+  };
   for (let level = 0; level < 5; level++) {
     for (let index = 0; index < FILLED; index++) {
       const leaf = level === 0 || (level <= 2 && random.chance(8)) || random.chance(1);
@@ -116,6 +120,8 @@ function makeCase(preset: VtdPreset, memory: PhysicalMemory, seed: number): Case
       put(SECOND + level, index * 8, [rights() | (flag(85) << 8n) | (flag(60) << 9n) | large | target(SECOND + level - 1)]);
     }
   }
+  // Guest-physical is host-physical where first-stage tables lie.
+  for (let index = FILLED; index < RAM_PAGES; index++) put(SECOND, index * 8, [rights() | (flag(85) << 8n) | (flag(60) << 9n) | (BigInt(index) << 12n)]);
   const requests = Array.from({ length: REQUESTS }, (): WalkRequest => {
     const bits = random.pick([12, 21, 30, 39, 47, 48, 56, 57, 64]);
     const indexes = Array.from({ length: 5 }, (_, level) => BigInt(random.below(FILLED)) << BigInt(12 + 9 * level)).reduce((all, part) => all | part);
@@ -129,14 +135,26 @@ function makeCase(preset: VtdPreset, memory: PhysicalMemory, seed: number): Case
       privileged: random.chance(30),
     };
   });
-  const registers = { VER: BigInt(preset.version), CAP: preset.cap, ECAP: preset.ecap, HAW: BigInt(preset.haw), RTADDR: BigInt(ROOT * 4096) | (mode << 10n), STRICT: 1n };
+  const registers = { VER: BigInt(preset.version), CAP: preset.cap, ECAP: preset.ecap, HAW: BigInt(preset.haw), RTADDR: BigInt(ROOT * 4096) | (mode << 10n) | (ssirwe ? 0x80n : 0n), STRICT: 1n };
   return { registers, requests };
 }
 
 const ACCESS = { read: Access.READ, write: Access.WRITE, atomic: Access.READ | Access.WRITE } as const;
 const outcome = (verdict: WalkReport["verdict"]): string => (verdict.ok ? `page 0x${Math.floor(verdict.pa / 4096).toString(16)}` : `reason ${verdict.code.split(" ")[0]}`);
 
-describe.each(Object.entries(PRESETS))("decoder and hardware of a %s unit", (_name, preset) => {
+/** Everything that a decoder can be asked about. */
+const FULL: VtdPreset = {
+  about: "",
+  version: 0x60,
+  haw: 46,
+  cap: encodeFields(CAP, { ND: 6n, ZLR: 1n, SSLPS: 3n, PSI: 1n, MAMV: 18n, ESRTPS: 1n, FRO: 0x22n, NFR: 7n, SAGAW: 14n, MGAW: 47n, FS1GP: 1n, FS5LP: 1n })[0],
+  ecap: encodeFields(ECAP, {
+    C: 1n, QI: 1n, PT: 1n, SC: 1n, IRO: 0xfn, NEST: 1n, SRS: 1n, EAFS: 1n, PSS: 19n, PASID: 1n, SMTS: 1n, SSADS: 1n, SSTS: 1n, FSTS: 1n, SMPWC: 1n, RPS: 1n, ADMS: 1n,
+    RPRIVS: 1n, SSIRWS: 1n,
+  })[0],
+};
+
+describe.each([...Object.entries(PRESETS), ["nesting", FULL] as const])("decoder and hardware of a %s unit", (_name, preset) => {
   it(`agree on ${CASES} random tables`, { timeout: 120_000 }, () => {
     const seen = new Set<string>();
     const memory = new PhysicalMemory();
@@ -163,6 +181,6 @@ describe.each(Object.entries(PRESETS))("decoder and hardware of a %s unit", (_na
       }
     }
     // The cases are worth their time only when they reach the rows.
-    expect(seen.size).toBeGreaterThan(preset === PRESETS.legacy ? 15 : 25);
+    expect(seen.size).toBeGreaterThanOrEqual(preset === FULL ? 60 : preset.ecap === PRESETS.scalable.ecap ? 55 : 20);
   });
 });

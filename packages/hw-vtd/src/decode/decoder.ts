@@ -2,7 +2,7 @@
 import type { AddressSpaceDump, TableDecoder, TableSource, WalkReport, WalkRequest } from "@iommukit/core";
 import { dumpUnit } from "./dump.js";
 import { locate, type Translation } from "./locate.js";
-import { type Mapped, secondStageLimit, type Wanted, walkFirstStage, walkSecondStage } from "./stages.js";
+import { checkOutput, type Mapped, translateFirstStage, translateSecondStage, type Wanted } from "./stages.js";
 import { Blocked, describeCondition, Trail } from "./trail.js";
 import { readUnit, type Unit, UNKNOWN_HAW } from "./unit.js";
 
@@ -51,7 +51,7 @@ function modeLine({ mode, ssirwe, rootTable, caps }: Unit): string {
   if (mode === 3) return caps.abortMode ? "abort-DMA mode: every request is blocked with reason 0x33 (RTA.4)" : "RTADDR.TTM is abort-DMA, which this unit lacks: every request is blocked with reason 0x30 (RTA.1.1)";
   if (mode === 2) return "RTADDR.TTM is reserved: every request is blocked with reason 0x30 (RTA.1.2)";
   if (mode === 1 && !caps.scalableMode) return "RTADDR.TTM is scalable, which this unit lacks: every request is blocked with reason 0x30 (RTA.1.3)";
-  if (ssirwe && (mode === 0 || !caps.secondStageIoRights)) return "RTADDR.SSIRWE is set in legacy mode or without ECAP.SSIRWS: every request is blocked with reason 0x30 (RTA.1.4)";
+  if (ssirwe && mode === 0) return "RTADDR.SSIRWE is set in legacy mode: every request is blocked with reason 0x30 (RTA.1.4)";
   return `${mode === 1 ? "scalable" : "legacy"} mode, ${at}${ssirwe ? ", rights of the second stage are IR and IW (SSIRWE)" : ""}`;
 }
 
@@ -77,22 +77,17 @@ function translate(trail: Trail, t: Translation, request: WalkRequest): Mapped {
   const wanted = wantedBy(request, t);
   if (pasid !== undefined && request.execute === true) throw new Blocked("SPT.5");
   if (!t.legacy && wanted.privileged && !t.supervisorEnable) throw new Blocked("SPT.6");
-  let mapped: Mapped;
   switch (t.kind) {
     case "pass-through":
       if (iova >> BigInt(caps.haw) !== 0n) throw new Blocked(t.legacy ? "LGN.1.3" : "SGN.4.2");
-      mapped = { pa: Number(iova), pageSize: 4096, rights: 3 };
-      break;
+      checkOutput(t, Number(iova));
+      return { pa: Number(iova), pageSize: 4096, rights: 3 };
     case "second-stage":
-      if (iova >= secondStageLimit(trail, t.secondStage)) throw new Blocked(t.legacy ? "LGN.1.1" : "SGN.5");
-      mapped = walkSecondStage(trail, t, iova, wanted, t.legacy ? { read: "LGN.3", write: "LGN.2" } : { read: "SGN.7", write: "SGN.6" }, { depth: 0 });
-      break;
+      return translateSecondStage(trail, t, iova, wanted);
     default:
       if (!isCanonical(iova, 12 + 9 * (t.firstStage.topLevel + 1))) throw new Blocked("SGN.1");
-      mapped = walkFirstStage(trail, t, iova, wanted);
+      return translateFirstStage(trail, t, iova, wanted);
   }
-  if (mapped.pa >= INTERRUPT_FIRST && mapped.pa <= INTERRUPT_LAST) throw new Blocked(t.legacy ? "LGN.4" : "SGN.8.1");
-  return mapped;
 }
 
 function isCanonical(iova: bigint, bits: number): boolean {

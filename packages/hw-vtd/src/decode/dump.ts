@@ -144,8 +144,7 @@ class AddressSpace implements AddressSpaceDump {
     try {
       if (BigInt(address) >= secondStageLimit(this.#trail, t.secondStage)) throw new Blocked("SFS.5");
       const any = { read: false, write: false, privileged: false };
-      const lenient = { ...t, secondStageDirty: false };
-      return walkSecondStage(this.#trail, lenient, BigInt(address), any, { read: "SGN.7", write: "SGN.6" }, { depth: 1 });
+      return walkSecondStage(this.#trail, t, BigInt(address), any, { read: "SGN.7", write: "SGN.6" }, { depth: 1 });
     } catch (error) {
       if (!(error instanceof Blocked)) throw error;
       const { code, reason } = describeCondition(error.condition);

@@ -70,11 +70,9 @@ export function locate(trail: Trail, rid: number, pasid: number | undefined, exe
   if (mode === TranslationTableMode.ABORT) throw new Blocked(caps.abortMode ? "RTA.4" : "RTA.1.1");
   if (mode === TranslationTableMode.RESERVED) throw new Blocked("RTA.1.2");
   if (mode === TranslationTableMode.SCALABLE && !caps.scalableMode) throw new Blocked("RTA.1.3");
-  if (ssirwe && (mode === TranslationTableMode.LEGACY || !caps.secondStageIoRights)) throw new Blocked("RTA.1.4");
-  if (mode === TranslationTableMode.LEGACY) {
-    if (pasid !== undefined) throw new Blocked("RTA.2");
-    return locateLegacy(trail, rid);
-  }
+  if (mode === TranslationTableMode.LEGACY && pasid !== undefined) throw new Blocked("RTA.2");
+  if (mode === TranslationTableMode.LEGACY && ssirwe) throw new Blocked("RTA.1.4");
+  if (mode === TranslationTableMode.LEGACY) return locateLegacy(trail, rid);
   if (pasid !== undefined && execute && caps.majorVersion >= 8) throw new Blocked("RTA.5");
   return locateScalable(trail, rid, pasid);
 }

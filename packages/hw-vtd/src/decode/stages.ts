@@ -24,6 +24,16 @@ export interface Mapped {
   readonly rights: number;
 }
 
+/** A second-stage walk, and which flags its entries lack. */
+export interface SecondMapped extends Mapped {
+  /** Some entry has A=0. */
+  readonly notAccessed: boolean;
+  /** The leaf has D=0. */
+  readonly notDirty: boolean;
+}
+
+const INTERRUPT_FIRST = 0xfee0_0000;
+const INTERRUPT_LAST = 0xfeef_ffff;
 const PS = 1n << 7n;
 const FIRST = { P: 1n, RW: 2n, US: 4n, A: 0x20n, D: 0x40n, EA: 0x400n };
 const SECOND = { A: 0x100n, D: 0x200n };
@@ -71,12 +81,12 @@ interface Purpose {
   readonly purpose?: string;
 }
 
-/** @throws Blocked */
-export function walkSecondStage(trail: Trail, t: Translation, address: bigint, wanted: Wanted, denial: Denial, why: Purpose): Mapped {
+/** Walk and permissions; flags are the caller's business. @throws Blocked */
+export function walkSecondStage(trail: Trail, t: Translation, address: bigint, wanted: Wanted, denial: Denial, why: Purpose): SecondMapped {
   const { unit } = trail;
   let table = t.secondStage.root;
   let rights = 3;
-  let clean = false;
+  let notAccessed = false;
   for (let level = t.secondStage.topLevel; ; level--) {
     const index = indexOf(address, level);
     const pa = table + index * 8;
@@ -89,7 +99,7 @@ export function walkSecondStage(trail: Trail, t: Translation, address: bigint, w
     if (own === 0) throw new Blocked(t.legacy ? (wanted.write ? "LGN.2" : "LGN.3") : "SSS.2");
     if (breaksRules(entry.table, [word], unit)) throw new Blocked(t.legacy ? "LSS.2" : "SSS.3");
     rights &= own;
-    clean ||= (word & SECOND.A) === 0n || (entry.leaf && wanted.write && (word & SECOND.D) === 0n);
+    notAccessed ||= (word & SECOND.A) === 0n;
     if (!entry.leaf) {
       table = addressOf(entry, word);
       continue;
@@ -97,10 +107,27 @@ export function walkSecondStage(trail: Trail, t: Translation, address: bigint, w
     if (rights === 0 && !t.legacy) throw new Blocked("SSS.2");
     if (wanted.write && (rights & 2) === 0) throw new Blocked(denial.write);
     if (wanted.read && (rights & 1) === 0) throw new Blocked(denial.read);
-    if (t.secondStageDirty && clean) needsSnoop(trail, t, "SSS.5");
     const size = levelSize(level);
-    return { pa: addressOf(entry, word) + Number(address % size), pageSize: Number(size), rights };
+    return { pa: addressOf(entry, word) + Number(address % size), pageSize: Number(size), rights, notAccessed, notDirty: (word & SECOND.D) === 0n };
   }
+}
+
+/** The second stage alone. @throws Blocked */
+export function translateSecondStage(trail: Trail, t: Translation, address: bigint, wanted: Wanted): Mapped {
+  if (address >= secondStageLimit(trail, t.secondStage)) throw new Blocked(t.legacy ? "LGN.1.1" : "SGN.5");
+  const mapped = walkSecondStage(trail, t, address, wanted, t.legacy ? { read: "LGN.3", write: "LGN.2" } : { read: "SGN.7", write: "SGN.6" }, { depth: 0 });
+  secondStageFlags(trail, t, mapped, wanted.write);
+  checkOutput(t, mapped.pa);
+  return mapped;
+}
+
+/** No request ends in the interrupt range (3.14). @throws Blocked */
+export function checkOutput(t: Translation, pa: number): void {
+  if (pa >= INTERRUPT_FIRST && pa <= INTERRUPT_LAST) throw new Blocked(t.legacy ? "LGN.4" : "SGN.8.1");
+}
+
+function secondStageFlags(trail: Trail, t: Translation, mapped: SecondMapped, dirties: boolean): void {
+  if (t.secondStageDirty && (mapped.notAccessed || (dirties && mapped.notDirty))) needsSnoop(trail, t, "SSS.5");
 }
 
 function unreadableSecond(t: Translation, level: number): string {
@@ -117,19 +144,28 @@ function needsSnoop(trail: Trail, t: Translation, condition: "SFS.9" | "SSS.5"):
   if (!trail.notes.includes(note)) trail.notes.push(note);
 }
 
-/** The final address of a first-stage walk: guest-physical when nested. @throws Blocked */
-export function walkFirstStage(trail: Trail, t: Translation, address: bigint, wanted: Wanted): Mapped {
+/** A first-stage entry on the way. */
+interface Visited {
+  readonly word: bigint;
+  readonly leaf: boolean;
+  /** How the second stage maps the entry itself, when nested. */
+  readonly through: SecondMapped | undefined;
+}
+
+/** The first stage, alone or through the second: the walk, then permissions, then flags in the order of the reads. @throws Blocked */
+export function translateFirstStage(trail: Trail, t: Translation, address: bigint, wanted: Wanted): Mapped {
   const { unit } = trail;
   const { topLevel } = t.firstStage;
   const nested = t.kind === "nested";
   let table = t.firstStage.root;
   let writable = true;
-  const visited: { readonly at: number; readonly word: bigint; readonly leaf: boolean }[] = [];
+  const visited: Visited[] = [];
   for (let level = topLevel; ; level--) {
     const index = indexOf(address, level);
     const at = table + index * 8;
     const name = FIRST_STAGE_LEVELS[level].table.structure;
-    const pa = nested ? readThroughSecondStage(trail, t, at, level === topLevel ? "SFS.6" : "SFS.7", `for the ${name} at guest-physical 0x${at.toString(16)}`) : at;
+    const through = nested ? readThroughSecondStage(trail, t, at, level === topLevel ? "SFS.6" : "SFS.7", `for the ${name} at guest-physical 0x${at.toString(16)}`) : undefined;
+    const pa = through?.pa ?? at;
     const [word] = readWords(unit.source, pa, 64) ?? [];
     if (word === undefined) throw new Blocked(level === topLevel ? "SFS.4" : "SFS.1");
     const entry = entryKind(FIRST_STAGE_LEVELS, level, word);
@@ -141,7 +177,7 @@ export function walkFirstStage(trail: Trail, t: Translation, address: bigint, wa
     if (nested && BigInt(next) >= secondStageLimit(trail, t.secondStage)) throw new Blocked("SFS.5");
     if (!wanted.privileged && (word & FIRST.US) === 0n) throw new Blocked("SGN.2");
     writable &&= (word & FIRST.RW) !== 0n;
-    visited.push({ at, word, leaf: entry.leaf });
+    visited.push({ word, leaf: entry.leaf, through });
     if (!entry.leaf) {
       table = next;
       continue;
@@ -150,43 +186,36 @@ export function walkFirstStage(trail: Trail, t: Translation, address: bigint, wa
     if (wanted.write && !mayWrite) throw new Blocked("SGN.6");
     const size = levelSize(level);
     const mapped = { pa: next + Number(address % size), pageSize: Number(size), rights: mayWrite ? 3 : 1 };
-    const final = nested ? throughSecondStage(trail, t, mapped, wanted) : mapped;
-    updateFlags(trail, t, visited, wanted);
-    return final;
+    if (nested) return translateGuestPage(trail, t, mapped, wanted, visited);
+    for (const step of visited) firstStageFlags(trail, t, step, wanted);
+    checkOutput(t, mapped.pa);
+    return mapped;
   }
 }
 
 /** Host address of a first-stage entry. Reading one takes R, and W too when the second stage keeps dirty flags (3.8.1). */
-function readThroughSecondStage(trail: Trail, t: Translation, at: number, denied: string, purpose: string): number {
+function readThroughSecondStage(trail: Trail, t: Translation, at: number, denied: string, purpose: string): SecondMapped {
   const wanted = { read: true, write: false, privileged: false };
   const mapped = walkSecondStage(trail, t, BigInt(at), wanted, { read: denied, write: denied }, { depth: 1, purpose });
   if (t.secondStageDirty && (mapped.rights & 2) === 0) throw new Blocked(denied);
-  return mapped.pa;
+  return mapped;
 }
 
 /** The page itself: the second stage has the last word on where it is and what may be done. */
-function throughSecondStage(trail: Trail, t: Translation, mapped: Mapped, wanted: Wanted): Mapped {
-  if (BigInt(mapped.pa) >= secondStageLimit(trail, t.secondStage)) throw new Blocked("SFS.5");
+function translateGuestPage(trail: Trail, t: Translation, mapped: Mapped, wanted: Wanted, visited: readonly Visited[]): Mapped {
   const purpose = `for the page at guest-physical 0x${mapped.pa.toString(16)}`;
   const host = walkSecondStage(trail, t, BigInt(mapped.pa), wanted, { read: "SGN.7", write: "SGN.6" }, { depth: 1, purpose });
+  checkOutput(t, host.pa);
+  for (const step of visited) firstStageFlags(trail, t, step, wanted);
+  secondStageFlags(trail, t, host, wanted.write);
   return { pa: host.pa, pageSize: Math.min(mapped.pageSize, host.pageSize), rights: mapped.rights & host.rights };
 }
 
-/** A, EA and D of the entries that were used; through the second stage that takes R and W there (SFS.8). */
-function updateFlags(trail: Trail, t: Translation, visited: readonly { readonly at: number; readonly word: bigint; readonly leaf: boolean }[], wanted: Wanted): void {
-  const accessed = FIRST.A | (t.extendedAccessed ? FIRST.EA : 0n);
-  const dirty = visited.filter(({ word, leaf }) => {
-    const needed = accessed | (leaf && wanted.write ? FIRST.D : 0n);
-    return (word & needed) !== needed;
-  });
-  if (dirty.length === 0) return;
+/** A, EA and D of one entry; through the second stage that takes W there (SFS.8), and A on the way. */
+function firstStageFlags(trail: Trail, t: Translation, { word, leaf, through }: Visited, wanted: Wanted): void {
+  if (through !== undefined) secondStageFlags(trail, t, through, false);
+  const needed = FIRST.A | (t.extendedAccessed ? FIRST.EA : 0n) | (leaf && wanted.write ? FIRST.D : 0n);
+  if ((word & needed) === needed) return;
+  if (through !== undefined && (through.rights & 2) === 0) throw new Blocked("SFS.8");
   needsSnoop(trail, t, "SFS.9");
-  if (t.kind !== "nested") return;
-  const { length } = trail.steps;
-  for (const { at } of dirty) {
-    const { rights } = walkSecondStage(trail, t, BigInt(at), { read: true, write: false, privileged: false }, { read: "SFS.8", write: "SFS.8" }, { depth: 1 });
-    if ((rights & 2) === 0) throw new Blocked("SFS.8");
-  }
-  // The same entries again: shown once is enough.
-  trail.steps.length = length;
 }

@@ -29,12 +29,14 @@ export function readUnit(source: TableSource): Unit {
     return value;
   };
   const root = word("RTADDR");
+  const caps = unitCapabilities({ ...source.registers, CAP: word("CAP"), ECAP: word("ECAP") });
   return {
-    caps: unitCapabilities({ ...source.registers, CAP: word("CAP"), ECAP: word("ECAP") }),
+    caps,
     source,
     rootTable: Number(root >> 12n) * 4096,
     mode: Number((root >> 10n) & 3n),
-    ssirwe: (root & 0x80n) !== 0n,
+    // A reserved bit that stays 0 where the unit lacks it.
+    ssirwe: caps.secondStageIoRights && (root & 0x80n) !== 0n,
     strict: (source.registers.STRICT ?? 0n) !== 0n,
   };
 }
