@@ -3,13 +3,17 @@
  * process. Every token is multiple: a plugin registers one value more, the
  * composition root resolves all.
  */
-export const TOKENS: Readonly<Record<"iommus" | "devices" | "decoders" | "replayUnits" | "platforms" | "commands", symbol>> = {
+export const TOKENS: Readonly<Record<"iommus" | "devices" | "decoders" | "structureDecoders" | "acpiTables" | "replayUnits" | "platforms" | "commands", symbol>> = {
   /** `IommuFactory` */
   iommus: Symbol.for("@iommukit/core:iommus"),
   /** `DeviceModel` */
   devices: Symbol.for("@iommukit/core:devices"),
   /** `TableDecoder` */
   decoders: Symbol.for("@iommukit/core:decoders"),
+  /** `StructureDecoder` */
+  structureDecoders: Symbol.for("@iommukit/core:structure-decoders"),
+  /** `AcpiTable` */
+  acpiTables: Symbol.for("@iommukit/core:acpi-tables"),
   /** `ReplayUnitFactory` */
   replayUnits: Symbol.for("@iommukit/core:replay-units"),
   /** `TranscriptPlatform` */

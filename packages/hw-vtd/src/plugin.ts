@@ -9,7 +9,7 @@ import {
   type TableSource,
   TOKENS,
 } from "@iommukit/core";
-import { dueInvalidation, ownFlags, vtdTableDecoder } from "./decode/index.js";
+import { dueInvalidation, ownFlags, vtdStructureDecoder, vtdTableDecoder } from "./decode/index.js";
 import { VtdDriver } from "./driver/index.js";
 import { DEFAULT_CACHES, REGISTER_BYTES, VtdUnit, vtdReplayUnitFactory } from "./hardware/index.js";
 import { PRESETS } from "./presets.js";
@@ -105,6 +105,7 @@ export const plugin: Plugin = {
   register(container) {
     container.register(TOKENS.iommus, { useValue: vtdIommuFactory });
     container.register(TOKENS.decoders, { useValue: vtdTableDecoder });
+    container.register(TOKENS.structureDecoders, { useValue: vtdStructureDecoder });
     container.register(TOKENS.platforms, { useFactory: () => transcriptPlatform(vtdIommuFactory) });
     container.register(TOKENS.replayUnits, { useValue: vtdReplayUnitFactory });
   },

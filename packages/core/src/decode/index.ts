@@ -1,3 +1,5 @@
 export { isElf, loadCore, loadTables, readRegisters } from "./load.js";
 export { mergeLeaves } from "./ranges.js";
 export type { MappedRange } from "./ranges.js";
+export { isText, parseStructures, splitStructures } from "./words.js";
+export type { DecodedStructure, LogExplanation, StructureDecoder, StructureKind, UnitRegisters } from "./structures.js";

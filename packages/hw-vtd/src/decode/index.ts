@@ -1,2 +1,3 @@
 export { vtdTableDecoder } from "./decoder.js";
 export { dueInvalidation, ownFlags } from "./staleness.js";
+export { vtdStructureDecoder } from "./structure-decoder.js";
