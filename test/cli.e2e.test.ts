@@ -30,7 +30,7 @@ const file = (name: string, text: string | Uint8Array): string => {
 };
 
 describe("iommu", () => {
-  it.each(["tour", "run", "walk", "dump", "conform", "abi", "list"])("%s --help shows examples and ends with 0", (command) => {
+  it.each(["tour", "run", "walk", "dump", "decode", "conform", "abi", "list"])("%s --help shows examples and ends with 0", (command) => {
     const { code, out } = iommu([command, "--help"]);
     expect(code).toBe(0);
     expect(out).toContain("Examples:");
@@ -44,6 +44,15 @@ describe("iommu", () => {
     ["a requester that is none", ["walk", TABLES, "--rid", "xyz", "--iova", "0"], "xyz"],
     ["an address that is none", ["walk", TABLES, "--rid", "00:03.0", "--iova", "1.5"], "--iova 1.5"],
     ["a PASID too large", ["walk", TABLES, "--rid", "00:03.0", "--iova", "0", "--pasid", "0x100000"], "does not fit 20 bits"],
+    ["two accesses", ["walk", TABLES, "--rid", "00:03.0", "--iova", "0", "--write", "--atomic"], "write or atomic"],
+    ["privilege without a PASID", ["walk", TABLES, "--rid", "00:03.0", "--iova", "0", "--privileged"], "--privileged needs --pasid"],
+    ["nothing to decode", ["decode"], "there are: vtd"],
+    ["a kind that is none", ["decode", "vtd", "pasid", "0x1"], "the nearest are: pasid-entry"],
+    ["an IOMMU without decoder", ["decode", "riscv", "cap", "0x1"], '"riscv" is no IOMMU'],
+    ["too few words", ["decode", "vtd", "frcd", "0x1"], "2 of 64 bits"],
+    ["a unit's register that is none", ["decode", "vtd", "cap", "0x1", "--dance", "0x1"], "unknown option --dance"],
+    ["a unit's register without value", ["decode", "vtd", "cap", "0x1", "--ecap"], "--ecap: expected"],
+    ["a preset that is none", ["decode", "vtd", "cap", "0x1", "--preset", "none"], 'preset "none"'],
     ["an access that is none", ["walk", TABLES, "--rid", "00:03.0", "--iova", "0", "--access", "both"], "expected read or write"],
     ["a file that is not there", ["dump", "/nowhere"], "/nowhere"],
     ["a requester that the tables lack", ["dump", TABLES, "--rid", "ff:1f.7"], "no requester ff:1f.7"],
@@ -108,6 +117,58 @@ describe("iommu walk and dump", () => {
     expect(err).toContain(message);
     expect(err).not.toContain("    at ");
     expect(code).toBe(2);
+  });
+});
+
+describe("iommu decode", () => {
+  it("a fault record, with what it means", () => {
+    const { code, out } = iommu(["decode", "vtd", "frcd", "0xfffff000", "0xc000007100000018"]);
+    expect(out).toContain("a read at 0xfffff000 by 00:03.0");
+    expect(out).toContain("SFS.2: a first-stage entry is not present");
+    expect(code).toBe(0);
+  });
+
+  it("the same from words, bytes, a text file, a binary file and standard input", () => {
+    const expected = iommu(["decode", "vtd", "frcd", "0xfffff000", "0xc000007100000018"]).out;
+    const bytes = Buffer.from("00f0ffff00000000180000007100 00c0".replaceAll(" ", ""), "hex");
+    expect(iommu(["decode", "vtd", "frcd", bytes.toString("hex")]).out).toBe(expected);
+    expect(iommu(["decode", "vtd", "frcd", file("frcd.txt", "0xfffff000 0xc000007100000018\n")]).out).toBe(expected);
+    expect(iommu(["decode", "vtd", "frcd", file("frcd.bin", bytes)]).out).toBe(expected);
+    const piped = spawnSync(process.execPath, [main, "decode", "vtd", "frcd", "-"], { cwd: root, encoding: "utf8", input: bytes });
+    expect(piped.stdout).toBe(expected);
+  });
+
+  it("a table of entries, those that are not empty", () => {
+    const table = Buffer.alloc(4096);
+    table.writeBigUInt64LE(0x8003n, 24);
+    const { out } = iommu(["decode", "vtd", "ss-pte", file("table.bin", table)]);
+    expect(out).toContain("SS-PTE  index 3");
+    expect(out).toContain("511 of 512 are all zero");
+  });
+
+  it("ends with 1 when a bit is set that this unit calls reserved, and names it", () => {
+    const entry = ["0x81", "0x5", "0x1", "0", "0", "0", "0", "0"];
+    expect(iommu(["decode", "vtd", "pasid-entry", ...entry]).code).toBe(0);
+    const { code, out } = iommu(["decode", "vtd", "pasid-entry", ...entry, "--ecap", "0x400000000000"]);
+    expect(out).toContain("bit 128 must be 0: ECAP.SRS=0");
+    expect(out).toContain("reason 0x5a (SPT.3)");
+    expect(code).toBe(1);
+    expect(iommu(["decode", "vtd", "pasid-entry", ...entry, "--preset", "second-stage"]).code).toBe(1);
+  });
+
+  it("a line of the log, and a log", () => {
+    const line = "DMAR: [DMA Read NO_PASID] Request device [00:02.0] fault addr 0x0 [fault reason 0x06] PTE Read access is not set";
+    expect(iommu(["decode", "vtd", line]).out).toContain("no read permission in the second stage");
+    const log = file("dmesg.txt", `usb 1-1: something else\n[ 1.0] ${line}\n`);
+    const found = JSON.parse(iommuJson(["decode", "vtd", "log", log, "--json"])) as { event: string }[];
+    expect(found.map(({ event }) => event)).toEqual(["dma-fault"]);
+    expect(iommu(["decode", "vtd", "log", file("empty.txt", "nothing\n")]).code).toBe(1);
+  });
+
+  it("lists every kind, for people and machines", () => {
+    expect(iommu(["decode", "--list"]).out).toMatch(/pasid-entry +512 bits +PASID table entry +\[VT-d 9\.6\]/);
+    const [vtd] = JSON.parse(iommuJson(["decode", "vtd", "--list", "--json"])) as { kinds: { name: string }[] }[];
+    expect(vtd.kinds.length).toBeGreaterThan(80);
   });
 });
 

@@ -1,5 +1,6 @@
 /** The composition root: one container of our own, filled by plugins, asked once at start-up. */
 import "reflect-metadata";
+import type { StructureDecoder } from "@iommukit/core/decode";
 import type { TranscriptPlatform } from "@iommukit/core/testing";
 import { existsSync, readFileSync } from "node:fs";
 import { resolve } from "node:path";
@@ -18,6 +19,7 @@ export interface Composition {
   readonly iommus: readonly IommuFactory[];
   readonly devices: readonly DeviceModel[];
   readonly decoders: readonly TableDecoder[];
+  readonly structureDecoders: readonly StructureDecoder[];
   readonly replayUnits: readonly ReplayUnitFactory[];
   readonly platforms: readonly TranscriptPlatform[];
   /** Machine of the config file. */
@@ -42,6 +44,7 @@ export async function compose(options: GlobalOptions): Promise<Composition> {
     iommus: all<IommuFactory>(own, TOKENS.iommus),
     devices: all<DeviceModel>(own, TOKENS.devices),
     decoders: all<TableDecoder>(own, TOKENS.decoders),
+    structureDecoders: all<StructureDecoder>(own, TOKENS.structureDecoders),
     replayUnits: all<ReplayUnitFactory>(own, TOKENS.replayUnits),
     platforms: all<TranscriptPlatform>(own, TOKENS.platforms),
     ...(config.machine === undefined ? {} : { machine: config.machine }),

@@ -52,12 +52,17 @@ function build(): Command {
     .requiredOption("--rid <bb:dd.f>", "requester, such as 00:03.0")
     .requiredOption("--iova <address>", "input address, such as 0x40000000")
     .option("--pasid <n>", "PASID of the request")
-    .option("--access <read|write>", "what the request does", "read")
+    .option("--read", "the request reads (the default)")
+    .option("--write", "the request writes")
+    .option("--atomic", "the request reads and writes at once")
+    .option("--execute", "the request reads for execution")
+    .option("--access <name>", "the same by name: read, write, atomic, execute")
+    .option("--privileged", "a request with PASID asks for privilege")
     .option("--registers <file>", "JSON file with the registers of an ELF core (default: the tables file of the same name)")
     .option("--reg <NAME=value>", "give a register (repeatable)", collect, [])
     .option("--iommu <name>", "kind of IOMMU, when no registers file says it")
     .option("--json", "JSON instead of text")
-    .addHelpText("after", "\nExamples:\n  iommu walk linux.tables.json.gz --rid 00:04.0 --iova 0x123457000\n  iommu walk guest.core --iommu vtd --reg RTADDR=0x769400 --reg CAP=0x... --reg ECAP=0x... --rid 00:01.0 --iova 0xfffff000\n")
+    .addHelpText("after", "\nExamples:\n  iommu walk linux.tables.json.gz --rid 00:04.0 --iova 0x123457000\n  iommu walk linux.tables.json.gz --rid 00:04.0 --pasid 5 --iova 0x7f0012345000 --write --privileged\n  iommu walk guest.core --iommu vtd --reg RTADDR=0x769400 --reg CAP=0x... --reg ECAP=0x... --rid 00:01.0 --iova 0xfffff000\n")
     .action(async (file: string, options, command: Command) => (await import("./commands/walk.js")).walk(file, options, command.optsWithGlobals()));
 
   program
@@ -72,6 +77,35 @@ function build(): Command {
     .option("--json", "JSON instead of text")
     .addHelpText("after", "\nExamples:\n  iommu dump linux.tables.json.gz\n  iommu dump linux.core.gz --rid 00:02.0 --leaves\n")
     .action(async (file: string, options, command: Command) => (await import("./commands/dump.js")).dump(file, options, command.optsWithGlobals()));
+
+  program
+    .command("decode")
+    .description("explain a table entry, register, descriptor or fault record from its bytes, or a line of a kernel's log")
+    .argument("[what...]", "IOMMU, kind, and words or bytes; a file, or - for standard input; or a line of the log")
+    .option("--list", "every kind, with the manual's section")
+    .option("--preset <name>", "the unit that it is for: what it lacks is named as reserved")
+    .option("--reg <NAME=value>", "a register of the unit (repeatable); --NAME VALUE is the same", collect, [])
+    .option("--all", "show fields that are 0, too")
+    .option("--json", "JSON instead of text")
+    .allowUnknownOption()
+    .addHelpText(
+      "after",
+      `
+Words begin with 0x, least significant first; without 0x they are bytes in memory order (hexdump -C and xxd may be pasted).
+
+Examples:
+  iommu decode vtd --list
+  iommu decode vtd frcd 0x00000000fffff000 0xc000007100000018
+  iommu decode vtd pasid-entry 0x81 0x5 0x1 0 0 0 0 0 --cap 0xd2008c40660462 --ecap 0xf050da --haw 39
+  iommu decode vtd context-entry 0x8d403001 0x102 --preset legacy
+  iommu decode vtd ecap 0x19e2ff0505e
+  iommu decode vtd "DMAR: [DMA Read NO_PASID] Request device [00:02.0] fault addr 0x0 [fault reason 0x06] PTE Read access is not set"
+  dmesg | iommu decode vtd log -
+
+Exit code 1: a bit is set that must be 0, or no line of the log was known.
+`,
+    )
+    .action(async (what: string[], options, command: Command) => (await import("./commands/decode.js")).decode(what, options, command.optsWithGlobals()));
 
   program
     .command("conform")

@@ -54,14 +54,17 @@ export function openSource(path: string, options: SourceOptions, decoders: reado
   return { source, decoder };
 }
 
-function parseRegisters(list: readonly string[]): Record<string, bigint> {
-  const registers: Record<string, bigint> = {};
-  for (const text of list) {
-    const match = /^(\w+)=(0x[0-9a-f]{1,16}|\d{1,20})$/i.exec(text);
-    if (match === null) throw new Error(`--reg ${text}: expected NAME=VALUE, such as RTADDR=0x769400`);
-    registers[match[1]] = BigInt(match[2]);
-  }
-  return registers;
+export function parseRegisters(list: readonly string[]): Record<string, bigint> {
+  return Object.fromEntries(list.map((text) => parseRegister(text, `--reg ${text}`)));
+}
+
+/** "RTADDR=0x769400" */
+export function parseRegister(text: string, option: string): [name: string, value: bigint] {
+  const match = /^(\w+)=(0x[0-9a-f]{1,16}|\d{1,20})$/i.exec(text);
+  if (match === null) throw new Error(`${option}: expected NAME=VALUE, such as RTADDR=0x769400`);
+  const value = BigInt(match[2]);
+  if (value >= 1n << 64n) throw new Error(`${option}: a register has 64 bits at most`);
+  return [match[1], value];
 }
 
 /** An address or number of an option, below 2^bits. */

@@ -15,6 +15,7 @@ export async function dump(file: string, options: DumpOptions, globals: GlobalOp
   const wanted = options.rid === undefined ? undefined : parseRid(options.rid);
   const { decoders } = await compose(globals);
   const { source, decoder } = openSource(file, options, decoders);
+  if (!options.json) for (const line of decoder.summary?.(source) ?? []) print(style.dim(line));
   const shown: unknown[] = [];
   let found = 0;
   for (const space of decoder.dump(source)) {
@@ -33,7 +34,7 @@ const padded = (value: bigint | number): string => `0x${value.toString(16).padSt
 
 function* spaceLines(space: AddressSpaceDump, leaves: boolean): Generator<string> {
   const ids = Object.entries(space.ids).map(([name, value]) => `${name} ${value}`);
-  const pasid = space.pasid === undefined ? "" : ` PASID ${space.pasid}`;
+  const pasid = space.pasid === undefined ? "" : ` PASID ${hex(space.pasid)}`;
   yield `${style.title(formatRid(space.rid) + pasid)}  ${style.name(space.type)}  ${ids.join(", ")}`;
   let count = 0;
   if (leaves) {

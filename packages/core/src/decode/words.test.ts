@@ -24,6 +24,8 @@ describe("structures as people have them", () => {
   it("several, one after the other", () => {
     expect(parseStructures("0x1 0x2 0x3 0x100000004", 128)).toEqual([[1n, 2n], [3n, 0x1_0000_0004n]]);
     expect(parseStructures("01000000 02000000", 32)).toEqual([[1n], [2n]]);
+    expect(parseStructures("0x1 0 0x2 0", 128)).toEqual([[1n, 0n], [2n, 0n]]);
+    expect(parseStructures("0 0", 128)).toEqual([[0n, 0n]]);
     expect(parseStructures("0x1 0x2", 32)).toEqual([[1n], [2n]]);
   });
 

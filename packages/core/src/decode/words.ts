@@ -1,6 +1,6 @@
 /**
- * Structures as people have them: `0x` numbers are words, least significant first (a number may be as wide as the whole structure);
- * digits without `0x` are bytes in memory order. Lines of hexdump -C, xxd and the QEMU monitor's `xp` may be pasted whole.
+ * Structures as people have them: `0x` numbers are words of 64 bits, or of 32 when each has its 8 digits, least significant first
+ * (one number may be as wide as the whole structure); digits without `0x` are bytes in memory order. Lines of hexdump -C, xxd and the QEMU monitor's `xp` may be pasted whole.
  */
 
 /** Structures that one input may hold. */
@@ -20,8 +20,10 @@ export function parseStructures(text: string, bits: number): bigint[][] {
   if (tokens.length === 0) throw new RangeError("nothing is given to decode");
   for (const token of tokens) if (!/^(0x)?[0-9a-f]+$/i.test(token)) throw new RangeError(`"${token.slice(0, 40)}" is neither a word such as 0x7f001 nor bytes in hexadecimal`);
   const numbers = tokens.filter((token) => /^0x/i.test(token)).length;
-  if (numbers === 0) return splitStructures(bytesOf(tokens.join("")), bits);
-  if (numbers < tokens.length) throw new RangeError("words with 0x and bytes without it are mixed");
+  const zeros = tokens.filter((token) => token === "0").length;
+  if (numbers === 0 && zeros < tokens.length) return splitStructures(bytesOf(tokens.join("")), bits);
+  // A lone 0 is a word like the others.
+  if (numbers + zeros < tokens.length) throw new RangeError("words with 0x and bytes without it are mixed");
   return splitWords(tokens, bits);
 }
 
@@ -51,7 +53,7 @@ export function splitStructures(bytes: Uint8Array, bits: number): bigint[][] {
 }
 
 function splitWords(tokens: readonly string[], bits: number): bigint[][] {
-  const digits = Math.max(...tokens.map((token) => token.length - 2));
+  const digits = Math.max(...tokens.map((token) => token.replace(/^0x/i, "").length));
   if (digits > bits / 4) throw new RangeError(`a word of ${digits} digits does not fit a structure of ${bits} bits`);
   if (tokens.length === 1) {
     const whole = BigInt(tokens[0]);
@@ -59,7 +61,8 @@ function splitWords(tokens: readonly string[], bits: number): bigint[][] {
     return [Array.from({ length: Math.ceil(bits / 64) }, (_, i) => (whole >> BigInt(64 * i)) & 0xffff_ffff_ffff_ffffn)];
   }
   const values = tokens.map((token) => BigInt(token));
-  const width = bits === 32 || (digits <= 8 && tokens.length % (bits / 32) === 0) ? 32 : 64;
+  // Words of 32 bits are written in full: 0x00000001.
+  const width = bits === 32 || (tokens.every((token) => token.length === 10) && tokens.length % (bits / 32) === 0) ? 32 : 64;
   const each = bits / width;
   if (digits > width / 4 || tokens.length % each !== 0) throw new RangeError(`${tokens.length} words are given; the structure has ${bits / Math.min(bits, 64)} of ${Math.min(bits, 64)} bits, least significant first`);
   const structures: bigint[][] = [];

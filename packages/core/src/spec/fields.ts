@@ -76,7 +76,7 @@ export function decodeFields(table: FieldTable, words: readonly bigint[]): Decod
     const value = extractBits(words, field.low, field.width);
     if (field.name === "-" || (field.name === "" && value === 0n)) continue;
     const bits = field.width === 1 ? `${field.low}` : `${field.low + field.width - 1}:${field.low}`;
-    if (field.name === "") decoded.push({ name: "reserved", bits, value, violation: `${table.section}: bits ${bits} must be 0` });
+    if (field.name === "") decoded.push({ name: "reserved", bits, value, violation: `${table.section}: ${field.width === 1 ? "bit" : "bits"} ${bits} must be 0` });
     else {
       const meaning = field.meaning?.(value);
       decoded.push(meaning === undefined ? { name: field.name, bits, value } : { name: field.name, bits, value, meaning });

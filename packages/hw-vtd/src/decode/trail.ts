@@ -58,7 +58,7 @@ export function explainFields(table: FieldTable, words: readonly bigint[], rules
   return fields.map((field) => {
     const own = found.filter((violation) => violation.field === field.name);
     if (own.length === 0) return field;
-    return { ...field, violation: own.map(({ bits, why }) => `${table.section}: bits ${bits} must be 0: ${why}`).join("; ") };
+    return { ...field, violation: own.map(({ bits, why }) => `${table.section}: ${bits.includes(":") ? "bits" : "bit"} ${bits} must be 0: ${why}`).join("; ") };
   });
 }
 

@@ -200,7 +200,7 @@ describe("requests and modes", () => {
     Object.assign(ecap, { SRS: 0n });
     const { steps, verdict: end } = walk();
     expect(end).toMatchObject({ ok: false, code: "0x5a (SPT.3)" });
-    expect(steps.at(-1)?.fields.find((field) => field.name === "SRE")?.violation).toBe("VT-d 9.6: bits 128 must be 0: ECAP.SRS=0");
+    expect(steps.at(-1)?.fields.find((field) => field.name === "SRE")?.violation).toBe("VT-d 9.6: bit 128 must be 0: ECAP.SRS=0");
   });
 
   it("says in a line what holds for every requester", () => {

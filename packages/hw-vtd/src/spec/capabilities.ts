@@ -9,11 +9,11 @@ const widths = (value: bigint): string | undefined => {
 const offset = (value: bigint): string => `at 0x${(value * 16n).toString(16)}`;
 
 export const CAP: FieldTable = defineFields("CAP", "VT-d 11.4.2", 64, [
-  [3, "ND", (value) => (value === 7n ? "reserved" : `${4n + 2n * value}-bit domain ids`)], [1, ""], [1, "RWBF", flag("write buffers must be flushed")],
+  [3, "ND", (value) => (value === 7n ? "reserved" : `${4n + 2n * value}-bit domain ids`)], [1, "AFL", flag("advanced fault logging, removed in Rev 4.0")], [1, "RWBF", flag("write buffers must be flushed")],
   [1, "PLMR", flag("protected low memory region")], [1, "PHMR", flag("protected high memory region")], [1, "CM", flag("caching mode: every change must be invalidated")],
   [5, "SAGAW", widths], [3, ""], [6, "MGAW", (value) => `${value + 1n}-bit guest addresses`], [1, "ZLR", flag("zero-length reads of write-only pages")], [1, "-"],
   [10, "FRO", (value) => `fault records ${offset(value)}`], [4, "SSLPS", oneOf("4 KiB only", "2 MiB pages", "", "2 MiB and 1 GiB pages")], [1, ""],
-  [1, "PSI", flag("page-selective invalidation")], [8, "NFR", (value) => `${value + 1n} fault records`], [6, "MAMV", (value) => `up to 2^${value} pages at once`],
+  [1, "PSI", flag("page-selective invalidation")], [8, "NFR", (value) => `${value + 1n} fault records`], [6, "MAMV", (value) => (value === 0n ? "one page at a time" : `up to 2^${value} pages at once`)],
   [1, "DWD", flag("write draining")], [1, "DRD", flag("read draining")], [1, "FS1GP", flag("1 GiB first-stage pages")], [2, ""], [1, "PI", flag("posted interrupts")],
   [1, "FS5LP", flag("5-level first stage")], [1, "ECMDS", flag("enhanced commands")], [1, "ESIRTPS", flag("SIRTP flushes the interrupt entry cache")],
   [1, "ESRTPS", flag("SRTP flushes the caches")],
@@ -22,8 +22,9 @@ export const CAP: FieldTable = defineFields("CAP", "VT-d 11.4.2", 64, [
 export const ECAP: FieldTable = defineFields("ECAP", "VT-d 11.4.3", 64, [
   [1, "C", flag("root, context and PASID structures are snooped")], [1, "QI", flag("queued invalidation")], [1, "DT", flag("device-TLBs")],
   [1, "IR", flag("interrupt remapping")], [1, "EIM", flag("x2APIC interrupts")], [1, "-"], [1, "PT", flag("pass-through")], [1, "SC", flag("snoop control")],
-  [10, "IRO", (value) => `IOTLB registers ${offset(value)}`], [2, ""], [4, "MHMV", (value) => (value === 0n ? undefined : `up to 2^${value} interrupt entries at once`)], [1, "-"],
-  [1, "MTS", flag("memory types")], [1, "NEST", flag("nested translation")], [1, ""], [1, "-"], [1, "PRS", flag("page requests")], [1, "ERS", flag("execute requests")],
+  [10, "IRO", (value) => `IOTLB registers ${offset(value)}`], [2, ""], [4, "MHMV", (value) => (value === 0n ? undefined : `up to 2^${value} interrupt entries at once`)],
+  [1, "ECS", flag("extended mode, removed in Rev 3.0")], [1, "MTS", flag("memory types")], [1, "NEST", flag("nested translation")],
+  [1, "DIS", flag("deferred invalidation, removed")], [1, "PASID_OLD", flag("PASIDs of the extended mode, removed in Rev 3.0")], [1, "PRS", flag("page requests")], [1, "ERS", flag("execute requests")],
   [1, "SRS", flag("privileged requests")], [1, ""], [1, "NWFS", flag("no-write flag")], [1, "EAFS", flag("extended accessed flag")],
   [5, "PSS", (value) => (value === 0n ? undefined : `${value + 1n}-bit PASIDs`)], [1, "PASID", flag("requests with PASID")], [1, "DIT", flag("device-TLB invalidation throttle")],
   [1, "PDS", flag("page request drain")], [1, "SMTS", flag("scalable mode")], [1, "VCS", flag("virtual commands")],
