@@ -88,7 +88,7 @@ describe("a device's translation cache", () => {
     start("read", 5);
     start("write", 5);
     expect(results).toEqual([{ ok: true, moved: 16 }, { ok: true, moved: 16 }, { ok: true, moved: 16 }]);
-    expect(unit.memory.subarray(5 * 4096, 5 * 4096 + 17)).toEqual(Uint8Array.of(...new Array(16).fill(7), 0));
+    expect(unit.memory.subarray(5 * 4096, 5 * 4096 + 17)).toEqual(Uint8Array.of(...Array.from({ length: 16 }, () => 7), 0));
     expect(unit.translations).toEqual([5]);
     expect(tlb.cached).toBe(1);
   });

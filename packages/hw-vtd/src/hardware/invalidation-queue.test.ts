@@ -70,10 +70,10 @@ describe("descriptors", () => {
     const low = [0, 0, 0, 0, 0, E.INVALID_TYPE, E.INVALID_TYPE, E.INVALID_TYPE, E.INVALID_TYPE];
     expect(results(TTM.LEGACY, false)).toEqual(low);
     expect(results(TTM.LEGACY, true)).toEqual(low);
-    expect(results(TTM.SCALABLE, true)).toEqual(new Array(9).fill(E.NONE));
-    expect(results(TTM.ABORT, true)).toEqual(new Array(9).fill(E.NONE));
-    expect(results(TTM.SCALABLE, false)).toEqual(new Array(9).fill(E.INVALID_WIDTH));
-    expect(results(TTM.RESERVED, true)).toEqual(new Array(9).fill(E.RESERVED_MODE));
+    expect(results(TTM.SCALABLE, true)).toEqual(Array.from({ length: 9 }, () => E.NONE));
+    expect(results(TTM.ABORT, true)).toEqual(Array.from({ length: 9 }, () => E.NONE));
+    expect(results(TTM.SCALABLE, false)).toEqual(Array.from({ length: 9 }, () => E.INVALID_WIDTH));
+    expect(results(TTM.RESERVED, true)).toEqual(Array.from({ length: 9 }, () => E.RESERVED_MODE));
   });
 
   it("corner 42: errors come in order: tail, alignment, mode, width, fetch, type, reserved fields", () => {
