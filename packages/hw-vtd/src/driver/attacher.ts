@@ -36,23 +36,19 @@ export class Attacher {
   addDevice(device: IommuDevice, flags: ContextFlags): void {
     const { caps, queue } = this.#unit;
     this.#devices.set(device.rid, this.#tables.create(device, flags));
-    if (!caps.scalableMode) return;
-    if (caps.cachingMode) {
-      queue.contextDevice(device.rid, ABSENT);
-      queue.iotlb(ABSENT);
-      queue.sync();
-    } else this.#unit.flushWriteBuffer();
+    if (!caps.scalableMode || !caps.cachingMode) return;
+    queue.contextDevice(device.rid, ABSENT);
+    queue.iotlb(ABSENT);
+    queue.sync();
   }
 
   removeDevice(device: IommuDevice): void {
-    const { queue, structures, caps } = this.#unit;
+    const { structures } = this.#unit;
     const record = this.#record(device);
     for (const pasid of [...record.attachments.keys()]) this.detach(device, pasid);
     structures.setAbsent(this.#tables.contextTable, record.context);
-    queue.contextDevice(device.rid, ABSENT);
-    if (caps.scalableMode) queue.pasidCacheAll();
-    if (record.deviceTlb) queue.deviceTlb(device.rid, 0);
-    queue.sync();
+    // Nothing is present behind it any more, so no other cache holds anything of the device.
+    this.#forgetContext(record);
     structures.clear(this.#tables.contextTable, record.context);
     this.#tables.free(record);
     this.#devices.delete(device.rid);

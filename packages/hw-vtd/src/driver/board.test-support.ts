@@ -1,6 +1,6 @@
 /** Units, drivers and devices for tests of the driver: everything that happens is written down, and a DMA is one call. */
 import {
-  Access, encodeFields, extractBits, FrameAllocator, InterruptController, type IommuDevice, type IommuDriver, type IommuUnit, NO_PASID, type PagingDomain, PhysicalMemory,
+  Access, encodeFields, extractBits, FrameAllocator, InterruptController, type InvalidationEntries, type IommuDevice, type IommuDriver, type IommuUnit, NO_PASID, type PagingDomain, PhysicalMemory,
   Prot, type TraceEvent, Tracer, type UserData,
 } from "@iommukit/core";
 import { encodeStruct } from "@iommukit/core/abi";
@@ -102,4 +102,19 @@ export function dirtyPages(domain: PagingDomain, page: number, count: number, cl
 export function userData(struct: string, fields: Readonly<Record<string, number | bigint>>, type = 1): UserData {
   const bytes = encodeStruct(struct, fields);
   return { type, length: bytes.length, read: () => bytes, write: () => undefined };
+}
+
+/** Entries of HWPT_INVALIDATE; `done` is what the caller would get back as entry_num. */
+export function invalidationEntries(list: Readonly<Record<string, number | bigint>>[], type = 0): InvalidationEntries & { done: number } {
+  return {
+    type,
+    entryLength: 24,
+    count: list.length,
+    done: 0,
+    read: (index) => encodeStruct("iommu_hwpt_vtd_s1_invalidate", list[index]),
+    readAll: () => [],
+    handled(count) {
+      this.done = count;
+    },
+  };
 }

@@ -1,6 +1,7 @@
 import { Access, IommuError, NO_PASID } from "@iommukit/core";
 import { decodeStruct } from "@iommukit/core/abi";
 import { describe, expect, it } from "vitest";
+import { PRESETS } from "../presets.js";
 import { Board, dirtyPages, map, unmap } from "./board.test-support.js";
 import { VtdDriver } from "./driver.js";
 
@@ -113,6 +114,19 @@ describe("attaching", () => {
     expect(board.frames.inUse).toBe(before - 1);
   });
 
+  it.each(Object.keys(PRESETS))("blocks a device whose domain is detached with everything mapped and cached: %s", (preset) => {
+    const board = new Board();
+    const bench = board.unit(preset);
+    const [device, other] = [bench.device(0x18), bench.device(0x20)];
+    const domain = bench.paging(device);
+    map(domain, 5, 0x100, 2);
+    bench.driver.attach(device, 0, domain);
+    bench.driver.attach(other, 0, domain);
+    expect([bench.dma(device, 5), bench.dma(other, 5)]).toEqual([0x100, 0x100]);
+    bench.driver.detach(device, 0);
+    expect([bench.dma(device, 5), bench.dma(device, 6), bench.dma(other, 5)]).toEqual([-1, -1, 0x100]);
+  });
+
   it("adds a device again where one was removed", () => {
     const board = new Board();
     const bench = board.unit();
@@ -122,6 +136,8 @@ describe("attaching", () => {
     bench.driver.attach(device, 3, domain);
     expect(bench.dma(device, 5, READ, 3)).toBe(0x100);
     bench.driver.removeDevice(device);
+    // The new one's directory lies elsewhere.
+    board.frames.alloc();
     const again = bench.device(0x18);
     expect(bench.dma(again, 5, READ, 3)).toBe(-1);
     bench.driver.attach(again, 3, domain);
@@ -184,9 +200,10 @@ describe("paging domains", () => {
     const board = new Board();
     for (const [preset, fields, count] of [["second-stage", { CM: 1 }, 1], ["scalable", { CM: 1 }, 0], ["second-stage", {}, 0], ["legacy", { CM: 1 }, 1]] as const) {
       const bench = board.unit(preset, fields);
-      const device = bench.device(0x18);
-      const domain = bench.paging(device);
       board.invalidations();
+      const device = bench.device(0x18);
+      expect(board.invalidations()).toHaveLength("CM" in fields && preset !== "legacy" ? 2 : 0);
+      const domain = bench.paging(device);
       bench.driver.attach(device, 0, domain);
       expect(board.invalidations()).toHaveLength("CM" in fields ? 2 : 0);
       map(domain, 5, 0x100);
@@ -354,6 +371,18 @@ describe("interrupt remapping", () => {
     for (const message of messages) message.free();
     expect(bench.unit.hardware.interrupt?.(device.rid, messages[600].address, 0)).toBe(false);
     expect(board.frames.inUse).toBeLessThan(60);
+  });
+
+  it("tells the entry cache of a new table, and with caching mode of every new entry", () => {
+    const board = new Board();
+    const entries = (): number => board.invalidations().filter((text) => text.startsWith("Interrupt entry")).length;
+    const bench = board.unit("scalable", { IR: 1, ESIRTPS: 0, CM: 1 });
+    const device = bench.device(0x18);
+    expect(entries()).toBe(1);
+    bench.driver.routeInterrupt?.(device, board.interrupts.allocate(() => undefined));
+    expect(entries()).toBe(1);
+    board.unit("scalable", { IR: 1, ESIRTPS: 1 });
+    expect(entries()).toBe(0);
   });
 
   it("is absent in a unit without it: messages pass as they are", () => {

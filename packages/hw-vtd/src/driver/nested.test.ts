@@ -1,11 +1,10 @@
 /** Guests' first stages on top of a second stage of ours. */
-import { Access, IommuError, type InvalidationEntries, type NestedDomain, NO_PASID, PageTable } from "@iommukit/core";
-import { encodeStruct } from "@iommukit/core/abi";
+import { Access, IommuError, type NestedDomain, NO_PASID, PageTable } from "@iommukit/core";
 import { beforeEach, describe, expect, it } from "vitest";
 import { readCapabilities } from "../spec/capabilities.js";
 import { FirstStage, firstStageFormat } from "../spec/formats.js";
 import type { Bench } from "./board.test-support.js";
-import { Board, dirtyPages, map, unmap, userData } from "./board.test-support.js";
+import { Board, dirtyPages, invalidationEntries, map, unmap, userData } from "./board.test-support.js";
 
 const { READ, WRITE } = Access;
 const { P, RW, US } = FirstStage;
@@ -26,20 +25,6 @@ function errno(run: () => unknown): string {
     if (!(error instanceof IommuError)) throw error;
     return error.errno;
   }
-}
-
-function entries(list: Readonly<Record<string, number | bigint>>[], type = 0): InvalidationEntries & { done: number } {
-  return {
-    type,
-    entryLength: 24,
-    count: list.length,
-    done: 0,
-    read: (index) => encodeStruct("iommu_hwpt_vtd_s1_invalidate", list[index]),
-    readAll: () => [],
-    handled(count) {
-      this.done = count;
-    },
-  };
 }
 
 describe("nested domains", () => {
@@ -116,10 +101,10 @@ describe("nested domains", () => {
     const all = (): number[] => [5, 6, 7, 8].flatMap((page) => [bench.dma(device, page), bench.dma(device, page, READ, 9)]);
     expect(all()).toEqual([0x900, 0x900, 0x901, 0x901, 0x902, 0x902, 0x903, 0x903]);
     guest.unmap(5, 2);
-    domain.invalidate?.(entries([{ addr: 0x5000n, npages: 1n, flags: 1 }, { addr: 0x6000n, npages: 1n }]));
+    domain.invalidate?.(invalidationEntries([{ addr: 0x5000n, npages: 1n, flags: 1 }, { addr: 0x6000n, npages: 1n }]));
     expect(all()).toEqual([-1, -1, -1, -1, 0x902, 0x902, 0x903, 0x903]);
     guest.unmap(7, 2);
-    domain.invalidate?.(entries([{ addr: 0n, npages: EVERYTHING }]));
+    domain.invalidate?.(invalidationEntries([{ addr: 0n, npages: EVERYTHING }]));
     expect(all()).toEqual([-1, -1, -1, -1, -1, -1, -1, -1]);
   });
 
@@ -127,7 +112,7 @@ describe("nested domains", () => {
     const domain = nested();
     bench.driver.attach(device, 0, domain);
     const refused = (list: Readonly<Record<string, number | bigint>>[], type = 0): [string, number] => {
-      const given = entries(list, type);
+      const given = invalidationEntries(list, type);
       return [errno(() => domain.invalidate?.(given)), given.done];
     };
     const good = { addr: 0x1000n, npages: 1n };

@@ -81,15 +81,10 @@ export class CommandQueue {
     this.#add(PC_DESCRIPTOR, DescriptorType.PC, { G: 1n, DID: BigInt(domain), PASID: BigInt(pasid) });
   }
 
-  /** Every PASID cache entry of the unit. */
-  pasidCacheAll(): void {
-    this.#add(PC_DESCRIPTOR, DescriptorType.PC, { G: 3n });
-  }
-
   /** Everything that translates; for a root table that the unit does not empty its caches for. */
   everything(scalable: boolean): void {
     this.#add(CC_DESCRIPTOR, DescriptorType.CC, { G: 1n });
-    if (scalable) this.pasidCacheAll();
+    if (scalable) this.#add(PC_DESCRIPTOR, DescriptorType.PC, { G: 3n });
     this.#add(IOTLB_DESCRIPTOR, DescriptorType.IOTLB, { G: 1n, DR: 1n, DW: 1n });
   }
 
