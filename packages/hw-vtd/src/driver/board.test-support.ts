@@ -1,9 +1,10 @@
 /** Units, drivers and devices for tests of the driver: everything that happens is written down, and a DMA is one call. */
 import {
-  Access, encodeFields, extractBits, FrameAllocator, InterruptController, type InvalidationEntries, type IommuDevice, type IommuDriver, type IommuUnit, NO_PASID, type PagingDomain, PhysicalMemory,
+  Access, Bus, type DmaOptions, type DmaPort, encodeFields, extractBits, FrameAllocator, InterruptController, type InvalidationEntries, type IommuDevice, type IommuDriver, type IommuUnit, NO_PASID, type PagingDomain, PhysicalMemory,
   Prot, type TraceEvent, Tracer, type UserData,
 } from "@iommukit/core";
 import { encodeStruct } from "@iommukit/core/abi";
+import { DeviceTlb, type DeviceTlbOptions } from "@iommukit/core/devices";
 import { vtdIommuFactory } from "../plugin.js";
 import { PRESETS } from "../presets.js";
 import { CAP, ECAP } from "../spec/capabilities.js";
@@ -17,6 +18,7 @@ export class Board {
   readonly frames: FrameAllocator;
   readonly interrupts: InterruptController = new InterruptController();
   readonly tracer: Tracer = new Tracer();
+  readonly bus: Bus = new Bus(this.memory, (address, data) => this.interrupts.deliver(address, data));
   readonly events: TraceEvent[] = [];
   #units = 0;
 
@@ -71,6 +73,13 @@ export class Bench {
     return device;
   }
 
+  /** A device with a translation cache of its own. */
+  atsDevice(rid: number, options: DeviceTlbOptions = {}): AtsDevice {
+    const port = this.board.bus.connect(rid, this.unit.hardware);
+    const device = this.device(rid, { ats: true, pageRequests: options.pageRequests === true });
+    return new AtsDevice(device, port, new DeviceTlb(port, options));
+  }
+
   paging(device: IommuDevice, options: Parameters<IommuDriver["allocPaging"]>[1] = {}): PagingDomain {
     return this.driver.allocPaging(device, options);
   }
@@ -78,6 +87,27 @@ export class Bench {
   /** Output page, or -1. */
   dma(device: IommuDevice, page: number, access: number = Access.READ, pasid: number = NO_PASID): number {
     return this.unit.hardware.translate(device.rid, pasid, page, access);
+  }
+}
+
+export class AtsDevice {
+  readonly device: IommuDevice;
+  readonly port: DmaPort;
+  readonly tlb: DeviceTlb;
+
+  constructor(device: IommuDevice, port: DmaPort, tlb: DeviceTlb) {
+    this.device = device;
+    this.port = port;
+    this.tlb = tlb;
+  }
+
+  /** Reads or writes one byte: its value, "refused", or "waiting" for a page. */
+  move(kind: "read" | "write", page: number, options: DmaOptions = {}, byte = 0): number | string {
+    const bytes = Uint8Array.of(byte);
+    const answer: { ok?: boolean } = {};
+    this.tlb.transfer(kind, BigInt(page) << 12n, bytes, options, ({ ok }) => (answer.ok = ok));
+    if (answer.ok === undefined) return "waiting";
+    return answer.ok ? bytes[0] : "refused";
   }
 }
 
