@@ -185,9 +185,10 @@ export class DeviceTlb implements AtsEndpoint {
     return ok ? Step.MOVED : Step.REFUSED;
   }
 
-  #move(ats: AtsPort, { pasid, kind }: Transfer, address: number, part: Uint8Array): number {
+  /** Translated requests carry no PASID: the function has no such capability (10.5.1.2). */
+  #move(ats: AtsPort, { kind }: Transfer, address: number, part: Uint8Array): number {
     this.#moving = true;
-    const moved = ats.access(pasid, address, part, kind);
+    const moved = ats.access(NO_PASID, address, part, kind);
     this.#moving = false;
     for (let tag = this.#uncompleted.pop(); tag !== undefined; tag = this.#uncompleted.pop()) ats.completeInvalidation(1 << tag, 1);
     return moved ? Step.MOVED : Step.REFUSED;

@@ -30,11 +30,9 @@ export class Board {
 
   /** A unit of a preset with other capability fields: `{ NEST: 1 }`. */
   unit(preset = "scalable", fields: Readonly<Record<string, number>> = {}, options: Readonly<Record<string, unknown>> = {}): Bench {
-    const { cap, ecap } = PRESETS[preset];
-    const words = { cap: `0x${changed(CAP, cap, fields).toString(16)}`, ecap: `0x${changed(ECAP, ecap, fields).toString(16)}` };
     const name = `vtd${this.#units}`;
     const registerBase = REGISTERS + 0x1_0000 * this.#units++;
-    return new Bench(this, name, vtdIommuFactory.create({ ...this, name, registerBase }, { preset, ...words, ...options }));
+    return new Bench(this, name, vtdIommuFactory.create({ ...this, name, registerBase }, { ...capabilityWords(preset, fields), ...options }));
   }
 
   /** The invalidations since the last call, by structure and fields. */
@@ -47,6 +45,12 @@ export class Board {
   reports(): string[] {
     return this.events.filter((event) => event.kind === "report").map((event) => event.text);
   }
+}
+
+/** Options of a unit that is a preset with other capability fields. */
+export function capabilityWords(preset: string, fields: Readonly<Record<string, number>>): Readonly<Record<string, string>> {
+  const { cap, ecap } = PRESETS[preset];
+  return { preset, cap: `0x${changed(CAP, cap, fields).toString(16)}`, ecap: `0x${changed(ECAP, ecap, fields).toString(16)}` };
 }
 
 function changed(table: typeof CAP, word: bigint, fields: Readonly<Record<string, number>>): bigint {
