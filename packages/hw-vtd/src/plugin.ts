@@ -11,18 +11,23 @@ import {
 } from "@iommukit/core";
 import { dueInvalidation, ownFlags, vtdStructureDecoder, vtdTableDecoder } from "./decode/index.js";
 import { VtdDriver } from "./driver/index.js";
-import { DEFAULT_CACHES, REGISTER_BYTES, VtdUnit, vtdReplayUnitFactory } from "./hardware/index.js";
+import { DEFAULT_CACHES, DEFAULT_DEVICE_TLB_TIMEOUT, DEFAULT_INTERRUPT_ENTRIES, REGISTER_BYTES, VtdUnit, vtdReplayUnitFactory } from "./hardware/index.js";
 import { PRESETS } from "./presets.js";
 import { TranslationTableMode } from "./spec/entries.js";
 import { Reg } from "./spec/registers.js";
 import { transcriptPlatform } from "./transcripts.js";
 
-const OPTIONS = ["preset", "cap", "ecap", "version", "haw", "iotlbSets", "iotlbWays"];
+const OPTIONS = ["preset", "cap", "ecap", "version", "haw", "iotlbSets", "iotlbWays", "interruptEntries", "deviceTlbTimeout", "compressFaults", "reservedBeforeSource"];
 
 function number(options: Readonly<Record<string, unknown>>, name: string, fallback: number): number {
   const value = options[name] ?? fallback;
   if (!Number.isInteger(value) || Number(value) < 0 || Number(value) > 65536) refuse("EINVAL", `option ${name} is ${JSON.stringify(value)}, not a number up to 65536`, { argument: name });
   return Number(value);
+}
+
+function flag(options: Readonly<Record<string, unknown>>, name: string): boolean {
+  const value = options[name] ?? false;
+  return typeof value === "boolean" ? value : refuse("EINVAL", `option ${name} is ${JSON.stringify(value)}, not true or false`, { argument: name });
 }
 
 /** A register word: "0x…". */
@@ -51,6 +56,10 @@ function create(environment: IommuEnvironment, options: Readonly<Record<string, 
   const hardware = new VtdUnit(memory, {
     name: environment.name, version, cap, ecap, haw, tracer,
     caches: { ...DEFAULT_CACHES, iotlb },
+    interruptEntries: number(options, "interruptEntries", DEFAULT_INTERRUPT_ENTRIES),
+    deviceTlbTimeout: number(options, "deviceTlbTimeout", DEFAULT_DEVICE_TLB_TIMEOUT),
+    compressFaults: flag(options, "compressFaults"),
+    reservedBeforeSource: flag(options, "reservedBeforeSource"),
     onMessage: (address, data) => interrupts.deliver(address, data),
   });
   memory.addMmio(registerBase, REGISTER_BYTES, hardware);

@@ -7,6 +7,7 @@ import { CAP, ECAP, readCapabilities } from "./spec/capabilities.js";
 const MODELLED = new Set([
   "ND", "SAGAW", "MGAW", "ZLR", "FRO", "SSLPS", "PSI", "NFR", "MAMV", "DWD", "DRD", "FS1GP", "FS5LP", "ESRTPS",
   "C", "QI", "PT", "IRO", "SRS", "EAFS", "PSS", "PASID", "SMTS", "SSADS", "SSTS", "FSTS", "SMPWC", "RPS", "ADMS", "RPRIVS",
+  "RWBF", "PLMR", "PHMR", "PI", "ESIRTPS", "DT", "IR", "EIM", "MHMV", "NEST", "PRS", "NWFS", "DIT", "PDS", "SMS", "EIMER", "IRREQ",
 ]);
 
 describe.each(Object.entries(PRESETS))("preset %s", (_name, preset) => {
@@ -20,6 +21,10 @@ describe.each(Object.entries(PRESETS))("preset %s", (_name, preset) => {
     if (c.scalableMode) expect(c.queuedInvalidation).toBe(true);
     if (c.secondStageDirty) expect(c.walkCoherency && c.secondStage).toBe(true);
     if (c.extendedAccessed) expect(c.firstStage && c.walkCoherency).toBe(true);
+    if (c.nesting) expect(c.firstStage && c.secondStage).toBe(true);
+    if (c.pageRequests) expect(c.deviceTlb && c.scalableMode).toBe(true);
+    if (c.postedInterrupts || c.extendedInterrupts) expect(c.interruptRemapping).toBe(true);
+    if (c.scalableMode) expect(c.writeBufferFlush).toBe(false);
     if (c.ridPrivileged) expect(c.supervisor).toBe(true);
     if (c.firstStage5Level || c.firstStage1G) expect(c.firstStage).toBe(true);
     expect(c.mgaw).toBeGreaterThanOrEqual(preset.haw);

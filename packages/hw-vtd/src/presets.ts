@@ -14,14 +14,24 @@ export interface VtdPreset {
 const COMMON_CAP = { ND: 6n, ZLR: 1n, SSLPS: 3n, PSI: 1n, MAMV: 18n, DWD: 1n, DRD: 1n, ESRTPS: 1n, FRO: 0x22n, NFR: 7n };
 const COMMON_ECAP = { C: 1n, QI: 1n, PT: 1n, IRO: 0xfn };
 
+const SCALABLE_CAP = { ...COMMON_CAP, SAGAW: 14n, MGAW: 56n, FS1GP: 1n, FS5LP: 1n };
+const SCALABLE_ECAP = { ...COMMON_ECAP, SRS: 1n, EAFS: 1n, PSS: 19n, PASID: 1n, SMTS: 1n, SSADS: 1n, SSTS: 1n, FSTS: 1n, SMPWC: 1n, RPS: 1n, ADMS: 1n, RPRIVS: 1n };
+
 export const PRESETS: Readonly<Record<string, VtdPreset>> = {
   scalable: {
     about: "scalable mode with first and second stage, 4 and 5 levels, 20-bit PASIDs, 48-bit host addresses",
     version: 0x70,
     haw: 48,
-    cap: encodeFields(CAP, { ...COMMON_CAP, SAGAW: 14n, MGAW: 56n, FS1GP: 1n, FS5LP: 1n })[0],
+    cap: encodeFields(CAP, SCALABLE_CAP)[0],
+    ecap: encodeFields(ECAP, SCALABLE_ECAP)[0],
+  },
+  full: {
+    about: "as scalable, with nested translation, device-TLBs, page requests, interrupt remapping and posting",
+    version: 0x70,
+    haw: 48,
+    cap: encodeFields(CAP, { ...SCALABLE_CAP, PI: 1n, ESIRTPS: 1n })[0],
     ecap: encodeFields(ECAP, {
-      ...COMMON_ECAP, SRS: 1n, EAFS: 1n, PSS: 19n, PASID: 1n, SMTS: 1n, SSADS: 1n, SSTS: 1n, FSTS: 1n, SMPWC: 1n, RPS: 1n, ADMS: 1n, RPRIVS: 1n,
+      ...SCALABLE_ECAP, DT: 1n, IR: 1n, EIM: 1n, MHMV: 15n, NEST: 1n, PRS: 1n, NWFS: 1n, DIT: 1n, PDS: 1n, SMS: 1n,
     })[0],
   },
   "second-stage": {

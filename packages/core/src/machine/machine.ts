@@ -73,7 +73,7 @@ export function buildMachine(description: unknown, parts: MachineParts, tracer: 
     }
     const registerBase = i === 0 ? FIRST_REGISTERS : MORE_REGISTERS + i * REGISTER_STRIDE;
     const environment = { name: `${iommu.type}${i}`, memory, frames, interrupts, tracer, registerBase };
-    return factory.create(environment, iommu.options ?? {});
+    return made(`iommus[${i}].options`, () => factory.create(environment, iommu.options ?? {}));
   });
   const width = Math.min(...units.map((unit) => unit.hostAddressWidth));
   const windows = new ClientWindows(memory, WINDOW_BASE, 2 ** width);
@@ -97,7 +97,7 @@ function buildDevices(spec: MachineSpec, parts: MachineParts, units: readonly Io
     const name = `0000:${formatRid(rid)}`;
     const siblings = spec.devices.some((other) => other !== device && parseRid(other.bdf) >> 3 === rid >> 3);
     const place = { multiFunction: siblings && (rid & 7) === 0 };
-    const pci = new PciFunction(name, bus.connect(rid, unit.hardware), model, device.options ?? {}, place);
+    const pci = made(`devices[${i}].options`, () => new PciFunction(name, bus.connect(rid, unit.hardware), model, device.options ?? {}, place));
     const { pasidBits, ats, pageRequests = false } = pci.device;
     const iommuDevice = { rid, name, pasidBits, ats, pageRequests };
     unit.driver.addDevice(iommuDevice);
@@ -113,6 +113,16 @@ function buildDevices(spec: MachineSpec, parts: MachineParts, units: readonly Io
   });
   placeBars(built.map(({ pci }) => pci), memory);
   return built;
+}
+
+/** What a part says about its options is about this place of the machine file. */
+function made<T>(argument: string, make: () => T): T {
+  try {
+    return make();
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    return refuse("EINVAL", `${argument}: ${error.message}`, { argument, rule: "machine description" });
+  }
 }
 
 /** A message from the interrupt controller, taken through the device's unit where that has a say. */
