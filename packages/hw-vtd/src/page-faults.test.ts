@@ -3,7 +3,6 @@ import { buildMachine, SimulatedClient } from "@iommukit/core";
 import { decodeStruct, structLayout } from "@iommukit/core/abi";
 import { DmaTestCommand, dmaTestModel, DmaTestRegister as R, DmaTestStatus } from "@iommukit/core/devices";
 import { beforeEach, describe, expect, it } from "vitest";
-import { capabilityWords } from "./driver/board.test-support.js";
 import { vtdIommuFactory } from "./plugin.js";
 
 const FAULT_ID_VALID = 4;
@@ -22,9 +21,8 @@ describe("a program that pages for its device", () => {
   let hwpt: number;
 
   beforeEach(() => {
-    const options = capabilityWords("scalable", { DT: 1, PRS: 1, PDS: 1, NEST: 1, IR: 1 });
     const devices = [{ model: "dma-test", bdf: "00:03.0", vfio: "vfio0", options: { ats: true, pri: true } }, { model: "dma-test", bdf: "00:04.0", vfio: "vfio1" }];
-    const machine = buildMachine({ name: "pri", memory: { size: "64MiB" }, iommus: [{ type: "vtd", options }], devices }, { iommus: [vtdIommuFactory], devices: [dmaTestModel] });
+    const machine = buildMachine({ name: "pri", memory: { size: "64MiB" }, iommus: [{ type: "vtd", options: { preset: "full" } }], devices }, { iommus: [vtdIommuFactory], devices: [dmaTestModel] });
     client = new SimulatedClient(machine.nodes);
     iommu = client.open("/dev/iommu");
     device = client.open("/dev/vfio/devices/vfio0");

@@ -39,6 +39,22 @@ describe("device-TLBs", () => {
     expect([look(4), look(5), look(6)]).toEqual([["refused", "refused", "refused"], ["refused", "refused", "refused"], [6, 6, 6]]);
   });
 
+  it("have the queue depth of their own function where the unit throttles (ECAP.DIT)", () => {
+    const local = board.unit("scalable", { ...ATS, DIT: 1 });
+    const ats = local.atsDevice(0x128);
+    const domain = local.paging(ats.device);
+    map(domain, 4, 0x104);
+    local.driver.attach(ats.device, 0, domain);
+    local.driver.attach(ats.device, 3, domain);
+    ats.move("read", 4, { pasid: 3 });
+    board.invalidations();
+    unmap(domain, 4);
+    const told = board.invalidations().filter((text) => /device-TLB|Device-TLB/.test(text));
+    expect(told).toHaveLength(2);
+    for (const text of told) expect(text).toMatch(/PFSID_LOW=0x8.*PFSID_HIGH=0x12/);
+    expect(ats.move("read", 4, { pasid: 3 })).toBe("refused");
+  });
+
   it("are told after the IOTLB, in one go", () => {
     const domain = bench.paging(device.device);
     map(domain, 4, 0x104);

@@ -86,9 +86,9 @@ export class VtdDriver implements IommuDriver {
     registers.write(Reg.RTADDR, 8, BigInt(tables.root) | (caps.scalableMode ? SCALABLE_MODE : 0n));
     registers.command(Gcmd.SRTP);
     const deferred = new Deferred();
-    const queue = new CommandQueue(memory, frames, registers, caps.scalableMode, deferred, (rid) => this.#attacher.deviceTlbLost(rid));
+    const queue = new CommandQueue(memory, frames, registers, caps, deferred, (rid) => this.#attacher.deviceTlbLost(rid));
     if (!caps.srtpFlushes) {
-      queue.everything(caps.scalableMode);
+      queue.everything();
       queue.sync();
     }
     const flushWriteBuffer = (): void => (caps.writeBufferFlush ? registers.flushWriteBuffer() : undefined);

@@ -4,6 +4,7 @@
  * device-TLB (6.5.2.11).
  */
 import { encodeFields, type FieldTable, formatRid, type FrameAllocator, type PhysicalMemory } from "@iommukit/core";
+import type { Capabilities } from "../spec/capabilities.js";
 import {
   CC_DESCRIPTOR,
   DescriptorType,
@@ -40,6 +41,7 @@ export class CommandQueue {
   readonly #registers: RegisterAccess;
   readonly #deferred: Deferred;
   readonly #onTimeout: (rid: number) => void;
+  readonly #caps: Capabilities;
   readonly #entryBytes: number;
   readonly #base: number;
   readonly #status: number;
@@ -48,14 +50,14 @@ export class CommandQueue {
   #sequence = 0;
 
   /**
-   * @param wide 256-bit descriptors: whenever the unit has scalable mode
+   * Descriptors have 256 bits whenever the unit has scalable mode.
    * @param onTimeout a device did not answer an invalidation of its device-TLB
    */
   constructor(
     memory: PhysicalMemory,
     frames: FrameAllocator,
     registers: RegisterAccess,
-    wide: boolean,
+    caps: Capabilities,
     deferred: Deferred,
     onTimeout: (rid: number) => void,
   ) {
@@ -63,6 +65,8 @@ export class CommandQueue {
     this.#registers = registers;
     this.#deferred = deferred;
     this.#onTimeout = onTimeout;
+    this.#caps = caps;
+    const wide = caps.scalableMode;
     this.#entryBytes = wide ? 32 : 16;
     const pages = (ENTRIES * this.#entryBytes) / 4096;
     this.#base = frames.alloc(pages);
@@ -82,9 +86,9 @@ export class CommandQueue {
   }
 
   /** Everything that translates; for a root table that the unit does not empty its caches for. */
-  everything(scalable: boolean): void {
+  everything(): void {
     this.#add(CC_DESCRIPTOR, DescriptorType.CC, { G: 1n });
-    if (scalable) this.#add(PC_DESCRIPTOR, DescriptorType.PC, { G: 3n });
+    if (this.#caps.scalableMode) this.#add(PC_DESCRIPTOR, DescriptorType.PC, { G: 3n });
     this.#add(IOTLB_DESCRIPTOR, DescriptorType.IOTLB, { G: 1n, DR: 1n, DW: 1n });
   }
 
@@ -102,10 +106,11 @@ export class CommandQueue {
 
   /** A device-TLB: what was cached for requests of `pasid`, 0 for those without PASID. */
   deviceTlb(source: number, pasid: number, block?: PageBlock): void {
-    const range = deviceTlbRange(block);
-    const SID = BigInt(source);
-    if (pasid === 0) this.#add(DEV_TLB_DESCRIPTOR, DescriptorType.DEV_TLB, { ...range, SID }, source);
-    else this.#add(P_DEV_TLB_DESCRIPTOR, DescriptorType.P_DEV_TLB, { ...range, SID, PASID: BigInt(pasid) }, source);
+    // Every function is its own physical function: that is whose queue depth counts where the unit throttles (ECAP.DIT).
+    const depth = this.#caps.deviceTlbThrottle ? { PFSID_LOW: BigInt(source & 15), PFSID_HIGH: BigInt(source >> 4) } : {};
+    const fields = { ...deviceTlbRange(block), ...depth, SID: BigInt(source) };
+    if (pasid === 0) this.#add(DEV_TLB_DESCRIPTOR, DescriptorType.DEV_TLB, fields, source);
+    else this.#add(P_DEV_TLB_DESCRIPTOR, DescriptorType.P_DEV_TLB, { ...fields, PASID: BigInt(pasid) }, source);
   }
 
   /** Interrupt entry cache: one entry, or all. */
