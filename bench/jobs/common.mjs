@@ -2,7 +2,7 @@
 import { createFormat, FrameAllocator, PageTable, PhysicalMemory } from "../../packages/core/dist/index.js";
 import { VtdUnit } from "../../packages/hw-vtd/dist/index.js";
 import { PRESETS } from "../../packages/hw-vtd/dist/presets.js";
-import { firstStageFormat, readCapabilities } from "../../packages/hw-vtd/dist/spec/index.js";
+import { firstStageFormat, readCapabilities, secondStageFormat } from "../../packages/hw-vtd/dist/spec/index.js";
 
 export const COUNT = 1 << 20;
 /** Rounds before the clock starts: by then the compiler has seen enough. */
@@ -45,22 +45,46 @@ export function tables(format, pages, leafLo = 7) {
   return { memory, frames, table };
 }
 
-/** A unit in scalable mode with a first-stage table for 00:03.0. */
-export function scalableUnit(pages) {
-  const { version, cap, ecap, haw } = PRESETS.scalable;
-  const caps = readCapabilities(version, cap, ecap, haw);
-  // Accessed and dirty already.
-  const { memory, frames, table } = tables(firstStageFormat(caps), pages, 0x67);
-  const unit = new VtdUnit(memory, { version, cap, ecap, haw });
+/** ECAP.NEST */
+const NEST = 1n << 26n;
+const NO_CACHE = { sets: 0, ways: 1 };
+/** Nothing of the tables is kept, so that a miss in the IOTLB reads every level. */
+export const NO_TABLE_CACHES = { firstStageTables: NO_CACHE, secondStageTables: NO_CACHE };
+
+/** A unit in scalable mode whose 00:03.0 is translated by `entry`, the first words of a PASID table entry. */
+function unitFor(memory, frames, entry, { cap, ecap, ...rest }, caches) {
+  const unit = new VtdUnit(memory, { ...rest, cap, ecap, caches });
   const [root, context, directory, pasidTable] = [frames.alloc(), frames.alloc(), frames.alloc(), frames.alloc()];
   memory.writeU64(root, BigInt(context) | 1n);
   memory.writeU64(context + 0x18 * 32, BigInt(directory) | 1n);
   memory.writeU64(directory, BigInt(pasidTable) | 1n);
-  memory.writeU64(pasidTable, (1n << 6n) | 1n);
-  memory.writeU64(pasidTable + 8, 5n | (1n << 23n));
-  memory.writeU64(pasidTable + 16, BigInt(table.root));
+  entry.forEach((word, i) => memory.writeU64(pasidTable + i * 8, word));
   unit.write(0x20, 8, BigInt(root) | 0x400n);
   unit.write(0x18, 4, 0x4000_0000n);
   unit.write(0x18, 4, 0x8000_0000n);
   return unit;
+}
+
+/** DID 5, snooped walks (PWSNP). */
+const DOMAIN = 5n | (1n << 23n);
+
+/** A first-stage table of `pages` pages, accessed and dirty already. */
+export function scalableUnit(pages, caches = {}) {
+  const preset = PRESETS.scalable;
+  const { memory, frames, table } = tables(firstStageFormat(capabilitiesOf(preset)), pages, 0x67);
+  return unitFor(memory, frames, [(1n << 6n) | 1n, DOMAIN, BigInt(table.root)], preset, caches);
+}
+
+const capabilitiesOf = ({ version, cap, ecap, haw }) => readCapabilities(version, cap, ecap, haw);
+
+/** The same through a second stage of 4 KiB pages, four levels, that maps the first 128 MiB and the pages themselves one to one. */
+export function nestedUnit(pages, caches = {}) {
+  const preset = { ...PRESETS.scalable, ecap: PRESETS.scalable.ecap | NEST };
+  const caps = capabilitiesOf(preset);
+  const { memory, frames, table } = tables(firstStageFormat(caps), pages, 0x67);
+  const second = new PageTable(memory, frames, { ...secondStageFormat(caps), leafLevels: 1 }, 3);
+  second.map(0, 0, 2 ** 15, 3);
+  second.map(0x100001, 0x100001, pages, 3);
+  const entry = [BigInt(second.root) | (2n << 2n) | (3n << 6n) | 1n, DOMAIN, BigInt(table.root)];
+  return unitFor(memory, frames, entry, preset, caches);
 }

@@ -89,7 +89,7 @@ export type {
   TraceListener,
   TranslationEvent,
 } from "./trace.js";
-export { Iotlb } from "./iotlb/iotlb.js";
+export { Iotlb, IotlbKey } from "./iotlb/iotlb.js";
 export type { IotlbEntry, IotlbGeometry, IotlbStatistics } from "./iotlb/iotlb.js";
 export { FrameAllocator } from "./memory/frame-allocator.js";
 export { PhysicalMemory } from "./memory/physical-memory.js";
@@ -97,7 +97,7 @@ export { createFormat, entryFrame, frameHi, frameLo, IllegalLeaf, levelShift } f
 export type { PageTableFormat, PageTableFormatOptions } from "./pt/format.js";
 export { PageTable } from "./pt/page-table.js";
 export type { TableWriteListener, UnmapResult } from "./pt/page-table.js";
-export { classifyEntry, EntryKind, entryAddress, setFlags, WalkResult, WalkStatus, walk } from "./pt/walk.js";
+export { classifyEntry, EntryKind, entryAddress, setFlags, WalkResult, WalkStatus, walk, walkPlain } from "./pt/walk.js";
 export { decodeFields, defineFields, encodeFields, extractBits, fieldValue } from "./spec/fields.js";
 export type { Field, FieldRow, FieldTable } from "./spec/fields.js";
 export { Bus } from "./bus/bus.js";

@@ -7,8 +7,9 @@
  * manuals describe caches: looked up by one key, invalidated by another.
  * Entries of any page size live together; only sizes that are present are probed.
  *
- * Before the set is searched, a *hint* is tried: the slot that last answered for this
- * hash of tags and page. It is checked in full, so a stale hint costs a search and nothing else.
+ * Sets and ways say what is kept; what is found is found through a hash table of chains. Its first slot is looked at before
+ * anything else, and for pages above 4 KiB a *hint*: the slot that last answered for this hash of tags and page.
+ * Both are checked in full, so a wrong one costs a search and nothing else.
  */
 
 export interface IotlbGeometry {
@@ -21,11 +22,10 @@ export interface IotlbStatistics {
   hits: number;
   misses: number;
   inserts: number;
-  evictions: number;
   removed: number;
 }
 
-/** An entry as `entries` shows it; pages are the first of its input and of its output. */
+/** An entry as one looks at it from outside. */
 export interface IotlbEntry {
   readonly tagA: number;
   readonly tagB: number;
@@ -34,42 +34,75 @@ export interface IotlbEntry {
   readonly data: number;
 }
 
-/** Enough that pages of a full cache seldom share a hint. */
-const HINTS_PER_SLOT = 4;
+/** Pages of an entry, and one over that, by log2 of its bytes: powers and remainders of doubles are slow. */
+const PAGES_OF = Float64Array.from({ length: 64 }, (_, shift) => 2 ** (shift - 12));
+const SCALE_OF = Float64Array.from({ length: 64 }, (_, shift) => 2 ** (12 - shift));
 
-/** A slot's record of words, and its log2 size. */
-const TAG_A = 0;
-const TAG_B = 1;
-const DATA = 2;
-const SHIFT = 3;
-const GROUP_A = 4;
-const GROUP_B = 5;
-const WORDS_SHIFT = 3;
-/** A slot's record of doubles, and its log2 size. */
+/** Enough that a chain seldom has more than one entry. */
+const CHAINS_PER_SLOT = 4;
+
+/**
+ * A slot's record is one cache line of 64 bytes, three doubles and eight words, seen through two arrays: a double's index is
+ * `slot << SPANS_SHIFT | name`, a word's `slot << WORDS_SHIFT | name`.
+ */
+const SPANS_SHIFT = 3;
 const PAGE = 0;
 const PAGES = 1;
 const OUT = 2;
-const SPANS_SHIFT = 2;
+const WORDS_SHIFT = 4;
+const TAG_A = 6;
+const TAG_B = 7;
+const DATA = 8;
+const SHIFT = 9;
+const GROUP_A = 10;
+const GROUP_B = 11;
+const CHAIN = 12;
+const NEXT = 13;
+
+const SMALL = 12;
+
+/** Tags and groups of what is cached for one requester, kept together because they come with every page. */
+export class IotlbKey {
+  tagA = 0;
+  tagB = 0;
+  groupA = 0;
+  groupB = 0;
+  /** What the tags make of a page's place. */
+  hash = 0;
+
+  set(tagA: number, tagB: number, groupA: number, groupB: number): void {
+    this.tagA = tagA;
+    this.tagB = tagB;
+    this.groupA = groupA;
+    this.groupB = groupB;
+    this.hash = hash(tagA, tagB, 0);
+  }
+}
 
 export class Iotlb {
   readonly capacity: number;
-  readonly stats: IotlbStatistics = { hits: 0, misses: 0, inserts: 0, evictions: 0, removed: 0 };
+  readonly stats: IotlbStatistics = { hits: 0, misses: 0, inserts: 0, removed: 0 };
 
   // `private`, not `#`: a field that is stored once is a constant to V8, and a #field is stored twice.
-  /** By slot, eight words: tags, data, log2 of the entry's bytes (0 = empty slot), groups. */
+  /** By slot: tags, data, log2 of the entry's bytes, groups, its chain, and the slot after it there. Slot 0 is nobody's. */
   private readonly words: Int32Array;
-  /** By slot, four doubles: first input page, pages (0 = empty slot), output page of the first. */
+  /** By slot: first input page, pages (0 = empty slot), output page of the first. */
   private readonly spans: Float64Array;
   private readonly ways: number;
   private readonly setMask: number;
+  /** First slot of each chain, 0 for none. */
+  private readonly chains: Int32Array;
   private readonly hints: Int32Array;
-  private readonly hintMask: number;
-  /** Next way to replace, by set. */
+  private readonly chainMask: number;
+  /** Next way to replace, by set: a free one after a removal. */
   private readonly victim: Uint8Array;
-  /** Entries per page shift, and the shifts that have any. */
-  readonly #count = new Int32Array(64);
-  readonly #shifts = new Uint8Array(64);
-  #shiftCount = 0;
+  /** Sizes above 4 KiB that may be present, by log2 of their bytes: all that have been since the cache was last seen empty. */
+  private readonly present: Uint8Array = new Uint8Array(64);
+  /** The same as a list. */
+  readonly #large: number[] = [];
+  readonly #key = new IotlbKey();
+  /** Insertions when the cache was last seen empty. */
+  #emptyAt = 0;
 
   constructor({ sets, ways }: IotlbGeometry) {
     if (sets !== 0 && (!Number.isInteger(Math.log2(sets)) || !Number.isInteger(ways) || ways < 1 || ways > 255)) {
@@ -78,135 +111,149 @@ export class Iotlb {
     this.capacity = sets * ways;
     this.ways = ways;
     this.setMask = sets - 1;
-    // Slot 0 exists, and stays empty, even in a cache that holds nothing: hints need a slot to name.
-    const slots = Math.max(this.capacity, 1);
-    const hints = 2 ** Math.ceil(Math.log2(slots * HINTS_PER_SLOT));
-    this.hints = new Int32Array(hints);
-    this.hintMask = hints - 1;
-    this.words = new Int32Array(slots << WORDS_SHIFT);
-    this.spans = new Float64Array(slots << SPANS_SHIFT);
+    const slots = this.capacity + 1;
+    const chains = 2 ** Math.ceil(Math.log2(slots * CHAINS_PER_SLOT));
+    this.chains = new Int32Array(chains);
+    this.hints = new Int32Array(chains);
+    this.chainMask = chains - 1;
+    const records = new ArrayBuffer(slots * 64);
+    this.words = new Int32Array(records);
+    this.spans = new Float64Array(records);
     this.victim = new Uint8Array(Math.max(sets, 1));
   }
 
   /** Slot of the entry that covers `page` under both tags; -1 for a miss. */
   lookup(tagA: number, tagB: number, page: number): number {
-    const slot = this.hints[hash(tagA, tagB, page) & this.hintMask];
-    const word = slot << WORDS_SHIFT;
-    const span = slot << SPANS_SHIFT;
-    const offset = page - this.spans[span + PAGE];
-    if (offset >= 0 && offset < this.spans[span + PAGES] && this.words[word + TAG_A] === tagA && this.words[word + TAG_B] === tagB) {
+    const chain = hash(tagA, tagB, page) & this.chainMask;
+    const slot = this.chains[chain];
+    if (this.#covers(slot, tagA, tagB, page)) {
       this.stats.hits++;
       return slot;
     }
-    return this.#search(tagA, tagB, page);
+    return this.#search(slot, chain, tagA, tagB, page);
   }
 
   /** Output page for an input page that the slot's entry covers. */
   output(slot: number, page: number): number {
     const span = slot << SPANS_SHIFT;
-    return this.spans[span + OUT] + (page - this.spans[span + PAGE]);
+    return this.spans[span | OUT] + (page - this.spans[span | PAGE]);
   }
 
   /** Output page for the first input page that the slot's entry covers. */
   firstOutput(slot: number): number {
-    return this.spans[(slot << SPANS_SHIFT) + OUT];
+    return this.spans[(slot << SPANS_SHIFT) | OUT];
   }
 
   /** What the owner gave with the slot's entry: permissions, flags. */
   data(slot: number): number {
-    return this.words[(slot << WORDS_SHIFT) + DATA];
+    return this.words[(slot << WORDS_SHIFT) | DATA];
   }
 
   /** log2 of the bytes that the slot's entry covers. */
   shift(slot: number): number {
-    return this.words[(slot << WORDS_SHIFT) + SHIFT];
+    return this.words[(slot << WORDS_SHIFT) | SHIFT];
   }
 
   /** Slot of the entry of exactly 2^pageShift bytes around `page`; -1 for a miss. Not counted, leaves no hint. */
   find(tagA: number, tagB: number, page: number, pageShift: number): number {
-    if (this.#count[pageShift] === 0) return -1;
-    const base = page - (page % 2 ** (pageShift - 12));
-    let slot = this.#set(tagA, tagB, base, pageShift) * this.ways;
-    for (const end = slot + this.ways; slot < end; slot++) if (this.#holds(slot, tagA, tagB, base, pageShift)) return slot;
-    return -1;
+    if (pageShift !== SMALL && this.present[pageShift] === 0) return -1;
+    const chain = hash(tagA, tagB, page * SCALE_OF[pageShift]) & this.chainMask;
+    return this.#along(this.chains[chain], tagA, tagB, page, pageShift);
   }
 
-  #search(tagA: number, tagB: number, page: number): number {
-    for (let i = 0; i < this.#shiftCount; i++) {
-      const shift = this.#shifts[i];
-      const base = page - (page % 2 ** (shift - 12));
-      let slot = this.#set(tagA, tagB, base, shift) * this.ways;
-      const end = slot + this.ways;
-      for (; slot < end; slot++) {
-        if (this.#holds(slot, tagA, tagB, base, shift)) {
-          this.hints[hash(tagA, tagB, page) & this.hintMask] = slot;
-          this.stats.hits++;
-          return slot;
-        }
-      }
+  #search(first: number, chain: number, tagA: number, tagB: number, page: number): number {
+    let slot = first === 0 ? -1 : this.#along(first, tagA, tagB, page, SMALL);
+    if (slot === -1 && this.#large.length > 0) {
+      const hint = this.hints[chain];
+      slot = this.#covers(hint, tagA, tagB, page) ? hint : this.#searchLarge(chain, tagA, tagB, page);
     }
-    this.stats.misses++;
+    if (slot === -1) this.stats.misses++;
+    else this.stats.hits++;
+    return slot;
+  }
+
+  #searchLarge(chain: number, tagA: number, tagB: number, page: number): number {
+    for (const shift of this.#large) {
+      const slot = this.find(tagA, tagB, page, shift);
+      if (slot === -1) continue;
+      this.hints[chain] = slot;
+      return slot;
+    }
     return -1;
   }
 
-  #holds(slot: number, tagA: number, tagB: number, base: number, pageShift: number): boolean {
+  /** The first entry of that size, from `slot` on along its chain, that covers the page. */
+  #along(from: number, tagA: number, tagB: number, page: number, pageShift: number): number {
+    for (let slot = from; slot !== 0; slot = this.words[(slot << WORDS_SHIFT) | NEXT]) {
+      if (this.words[(slot << WORDS_SHIFT) | SHIFT] === pageShift && this.#covers(slot, tagA, tagB, page)) return slot;
+    }
+    return -1;
+  }
+
+  #covers(slot: number, tagA: number, tagB: number, page: number): boolean {
     const word = slot << WORDS_SHIFT;
-    return (
-      this.spans[(slot << SPANS_SHIFT) + PAGE] === base &&
-      this.words[word + SHIFT] === pageShift &&
-      this.words[word + TAG_A] === tagA &&
-      this.words[word + TAG_B] === tagB
-    );
+    const span = slot << SPANS_SHIFT;
+    const offset = page - this.spans[span | PAGE];
+    return offset >= 0 && offset < this.spans[span | PAGES] && this.words[word | TAG_A] === tagA && this.words[word | TAG_B] === tagB;
   }
 
   /**
    * Caches a translation of 2^pageShift bytes around `page`; `outPage` is the output
    * page of `page` itself. Replaces an entry of the same key and size. Returns the slot, -1 when the capacity is 0.
    */
-  insert(
-    tagA: number,
-    tagB: number,
-    page: number,
-    pageShift: number,
-    outPage: number,
-    data: number,
-    groupA: number,
-    groupB: number,
-  ): number {
+  insert(tagA: number, tagB: number, page: number, pageShift: number, outPage: number, data: number, groupA: number, groupB: number): number {
     if (this.capacity === 0) return -1;
-    const pages = 2 ** (pageShift - 12);
-    const offset = page % pages;
-    const base = page - offset;
-    const set = this.#set(tagA, tagB, base, pageShift);
-    const slot = this.#place(set, tagA, tagB, base, pageShift);
-    if (!this.#isEmpty(slot)) {
-      this.#forget(slot);
-      this.stats.evictions++;
+    const same = this.find(tagA, tagB, page, pageShift);
+    if (same !== -1) this.#forget(same);
+    this.#key.set(tagA, tagB, groupA, groupB);
+    if (pageShift === SMALL) return this.add(this.#key, page, outPage, data);
+    if (this.present[pageShift] === 0) {
+      this.present[pageShift] = 1;
+      this.#large.push(pageShift);
     }
-    if (this.#count[pageShift]++ === 0) this.#shifts[this.#shiftCount++] = pageShift;
+    const pages = PAGES_OF[pageShift];
+    const number = Math.floor(page * SCALE_OF[pageShift]);
+    const slot = this.#store(hash(tagA, tagB, number), this.#key, number * pages, pages, outPage - (page - number * pages), data);
+    this.words[(slot << WORDS_SHIFT) | SHIFT] = pageShift;
+    return slot;
+  }
+
+  /** Caches a page of 4 KiB that a look-up has just missed, so that nothing is there to replace. */
+  add(key: IotlbKey, page: number, outPage: number, data: number): number {
+    if (this.capacity === 0) return -1;
+    return this.#store((page | 0) ^ key.hash, key, page, 1, outPage, data);
+  }
+
+  #store(place: number, key: IotlbKey, page: number, pages: number, outPage: number, data: number): number {
+    const slot = this.#room(place & this.setMask);
+    const { words, spans, chains } = this;
     const word = slot << WORDS_SHIFT;
-    this.words[word + TAG_A] = tagA;
-    this.words[word + TAG_B] = tagB;
-    this.words[word + DATA] = data;
-    this.words[word + SHIFT] = pageShift;
-    this.words[word + GROUP_A] = groupA;
-    this.words[word + GROUP_B] = groupB;
     const span = slot << SPANS_SHIFT;
-    this.spans[span + PAGE] = base;
-    this.spans[span + PAGES] = pages;
-    this.spans[span + OUT] = outPage - offset;
-    this.hints[hash(tagA, tagB, page) & this.hintMask] = slot;
+    if (spans[span | PAGES] !== 0) this.#unlink(slot);
+    const chain = place & this.chainMask;
+    words[word | TAG_A] = key.tagA;
+    words[word | TAG_B] = key.tagB;
+    words[word | DATA] = data;
+    words[word | SHIFT] = SMALL;
+    words[word | GROUP_A] = key.groupA;
+    words[word | GROUP_B] = key.groupB;
+    words[word | CHAIN] = chain;
+    words[word | NEXT] = chains[chain];
+    chains[chain] = slot;
+    spans[span | PAGE] = page;
+    spans[span | PAGES] = pages;
+    spans[span | OUT] = outPage;
     this.stats.inserts++;
     return slot;
   }
 
   /** Every entry, for those who look from outside. */
   *entries(): Generator<IotlbEntry> {
-    for (let slot = 0; slot < this.capacity; slot++) {
+    for (let slot = 1; slot <= this.capacity; slot++) {
       if (this.#isEmpty(slot)) continue;
       const word = slot << WORDS_SHIFT;
       const span = slot << SPANS_SHIFT;
-      yield { tagA: this.words[word + TAG_A], tagB: this.words[word + TAG_B], page: this.spans[span + PAGE], outPage: this.spans[span + OUT], data: this.words[word + DATA] };
+      yield { tagA: this.words[word | TAG_A], tagB: this.words[word | TAG_B], page: this.spans[span | PAGE], outPage: this.spans[span | OUT], data: this.words[word | DATA] };
     }
   }
 
@@ -220,58 +267,68 @@ export class Iotlb {
    * that shares a page with [firstPage, lastPage]. Returns how many there were.
    */
   removeWhere(maskA: number, valueA: number, maskB: number, valueB: number, firstPage: number, lastPage: number): number {
+    if (this.#emptyAt === this.stats.inserts) return 0;
+    const { words, spans } = this;
     let removed = 0;
-    for (let slot = 0; slot < this.capacity; slot++) {
-      if (this.#isEmpty(slot)) continue;
-      const word = slot << WORDS_SHIFT;
-      if ((this.words[word + GROUP_A] & maskA) !== valueA || (this.words[word + GROUP_B] & maskB) !== valueB) continue;
+    let kept = 0;
+    for (let slot = 1; slot <= this.capacity; slot++) {
       const span = slot << SPANS_SHIFT;
-      const first = this.spans[span + PAGE];
-      if (first > lastPage || first + this.spans[span + PAGES] - 1 < firstPage) continue;
+      const pages = spans[span | PAGES];
+      if (pages === 0) continue;
+      kept++;
+      const word = slot << WORDS_SHIFT;
+      if ((words[word | GROUP_A] & maskA) !== valueA || (words[word | GROUP_B] & maskB) !== valueB) continue;
+      const first = spans[span | PAGE];
+      if (first > lastPage || first + pages - 1 < firstPage) continue;
       this.#forget(slot);
       removed++;
     }
+    if (kept === removed) this.#empty();
     this.stats.removed += removed;
     return removed;
   }
 
-  /** Where an entry goes: over one of the same key, else into an empty way, else round-robin. */
-  #place(set: number, tagA: number, tagB: number, base: number, pageShift: number): number {
-    const first = set * this.ways;
-    let empty = -1;
-    for (let slot = first; slot < first + this.ways; slot++) {
-      if (this.#isEmpty(slot)) {
-        if (empty === -1) empty = slot;
-      } else if (this.#holds(slot, tagA, tagB, base, pageShift)) {
-        return slot;
-      }
-    }
-    if (empty !== -1) return empty;
+  /** Where an entry goes: round-robin, but first where something was removed. */
+  #room(set: number): number {
     const way = this.victim[set];
-    this.victim[set] = (way + 1) % this.ways;
-    return first + way;
+    this.victim[set] = way + 1 === this.ways ? 0 : way + 1;
+    return (Math.imul(set, this.ways) + way + 1) | 0;
   }
 
   #isEmpty(slot: number): boolean {
-    return this.spans[(slot << SPANS_SHIFT) + PAGES] === 0;
+    return this.spans[(slot << SPANS_SHIFT) | PAGES] === 0;
   }
 
   #forget(slot: number): void {
-    const shift = this.words[(slot << WORDS_SHIFT) + SHIFT];
-    this.words[(slot << WORDS_SHIFT) + SHIFT] = 0;
-    this.spans[(slot << SPANS_SHIFT) + PAGES] = 0;
-    if (--this.#count[shift] > 0) return;
-    let i = 0;
-    while (this.#shifts[i] !== shift) i++;
-    this.#shifts[i] = this.#shifts[--this.#shiftCount];
+    this.#unlink(slot);
+    this.words[(slot << WORDS_SHIFT) | SHIFT] = 0;
+    this.spans[(slot << SPANS_SHIFT) | PAGES] = 0;
+    const set = Math.floor((slot - 1) / this.ways);
+    this.victim[set] = slot - 1 - set * this.ways;
   }
 
-  #set(tagA: number, tagB: number, base: number, shift: number): number {
-    return hash(tagA, tagB, base / 2 ** (shift - 12)) & this.setMask;
+  /** Takes a slot out of its chain. */
+  #unlink(slot: number): void {
+    const { words, chains } = this;
+    const chain = words[(slot << WORDS_SHIFT) | CHAIN];
+    const next = words[(slot << WORDS_SHIFT) | NEXT];
+    let before = chains[chain];
+    if (before === slot) {
+      chains[chain] = next;
+      return;
+    }
+    while (words[(before << WORDS_SHIFT) | NEXT] !== slot) before = words[(before << WORDS_SHIFT) | NEXT];
+    words[(before << WORDS_SHIFT) | NEXT] = next;
+  }
+
+  #empty(): void {
+    this.#emptyAt = this.stats.inserts;
+    this.present.fill(0);
+    this.#large.length = 0;
   }
 }
 
-/** Neighbouring pages fall into neighbouring places. */
+/** Neighbouring pages fall into neighbouring places. `| 0` tells V8 that the tags are small integers, which `imul` does not. */
 function hash(tagA: number, tagB: number, page: number): number {
-  return (page | 0) ^ Math.imul(tagA, 0x9e3779b1) ^ Math.imul(tagB, 0x85ebca6b);
+  return (page | 0) ^ Math.imul(tagA | 0, 0x9e3779b1) ^ Math.imul(tagB | 0, 0x85ebca6b);
 }

@@ -73,6 +73,35 @@ export function walk(
     : walkByRules(memory, format, root, topLevel, page, out);
 }
 
+/**
+ * A walk of plain entries alone, without a result object. Bits 31:12 of what it returns are the page's low word, as are the others but for those
+ * in `flags`, which are the AND of every entry's; the page's high word is in `memory.hi`. 0 when some entry is not plain: ask `walk` then.
+ * @param root word index of the top table in the bank @param topLevel one of the format's `plainTops`
+ */
+export function walkPlain(memory: PhysicalMemory, format: PageTableFormat, root: number, topLevel: number, page: number, flags: number): number {
+  const { words } = memory;
+  let table = root;
+  let and = -1;
+  if (topLevel === 4) {
+    and = plainTable(words, format, table, (page / 0x10_0000_0000) | 0);
+    table = (and & format.addressLo) >>> 2;
+  }
+  if (topLevel >= 3) {
+    const entry = plainTable(words, format, table, (page / 0x800_0000) | 0);
+    and &= entry;
+    table = (entry & format.addressLo) >>> 2;
+  }
+  const second = plainTable(words, format, table, page >>> 18);
+  const first = plainTable(words, format, (second & format.addressLo) >>> 2, page >>> 9);
+  and &= second & first;
+  const at = ((first & format.addressLo) >>> 2) + ((page & 511) << 1);
+  const lo = words[at];
+  const hi = words[at + 1];
+  memory.hi = hi;
+  if (and === 0 || (lo & format.presentMask) === 0 || (lo & format.plainPageMask) !== format.plainPageValue || (hi & format.plainPageHi) !== 0) return 0;
+  return lo & (and | ~flags);
+}
+
 /** Low word of the plain table entry at `index` (mod 512) of the table at word `table`; 0 when it is not one. */
 function plainTable(words: Int32Array, format: PageTableFormat, table: number, index: number): number {
   const at = table + ((index & 511) << 1);

@@ -1,11 +1,9 @@
 /** What an invalidation removes, by descriptor (VT-d 6.5, tables 21 to 24; facts on tags in 6.2). */
 import { Iotlb, type IotlbGeometry } from "@iommukit/core";
-import { type Configuration, type Context, NONE } from "./configuration.js";
+import { type Configuration, type Context, FIRST_STAGE_GROUP, NONE } from "./configuration.js";
 import { EntryCache } from "./entry-cache.js";
 import { DEFAULT_POLICIES, type VtdPolicies } from "./policies.js";
 
-/** IOTLB group A: domain-id in bits 15:0, and this bit for first-stage and nested entries. */
-export const FIRST_STAGE_GROUP = 0x10_0000;
 const DOMAIN = 0xffff;
 const PASID = 0xfffff;
 
@@ -38,6 +36,8 @@ export class Caches {
   readonly firstStageTables: Iotlb;
   /** Tagged by DID. */
   readonly secondStageTables: Iotlb;
+  /** Changes whenever an entry of the context cache or the PASID cache does: what was looked up before stays right while it does not. */
+  epoch = 0;
   readonly #wildcard: boolean;
 
   constructor(geometry: CacheGeometry, policies: VtdPolicies = DEFAULT_POLICIES) {
@@ -51,6 +51,7 @@ export class Caches {
   }
 
   removeAll(): number {
+    this.epoch++;
     return this.contexts.remove(() => true) + this.pasids.remove(() => true) + this.#removeTranslations();
   }
 
@@ -60,6 +61,7 @@ export class Caches {
 
   /** Type 1. In scalable mode domain-selective is global, and device-selective ignores DID. Absent legacy entries have DID 0 (6.1). */
   context(granularity: number, domain: number, source: number, functionMask: number): number {
+    this.epoch++;
     const ignored = FUNCTION_MASKS[functionMask];
     const inDomain = (entry: Context): boolean => !entry.legacy || (entry.condition === NONE ? entry.translation.domain : 0) === domain;
     if (granularity === 1) return this.contexts.remove(() => true);
@@ -69,6 +71,7 @@ export class Caches {
 
   /** Type 7. Absent entries have DID 0 (6.1), or any. */
   pasid(granularity: number, domain: number, pasid: number): number {
+    this.epoch++;
     return this.pasids.remove((entry) => {
       if (granularity === 3) return true;
       if (granularity === 1 && entry.pasid !== pasid) return false;

@@ -8,9 +8,11 @@ import { NO_PASID, type PhysicalMemory } from "@iommukit/core";
 import type { Capabilities } from "../spec/capabilities.js";
 import { Pgtt } from "../spec/entries.js";
 import { faultIndex } from "../spec/faults.js";
+import { FirstStage } from "../spec/formats.js";
 import type { CachedEntry } from "./entry-cache.js";
 import { buildMasks, type MaskWords, type ReservedMasks } from "./masks.js";
 import type { VtdPolicies } from "./policies.js";
+import type { QuickWalk } from "./quick-walk.js";
 import { RequestKind } from "./request.js";
 
 const F = {
@@ -25,6 +27,9 @@ const F = {
   SPT1: faultIndex("SPT.1"), SPT2: faultIndex("SPT.2"), SPT3: faultIndex("SPT.3"), SPT41: faultIndex("SPT.4.1"), SPT42: faultIndex("SPT.4.2"),
   SPT43: faultIndex("SPT.4.3"), SPT44: faultIndex("SPT.4.4"),
 } as const;
+
+/** Bit of `Configuration.group` that first-stage and nested entries have. */
+export const FIRST_STAGE_GROUP = 0x10_0000;
 
 /** No fault. */
 export const NONE = -1;
@@ -42,6 +47,8 @@ export class Configuration implements CachedEntry {
   legacy = false;
   pgtt = 0;
   domain = 0;
+  /** What invalidations of the IOTLB select on: the domain, and whether there is a first stage. */
+  group = 0;
   /** First-stage root in bytes: a guest address when nested. */
   root = 0;
   topLevel = 0;
@@ -53,7 +60,8 @@ export class Configuration implements CachedEntry {
   secondPages = 0;
   supervisorEnable = false;
   writeProtect = false;
-  extendedAccessed = false;
+  /** What a first-stage walk sets in every entry: A, and EA with EAFE. */
+  accessedFlags = 0;
   secondStageDirty = false;
   walkSnoop = false;
   /** PGSNP: the page is snooped whatever the request says. */
@@ -61,6 +69,9 @@ export class Configuration implements CachedEntry {
   /** Host permission table in bytes, and log2 of what it covers. */
   hostTable = 0;
   hostBits = 0;
+  /** The quick way of its reads: made for the (RID_PRIV, latched RTADDR) that `quickKey` stands for. */
+  quick: QuickWalk | undefined;
+  quickKey = -1;
 }
 
 /** A context entry. In legacy mode it says all there is to say: `translation`. */
@@ -127,6 +138,8 @@ export class ConfigurationReader {
     out.deviceTlb = type === 1;
     const { translation } = out;
     translation.legacy = true;
+    translation.quickKey = -1;
+    translation.group = translation.domain;
     translation.pgtt = type === 2 ? Pgtt.PASS_THROUGH : Pgtt.SECOND_STAGE;
     this.#setSecondStage(translation, width);
     return NONE;
@@ -217,7 +230,9 @@ export class ConfigurationReader {
     if (second && !this.#widthSupported(width)) return F.SPT41;
     const mode = (w[4] >>> 2) & 3;
     if (first && (mode > 1 || (mode === 1 && !caps.firstStage5Level))) return F.SPT43;
+    out.quickKey = -1;
     out.pgtt = pgtt;
+    out.group = first ? out.domain | FIRST_STAGE_GROUP : out.domain;
     out.root = pointer(w[4], w[5]);
     out.topLevel = mode + 3;
     out.canonicalPages = 2 ** (out.topLevel * 9 + 8);
@@ -225,7 +240,7 @@ export class ConfigurationReader {
     if (nested && out.root >= out.secondPages * 4096) return F.SPT44;
     out.supervisorEnable = (w[4] & 1) !== 0;
     out.writeProtect = (w[4] & 0x10) !== 0;
-    out.extendedAccessed = (w[4] & 0x80) !== 0;
+    out.accessedFlags = FirstStage.A | ((w[4] & 0x80) === 0 ? 0 : FirstStage.EA);
     out.secondStageDirty = (w[0] & 0x200) !== 0;
     out.walkSnoop = (w[2] & 0x80_0000) !== 0;
     out.pageSnoop = (w[2] & 0x100_0000) !== 0;

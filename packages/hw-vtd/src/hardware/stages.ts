@@ -11,6 +11,7 @@ import type { Caches } from "./caches.js";
 import { type Configuration, NONE } from "./configuration.js";
 import { outputCondition } from "./interrupt-range.js";
 import type { VtdPolicies } from "./policies.js";
+import { QuickWalk } from "./quick-walk.js";
 import { RequestKind } from "./request.js";
 
 const F = {
@@ -92,6 +93,14 @@ export class Stages {
     return c.pgtt === Pgtt.NESTED ? this.#nested(c, page, access, privileged, kind, true) : this.#first(c, page, access, privileged, kind);
   }
 
+  /** The quick way for a configuration's reads; undefined when there is none, as when paging-structure caches have a say. */
+  quickWalk(c: Configuration, rid: number, pasid: number, privileged: boolean): QuickWalk | undefined {
+    if (this.#firstTables.capacity !== 0 || this.#secondTables.capacity !== 0) return undefined;
+    if (c.secondStageDirty && this.#policies.dirtyTables === "reads") return undefined;
+    const walk = new QuickWalk(this.#memory, this.#firstFormat, this.#secondFormat);
+    return walk.prepare(c, rid, pasid, privileged, this.#caps.snoopControl) ? walk : undefined;
+  }
+
   #first(c: Configuration, page: number, access: number, privileged: boolean, kind: number): number {
     const w = this.#walk;
     const format = this.#firstFormat;
@@ -101,7 +110,7 @@ export class Stages {
     const status = walk(this.#memory, format, table, level, page, w);
     const base = slot === -1 ? -1 : this.#firstTables.data(slot);
     const and = w.andLo & base;
-    const accessed = FirstStage.A | (c.extendedAccessed ? FirstStage.EA : 0);
+    const accessed = c.accessedFlags;
     let condition = this.#firstCondition(c, status, and, access, privileged, kind);
     const wanted = condition === NONE && (access & Access.WRITE) !== 0;
     const write = wanted && this.#mayWrite(c, and, privileged);
@@ -315,7 +324,7 @@ export class Stages {
     this.#setFirstRights(c, and, second);
     this.#setSecondLeaf(c, write);
     this.dirty &&= write || (leaf & FirstStage.D) !== 0;
-    const accessed = FirstStage.A | (c.extendedAccessed ? FirstStage.EA : 0);
+    const accessed = c.accessedFlags;
     const missing = (and & accessed) !== accessed || (write && (leaf & FirstStage.D) === 0);
     if (missing || this.#tablesMissFlags || this.#secondMissFlags(c, write)) {
       // A cached table is not known by its guest address, which its dirty flag needs: from the top again.
@@ -355,7 +364,7 @@ export class Stages {
   #touchNested(c: Configuration, page: number, top: number, last: number): void {
     if (!this.#snooped(c)) return;
     for (let level = top; level >= last; level--) {
-      if ((this.#tableRights[level] & SecondStage.W) !== 0) this.#memory.or64(this.#entry(page, level), FirstStage.A | (c.extendedAccessed ? FirstStage.EA : 0), 0);
+      if ((this.#tableRights[level] & SecondStage.W) !== 0) this.#memory.or64(this.#entry(page, level), c.accessedFlags, 0);
     }
   }
 

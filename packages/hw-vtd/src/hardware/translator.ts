@@ -3,12 +3,15 @@ import { Access, CompletionStatus, NO_PASID, type PhysicalMemory, type Tracer, t
 import type { Capabilities } from "../spec/capabilities.js";
 import { Pgtt, TranslationTableMode } from "../spec/entries.js";
 import { FAULTS, faultIndex, outcomeOf } from "../spec/faults.js";
-import { type Caches, FIRST_STAGE_GROUP } from "./caches.js";
+import { firstStageFormat, secondStageFormat } from "../spec/formats.js";
+import { CLEAN, CONDITION_SHIFT, packRights, PIECE, PRIVILEGED_SHIFT, SNOOP } from "./cached-rights.js";
+import type { Caches } from "./caches.js";
 import { Configuration, ConfigurationReader, Context, NONE } from "./configuration.js";
 import type { FaultRecorder } from "./fault-recorder.js";
 import { HostPermissions } from "./host-permission.js";
 import { isInterruptPage, outputCondition, reachesInterrupts } from "./interrupt-range.js";
 import type { VtdPolicies } from "./policies.js";
+import { QuickWalk } from "./quick-walk.js";
 import { RequestKind } from "./request.js";
 import { Stages } from "./stages.js";
 
@@ -20,25 +23,27 @@ const F = {
   SSS2: faultIndex("SSS.2"), SSS3: faultIndex("SSS.3"), LSS2: faultIndex("LSS.2"), IRR29: faultIndex("IRR.29"),
 } as const;
 
-/** IOTLB data: rights of user requests in bits 1:0, of privileged ones in 3:2; writes need no dirty update; no No Snoop; a piece of a larger page. */
-export const PRIVILEGED_SHIFT = 2;
-/** None of these is set in what CM=1 keeps of an absent entry. */
-export const ANY_RIGHTS = 15;
-const DIRTY = 16;
-const SNOOP = 32;
-const PIECE = 64;
-/** With CM=1, an absent entry's condition + 1 from this bit on. */
-const CONDITION_SHIFT = 8;
+const NOBODY = -1;
+/** Of `Access`, where a request is answered at once: an import is looked up each time. */
+const READ: typeof Access.READ = 1;
+const EXECUTE: typeof Access.EXECUTE = 4;
 
 export class Translator {
-  /** GSTS.TES */
-  enabled = false;
   /** Latched RTADDR.TTM. */
   mode: number = TranslationTableMode.LEGACY;
   /** After `locate`, and while a request is judged: who translates, and whether an FPD on the way keeps qualified faults from the record. */
   configuration: Configuration = new Configuration();
   faultDisable = false;
 
+  /** Whose `configuration` it is, and since when. */
+  #recentRid: number = NOBODY;
+  #recentPasid = 0;
+  #recentEpoch = 0;
+  #recentWalk: QuickWalk;
+  /** Times that RTADDR was latched. */
+  #latches = 0;
+  /** 1 when `enabled`. */
+  #on = 0;
   #rootTable = 0;
   /** SSIRWE is latched in legacy mode, where it is not allowed. */
   #ioInLegacy = false;
@@ -74,12 +79,24 @@ export class Translator {
     this.#tracer = tracer;
     this.#reader = new ConfigurationReader(memory, caps, policies);
     this.#stages = new Stages(memory, caps, policies, caches);
+    this.#recentWalk = new QuickWalk(memory, firstStageFormat(caps), secondStageFormat(caps));
     this.#hostPermissions = new HostPermissions(memory, caps);
     this.#hostPages = 2 ** (caps.haw - 12);
   }
 
+  /** GSTS.TES */
+  get enabled(): boolean {
+    return this.#on === 1;
+  }
+
+  set enabled(on: boolean) {
+    this.#on = Number(on);
+  }
+
   /** SRTP: RTADDR takes effect now (6.6). */
   latchRootTable(value: bigint): void {
+    this.#recentRid = NOBODY;
+    this.#latches++;
     this.#rootTable = Number(value >> 12n) * 4096;
     this.mode = Number((value >> 10n) & 3n);
     const io = this.#caps.secondStageIoRights && (value & 0x80n) !== 0n;
@@ -89,18 +106,21 @@ export class Translator {
 
   /** An untranslated request: the output page, or -1 when it is blocked. */
   translate(rid: number, pasid: number, page: number, access: number): number {
-    const needed = (access & 3) << ((access & Access.PRIVILEGED) !== 0 && pasid !== NO_PASID ? PRIVILEGED_SHIFT : 0);
-    if (this.enabled && (access & Access.EXECUTE) === 0 && (pasid !== NO_PASID || !isInterruptPage(page))) {
+    // Plain reads and writes; nothing in the IOTLB covers what is not translated.
+    if (access < EXECUTE && this.#on === 1) {
       const { iotlb } = this.#caches;
       const slot = iotlb.lookup(rid, pasid, page);
       if (slot !== -1) {
         const data = iotlb.data(slot);
         // A write that would dirty a clean entry, and a denied request, go to the tables.
-        if ((data & needed) === needed && ((access & Access.WRITE) === 0 || (data & DIRTY) !== 0)) {
+        if ((data & access) === access) {
           const out = iotlb.output(slot, page);
           if (this.#tracer?.listener) this.#trace(rid, pasid, page, access, "iotlb", out, (data & SNOOP) !== 0);
           return out;
         }
+      } else if (access === READ && rid === this.#recentRid && pasid === this.#recentPasid && this.#caches.epoch === this.#recentEpoch) {
+        const out = this.#quickMiss(rid, pasid, page);
+        if (out !== -1) return out;
       }
     }
     return this.#miss(rid, pasid, page, access);
@@ -145,17 +165,20 @@ export class Translator {
   }
 
   #miss(rid: number, pasid: number, page: number, access: number): number {
+    if (this.enabled && (access & Access.PRIVILEGED) !== 0 && (access & Access.EXECUTE) === 0 && pasid !== NO_PASID) {
+      const hit = this.#privilegedHit(rid, pasid, page, access);
+      if (hit !== -1) return hit;
+    }
     if (pasid === NO_PASID && isInterruptPage(page)) {
       // Writes here are interrupts and are never DMA-translated (3.14), zero-length reads end here; other requests are not allowed.
       if ((access & Access.READ) === 0 || (access & Access.ZERO_LENGTH) !== 0) return page;
-      this.faultDisable = false;
       if (this.enabled) return this.#block(F.IRR29, rid, pasid, page, access);
     }
     if (!this.enabled) {
       if (this.#tracer?.listener) this.#trace(rid, pasid, page, access, "bypass", page, false);
       return page;
     }
-    const found = this.#findContext(RequestKind.UNTRANSLATED, rid, pasid, access);
+    const found = this.#configure(rid, pasid, access);
     if (found !== NONE) return this.#block(found, rid, pasid, page, access);
     const condition = this.#resolve(RequestKind.UNTRANSLATED, rid, pasid, page, access);
     if (condition !== NONE) return this.#block(condition, rid, pasid, page, access);
@@ -164,9 +187,68 @@ export class Translator {
     return s.outPage;
   }
 
+  /** A plain read by the requester of the last walk; -1 when it needs more than `QuickWalk` knows. */
+  #quickMiss(rid: number, pasid: number, page: number): number {
+    const quick = this.#recentWalk;
+    const data = quick.walk(page);
+    if (data === 0) return -1;
+    const { outPage } = quick;
+    this.#caches.iotlb.add(quick.key, page, outPage, data);
+    if (this.#tracer?.listener) this.#trace(rid, pasid, page, READ, "walk", outPage, (data & SNOOP) !== 0);
+    return outPage;
+  }
+
+  #privilegedHit(rid: number, pasid: number, page: number, access: number): number {
+    const { iotlb } = this.#caches;
+    const slot = iotlb.lookup(rid, pasid, page);
+    const needed = (access & 3) << PRIVILEGED_SHIFT;
+    if (slot === -1 || (iotlb.data(slot) & needed) !== needed) return -1;
+    const out = iotlb.output(slot, page);
+    if (this.#tracer?.listener) this.#trace(rid, pasid, page, access, "iotlb", out, (iotlb.data(slot) & SNOOP) !== 0);
+    return out;
+  }
+
+  /** Everything before the page of an untranslated request: leaves `configuration`. */
+  #configure(rid: number, pasid: number, access: number): number {
+    const found = this.#findContext(RequestKind.UNTRANSLATED, rid, pasid, access);
+    if (found !== NONE) return found;
+    const condition = this.#findTranslation(pasid, access);
+    if (condition === NONE) this.#remember(rid, pasid);
+    return condition;
+  }
+
+  /** `configuration` is right for later requests of the same kind while both caches keep what they have. */
+  #remember(rid: number, pasid: number): void {
+    const { contexts, pasids } = this.#caches;
+    if (contexts.capacity === 0 || (pasids.capacity === 0 && !this.#context.legacy)) return;
+    const c = this.configuration;
+    const privileged = pasid === NO_PASID && this.#ridPrivileged;
+    if ((privileged && !c.supervisorEnable) || (this.#caps.cachingMode && !isFirst(c)) || (pasid === NO_PASID && c.pgtt === Pgtt.PASS_THROUGH)) return;
+    const key = this.#latches * 2 + Number(privileged);
+    if (c.quickKey !== key) {
+      c.quick = this.#stages.quickWalk(c, rid, pasid, privileged);
+      c.quickKey = key;
+    }
+    if (c.quick === undefined) return;
+    this.#recentWalk = c.quick;
+    this.#recentRid = rid;
+    this.#recentPasid = pasid;
+    this.#recentEpoch = this.#caches.epoch;
+  }
+
+  /** From a good context to who translates. */
+  #findTranslation(pasid: number, access: number): number {
+    if (this.#context.legacy) return NONE;
+    const found = this.#findConfiguration(pasid === NO_PASID ? this.#context.ridPasid : pasid);
+    if (found !== NONE) return found;
+    // Execute requests were removed in 4.1: ERS reads 0 (SPT.5).
+    return pasid !== NO_PASID && (access & Access.EXECUTE) !== 0 ? F.SPT5 : NONE;
+  }
+
   /** Mode, root and context checks: leaves `#context` and `faultDisable`, and in legacy mode `configuration`. */
   #findContext(kind: number, rid: number, pasid: number, access: number): number {
     this.faultDisable = false;
+    this.#recentRid = NOBODY;
     const mode = this.#modeCondition(kind, pasid, access);
     if (mode !== NONE) return mode;
     const cached = this.#caches.contexts.lookup(rid, NO_PASID);
@@ -192,7 +274,9 @@ export class Translator {
 
   #keepContext(context: Context): void {
     const { contexts } = this.#caches;
-    if (contexts.capacity !== 0) this.#spareContext = contexts.insert(context) ?? new Context();
+    if (contexts.capacity === 0) return;
+    this.#spareContext = contexts.insert(context) ?? new Context();
+    this.#caches.epoch++;
   }
 
   /** The PASID entry for an effective PASID: leaves `configuration`. */
@@ -211,7 +295,10 @@ export class Translator {
     this.configuration = spare;
     this.faultDisable ||= spare.faultDisable;
     const absent = this.#caps.cachingMode && this.#policies.absentPasids !== "uncached" && spare.condition !== NONE;
-    if (pasids.capacity !== 0 && (condition === NONE || absent)) this.#spareConfiguration = pasids.insert(spare) ?? new Configuration();
+    if (pasids.capacity !== 0 && (condition === NONE || absent)) {
+      this.#spareConfiguration = pasids.insert(spare) ?? new Configuration();
+      this.#caches.epoch++;
+    }
     return condition;
   }
 
@@ -232,17 +319,10 @@ export class Translator {
     return pasid !== NO_PASID && (access & Access.EXECUTE) !== 0 && this.#caps.majorVersion >= 8 ? F.RTA5 : NONE;
   }
 
-  /** From a good context to an output: leaves it in `#stages`, and in the IOTLB. */
+  /** From `configuration` to an output: leaves it in `#stages`, and in the IOTLB. */
   #resolve(kind: number, rid: number, pasid: number, page: number, access: number): number {
-    const noPasid = pasid === NO_PASID;
-    if (!this.#context.legacy) {
-      const found = this.#findConfiguration(noPasid ? this.#context.ridPasid : pasid);
-      if (found !== NONE) return found;
-      // Execute requests were removed in 4.1: ERS reads 0 (SPT.5).
-      if (!noPasid && (access & Access.EXECUTE) !== 0) return F.SPT5;
-    }
     const c = this.configuration;
-    const privileged = noPasid ? this.#ridPrivileged : (access & Access.PRIVILEGED) !== 0;
+    const privileged = pasid === NO_PASID ? this.#ridPrivileged : (access & Access.PRIVILEGED) !== 0;
     if (privileged && !c.supervisorEnable) return F.SPT6;
     if (this.#caps.cachingMode && !isFirst(c)) {
       const absent = this.#cachedRefusal(c, kind, rid, pasid, page, access);
@@ -266,7 +346,7 @@ export class Translator {
     const data = iotlb.data(slot);
     if (data >>> CONDITION_SHIFT !== 0) return (data >>> CONDITION_SHIFT) - 1;
     if (kind !== RequestKind.UNTRANSLATED || (access & Access.ZERO_LENGTH) !== 0) return NONE;
-    if ((access & Access.WRITE) !== 0 && (data & Access.WRITE) === 0) return c.legacy ? F.LGN2 : F.SGN6;
+    if ((access & Access.WRITE) !== 0 && (data & (Access.WRITE | CLEAN)) === 0) return c.legacy ? F.LGN2 : F.SGN6;
     return (access & Access.READ) !== 0 && (data & Access.READ) === 0 ? (c.legacy ? F.LGN3 : F.SGN7) : NONE;
   }
 
@@ -292,19 +372,20 @@ export class Translator {
   #fill(c: Configuration, rid: number, pasid: number, page: number): void {
     const s = this.#stages;
     const user = pasid === NO_PASID && this.#ridPrivileged ? s.privilegedRights : s.userRights;
-    const privileged = c.supervisorEnable ? s.privilegedRights << PRIVILEGED_SHIFT : 0;
-    let data = user | privileged | (s.dirty ? DIRTY : 0) | (s.snoop || c.pageSnoop ? SNOOP : 0);
-    let { shift } = s;
-    // A large page that holds interrupt addresses is cached in 4 KiB pieces, so that each output is checked.
-    if (shift > 12 && reachesInterrupts(s.outPage, shift)) {
+    const privileged = c.supervisorEnable ? s.privilegedRights : 0;
+    let data = packRights(user, privileged, s.dirty, s.snoop || c.pageSnoop);
+    let shift = Math.min(s.shift, this.#policies.largestCached);
+    // A large page that holds interrupt addresses, before or after, is cached in 4 KiB pieces, so that each is looked at.
+    if (shift > 12 && (reachesInterrupts(s.outPage, s.shift) || (pasid === NO_PASID && reachesInterrupts(page, s.shift)))) {
       shift = 12;
       data |= PIECE;
     }
-    this.#insert(c, rid, pasid, page, s.outPage, Math.min(shift, this.#policies.largestCached), data);
+    this.#insert(c, rid, pasid, page, s.outPage, shift, data);
   }
 
   #insert(c: Configuration, rid: number, pasid: number, page: number, outPage: number, shift: number, data: number): void {
-    this.#caches.iotlb.insert(rid, pasid, page, shift, outPage, data, isFirst(c) ? c.domain | FIRST_STAGE_GROUP : c.domain, c.pasid);
+    const { iotlb } = this.#caches;
+    iotlb.insert(rid, pasid, page, shift, outPage, data, c.group, c.pasid);
   }
 
   /** A translation request that the IOTLB can answer in full. */
@@ -315,7 +396,7 @@ export class Translator {
     if (slot === -1) return false;
     const data = iotlb.data(slot);
     const needed = (access & 3) << (out.privileged ? PRIVILEGED_SHIFT : 0);
-    if ((data & needed) !== needed || ((access & Access.WRITE) !== 0 && (data & DIRTY) === 0) || (data & PIECE) !== 0) return false;
+    if ((data & needed) !== needed || (data & PIECE) !== 0) return false;
     const found = this.#findContext(RequestKind.TRANSLATION, rid, pasid, access);
     if (found !== NONE) return false;
     complete(out, iotlb.output(slot, page), iotlb.shift(slot), access & 3, (data & SNOOP) !== 0);
@@ -333,6 +414,8 @@ export class Translator {
       out.untranslatedOnly = write;
       return NONE;
     }
+    const entry = this.#findTranslation(pasid, access);
+    if (entry !== NONE) return entry;
     const condition = this.#resolve(RequestKind.TRANSLATION, rid, pasid, page, access);
     if (condition !== NONE) return condition;
     const s = this.#stages;

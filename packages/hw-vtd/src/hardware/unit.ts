@@ -5,6 +5,7 @@
 import { type AtsHardware, type CachedTranslation, type IommuHardware, type MmioHandler, NO_PASID, type PhysicalMemory, Tracer } from "@iommukit/core";
 import { type Capabilities, readCapabilities } from "../spec/capabilities.js";
 import { Fsts, Reg, type Register } from "../spec/registers.js";
+import { ANY_RIGHTS, PRIVILEGED_SHIFT } from "./cached-rights.js";
 import { type CacheGeometry, Caches } from "./caches.js";
 import { DeviceTlbs } from "./device-tlbs.js";
 import { EventMessage } from "./event-message.js";
@@ -17,7 +18,7 @@ import { DEFAULT_POLICIES, type VtdPolicies } from "./policies.js";
 import { ProtectedMemory } from "./protected-memory.js";
 import { isAccess, RegisterBank, registersOf } from "./register-bank.js";
 import { RegisterInvalidation, TRIGGER } from "./register-invalidation.js";
-import { ANY_RIGHTS, PRIVILEGED_SHIFT, Translator } from "./translator.js";
+import { Translator } from "./translator.js";
 
 export interface VtdUnitOptions {
   readonly name?: string;
