@@ -67,5 +67,6 @@ function lookups() {
   }
   if (found !== LOOKUPS) throw new Error("an area is missing");
 }
-lookups();
-print({ map: mapNs, unmap: unmapNs, lookup: time(LOOKUPS, lookups), bytes });
+// The first passes are compiled while they run.
+const passes = Array.from({ length: 9 }, () => time(LOOKUPS, lookups)).slice(2).sort((a, b) => a - b);
+print({ map: mapNs, unmap: unmapNs, lookup: passes[passes.length >> 1], bytes });

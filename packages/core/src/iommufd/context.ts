@@ -10,6 +10,9 @@ import { MmapRegions } from "./mmap-regions.js";
 import { ObjectTable } from "./object-table.js";
 import { ORIGIN_BYTES, type PageOrigin, type PageSource } from "./pages.js";
 
+/** Origins that are kept to be shared: those of processes that are gone, and of memory that is mapped no more, make room in time. */
+const ORIGIN_LIMIT = 32;
+
 export class IommufdContext {
   readonly objects: ObjectTable = new ObjectTable();
   readonly windows: ClientWindows;
@@ -24,8 +27,8 @@ export class IommufdContext {
   compatIoas: Ioas | undefined;
   /** Open files and mappings that keep it: /dev/iommu itself, each bound device, access, fault and event queue (2.4). */
   #holders = 1;
-  /** Of user memory, by base. */
-  readonly #origins = new Map<bigint, readonly PageOrigin[]>();
+  /** Of user memory, the last used first. */
+  #origins: PageOrigin[] = [];
 
   constructor(windows: ClientWindows, rlimitMode: number = RlimitMode.USER) {
     this.windows = windows;
@@ -37,14 +40,13 @@ export class IommufdContext {
     const base = address - (address % ORIGIN_BYTES);
     const make = (): PageOrigin => ({ source, base, prot, account: new Account(call, this.rlimitMode), windows: this.windows });
     if (source.kind !== "user") return make();
-    const known = this.#origins.get(base) ?? [];
-    const found = known.find((origin) => isUserMemory(origin.source, source.memory) && origin.prot === prot && origin.account.isOf(call, this.rlimitMode));
-    if (found) {
-      found.account.payer = payerOf(call);
-      return found;
-    }
-    const origin = make();
-    this.#origins.set(base, [...known, origin]);
+    const at = this.#origins.findIndex((known) => known.base === base && isUserMemory(known.source, source.memory) && known.prot === prot && known.account.isOf(call, this.rlimitMode));
+    const origin = at === -1 ? make() : this.#origins[at];
+    origin.account.payer = payerOf(call);
+    if (at === 0) return origin;
+    if (at !== -1) this.#origins.splice(at, 1);
+    this.#origins.unshift(origin);
+    if (this.#origins.length > ORIGIN_LIMIT) this.#origins.pop();
     return origin;
   }
 
