@@ -37,15 +37,21 @@ export const Errno = {
 
 export type ErrnoName = keyof typeof Errno;
 
+/** What is to blame for a refusal: an argument, a rule, or both. The type is the proof that no refusal lacks one. */
+export type Blame =
+  | {
+      /** The argument or field that is to blame, as the uAPI names it. */
+      readonly argument: string;
+      /** The rule, with its source: "iommufd IOAS_MAP", "VT-d 9.8". */
+      readonly rule?: string;
+    }
+  | { readonly argument?: string; readonly rule: string };
+
 /** Why a request was refused. */
-export interface Reason {
+export type Reason = Blame & {
   /** One sentence: what was wrong and what was there instead. */
   readonly message: string;
-  /** The argument or field that is to blame, as the uAPI names it. */
-  readonly argument?: string;
-  /** The rule, with its source: "iommufd IOAS_MAP", "VT-d 9.8". */
-  readonly rule?: string;
-}
+};
 
 /** A refused request. `errno` is what a C caller would see. */
 export class IommuError extends Error {
@@ -66,6 +72,6 @@ export class IommuError extends Error {
 }
 
 /** Refuses a request: throws `IommuError`. */
-export function refuse(errno: ErrnoName, message: string, details: Omit<Reason, "message"> = {}): never {
-  throw new IommuError(errno, { message, ...details });
+export function refuse(errno: ErrnoName, message: string, blame: Blame): never {
+  throw new IommuError(errno, { message, ...blame });
 }

@@ -7,7 +7,7 @@ import { PinnedRange } from "./pinned-range.js";
 import type { Copy } from "./protocol.js";
 
 function fault(address: bigint, what: string): IommuError {
-  return new IommuError("EFAULT", { message: `user address 0x${address.toString(16)} ${what}` });
+  return new IommuError("EFAULT", { message: `user address 0x${address.toString(16)} ${what}`, rule: "the caller's memory" });
 }
 
 /** Positions are numbers: Node takes a bigint position of writeSync for "wherever the file stands". */
@@ -27,7 +27,7 @@ export class ProcessMemory {
     try {
       this.#fd = openSync(`/proc/${pid}/mem`, "r+");
     } catch (error) {
-      throw new IommuError("EFAULT", { message: `the memory of process ${pid} cannot be reached: ${String(error)}` });
+      throw new IommuError("EFAULT", { message: `the memory of process ${pid} cannot be reached: ${String(error)}`, rule: "the caller's memory" });
     }
   }
 

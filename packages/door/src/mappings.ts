@@ -49,13 +49,13 @@ export function* mappingsOf(pid: number, address: bigint, length: bigint, writab
     if (mapping.last < next) continue;
     if (mapping.start > next) break;
     if (!mapping.rights.includes(writable ? "w" : "r")) {
-      throw new IommuError("EFAULT", { message: `user address 0x${next.toString(16)} of process ${pid} is ${writable ? "not writable" : "not readable"}` });
+      throw new IommuError("EFAULT", { message: `user address 0x${next.toString(16)} of process ${pid} is ${writable ? "not writable" : "not readable"}`, rule: "the caller's memory" });
     }
     yield mapping;
     next = mapping.last + 1n;
     if (next >= end) return;
   }
-  throw new IommuError("EFAULT", { message: `user address 0x${next.toString(16)} of process ${pid} is not mapped` });
+  throw new IommuError("EFAULT", { message: `user address 0x${next.toString(16)} of process ${pid} is not mapped`, rule: "the caller's memory" });
 }
 
 /** The frames behind the part [start, last] of a mapping: of shared memory by its file, of private memory by its process. */

@@ -85,5 +85,5 @@ function openMapped(pid: number, mapping: ProcessMapping): { fd: number; offset:
 }
 
 function gone(address: bigint): IommuError {
-  return new IommuError("EFAULT", { message: `user address 0x${address.toString(16)} was pinned and cannot be reached any more` });
+  return new IommuError("EFAULT", { message: `user address 0x${address.toString(16)} was pinned and cannot be reached any more`, rule: "the caller's memory" });
 }

@@ -90,9 +90,9 @@ export class AddressSpace implements UserMemory {
 
   #at(address: bigint, write: boolean): Mapping {
     const mapping = this.#mappings.find((m) => address >= m.start && address < m.end);
-    if (mapping === undefined) return refuse("EFAULT", `user address ${hex(address)} is not mapped`);
+    if (mapping === undefined) return refuse("EFAULT", `user address ${hex(address)} is not mapped`, { rule: "the caller's memory" });
     if (!mapping.protection.read || (write && !mapping.protection.write)) {
-      return refuse("EFAULT", `user address ${hex(address)} is ${mapping.protection.read ? "read-only" : "not readable"}`);
+      return refuse("EFAULT", `user address ${hex(address)} is ${mapping.protection.read ? "read-only" : "not readable"}`, { rule: "the caller's memory" });
     }
     return mapping;
   }
@@ -100,9 +100,9 @@ export class AddressSpace implements UserMemory {
   /** Frame behind an address; `own`: a private page of a file becomes the process's own. */
   #frame(address: bigint, write: boolean, own: boolean): Frame {
     const { backing, first, start, copies } = this.#at(address, write);
-    if (backing.kind === "device") return refuse("EFAULT", `user address ${hex(address)} shows a device's registers`);
+    if (backing.kind === "device") return refuse("EFAULT", `user address ${hex(address)} shows a device's registers`, { rule: "the caller's memory" });
     const page = first + Number((address - start) / BIG_PAGE);
-    if (backing.size !== undefined && page * PAGE >= backing.size()) return refuse("EFAULT", `user address ${hex(address)} lies behind the end of its file`);
+    if (backing.size !== undefined && page * PAGE >= backing.size()) return refuse("EFAULT", `user address ${hex(address)} lies behind the end of its file`, { rule: "the caller's memory" });
     if (!backing.copyOnWrite) return backing.object.frame(page);
     const copy = copies.existing(page);
     if (copy !== undefined || !own) return copy ?? backing.object.frame(page);
@@ -133,7 +133,7 @@ export class AddressSpace implements UserMemory {
   }
 
   pin(address: bigint, length: bigint, writable: boolean): PinnedMemory {
-    if (!this.alive) refuse("EFAULT", "the process whose memory this was is gone");
+    if (!this.alive) refuse("EFAULT", "the process whose memory this was is gone", { rule: "the caller's memory" });
     const frames: Frame[] = [];
     const end = address + length;
     for (let at = address - (address % BIG_PAGE); at < end; at += BIG_PAGE) frames.push(this.#frame(at, writable, true));
@@ -171,7 +171,7 @@ export class AddressSpace implements UserMemory {
   #each(address: bigint, length: number, visit: (at: bigint, offset: number, from: number, count: number) => void): void {
     for (let done = 0; done < length; ) {
       const at = address + BigInt(done);
-      if (at >= 1n << 64n) refuse("EFAULT", `user address ${hex(at)} is outside the address space`);
+      if (at >= 1n << 64n) refuse("EFAULT", `user address ${hex(at)} is outside the address space`, { rule: "the caller's memory" });
       const offset = Number(at % BIG_PAGE);
       const count = Math.min(PAGE - offset, length - done);
       visit(at, offset, done, count);

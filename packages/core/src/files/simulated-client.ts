@@ -67,8 +67,8 @@ export class SimulatedMemory implements UserMemory {
     for (let done = 0n; done < length; ) {
       const at = address + done;
       const mapping = this.#mappings.find((m) => at >= m.start && at < m.start + BigInt(m.bytes.length));
-      if (mapping === undefined) return refuse("EFAULT", `user address 0x${at.toString(16)} is not mapped`);
-      if (writable && !mapping.writable) return refuse("EFAULT", `user address 0x${at.toString(16)} is read-only`);
+      if (mapping === undefined) return refuse("EFAULT", `user address 0x${at.toString(16)} is not mapped`, { rule: "the caller's memory" });
+      if (writable && !mapping.writable) return refuse("EFAULT", `user address 0x${at.toString(16)} is read-only`, { rule: "the caller's memory" });
       const from = Number(at - mapping.start);
       const part = mapping.bytes.subarray(from, Math.min(mapping.bytes.length, from + Number(length - done)));
       visit(part, Number(done));
@@ -230,11 +230,15 @@ export class SimulatedClient implements CallContext {
     return decodeStruct(row.struct, bytes);
   }
 
-  /** ioctl(2) as it is: a request number, and its argument or the bytes that it points to. Returns what the call returns. */
+  /** ioctl(2) as it is: a request number, and its argument or the bytes that it points to, which hold what is there after the call. */
   rawIoctl(fd: number, request: number, argument: bigint | Uint8Array): number {
     if (typeof argument === "bigint") return this.#get(fd).ioctl(this, request, argument);
     this.memory.write(this.#argument, argument);
-    return this.#get(fd).ioctl(this, request, this.#argument);
+    try {
+      return this.#get(fd).ioctl(this, request, this.#argument);
+    } finally {
+      this.memory.read(this.#argument, argument);
+    }
   }
 
   pread(fd: number, position: bigint, length: number): Uint8Array {

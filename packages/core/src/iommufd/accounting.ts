@@ -59,7 +59,7 @@ export class Account {
 
   #lock(payer: Payer, pages: number): void {
     if (this.mode === "none") return;
-    if (this.mode === "mm" && !payer.memory.alive) refuse("EINVAL", "the process that should pay for the pages is gone");
+    if (this.mode === "mm" && !payer.memory.alive) refuse("EINVAL", "the process that should pay for the pages is gone", { rule: "RLIMIT_MEMLOCK of the process that mapped" });
     const counter = this.mode === "user" ? payer.user : payer.memory.counters;
     const limit = payer.limit() / 4096n;
     if (BigInt(counter.locked + pages) > limit) {

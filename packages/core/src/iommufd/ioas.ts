@@ -82,9 +82,9 @@ export class Ioas implements TableObject {
   /** @throws IommuError EADDRINUSE when an area or the allowed list is in the way */
   reserve(range: Interval, owner: object, why: string): void {
     const area = this.areas.first(range.start, range.last);
-    if (area) refuse("EADDRINUSE", `${show(range)} is needed for ${why}, but ${show(area)} of IOAS ${this.id} is mapped`);
+    if (area) refuse("EADDRINUSE", `${show(range)} is needed for ${why}, but ${show(area)} of IOAS ${this.id} is mapped`, { argument: "pt_id" });
     const allowed = this.#allowed.find((candidate) => overlaps(candidate, range));
-    if (allowed) refuse("EADDRINUSE", `${show(range)} is needed for ${why}, but ${show(allowed)} is on the allowed list of IOAS ${this.id}`);
+    if (allowed) refuse("EADDRINUSE", `${show(range)} is needed for ${why}, but ${show(allowed)} is on the allowed list of IOAS ${this.id}`, { argument: "pt_id" });
     this.#reserved.push({ ...range, owner, why });
   }
 
@@ -99,7 +99,7 @@ export class Ioas implements TableObject {
     if (alignment <= this.alignment) return;
     for (const area of this.areas) {
       const misfit = [area.start, lengthOf(area), firstByte(area)].some((value) => value % alignment !== 0n);
-      if (misfit) refuse("EADDRINUSE", `the mapping ${show(area)} of IOAS ${this.id} is not made of whole ${hex(alignment)} pages, which ${why} needs`);
+      if (misfit) refuse("EADDRINUSE", `the mapping ${show(area)} of IOAS ${this.id} is not made of whole ${hex(alignment)} pages, which ${why} needs`, { rule: "out_iova_alignment of IOMMU_IOAS_IOVA_RANGES" });
     }
   }
 

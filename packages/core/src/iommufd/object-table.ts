@@ -37,7 +37,7 @@ export class ObjectTable {
   reserve(): number {
     let id = this.#lowest;
     while (this.#objects.has(id) || this.#reserved.has(id)) id++;
-    if (id > ID_MAX) refuse("EBUSY", "every object id of this context is in use");
+    if (id > ID_MAX) refuse("EBUSY", "every object id of this context is in use", { rule: "iommufd object ids" });
     this.#lowest = id + 1;
     this.#reserved.add(id);
     return id;

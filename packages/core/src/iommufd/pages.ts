@@ -200,7 +200,7 @@ export class Pages implements MemoryBackend, AreaView {
     for (let done = 0; done < length; ) {
       const at = offset + done;
       const page = Math.floor(at / PAGE);
-      const place = this.at(page) ?? refuse("EFAULT", `page ${page} of the mapping is not pinned`);
+      const place = this.at(page) ?? refuse("EFAULT", `page ${page} of the mapping is not pinned`, { rule: "only pinned pages answer DMA" });
       const count = Math.min(length - done, place.length - (at % PAGE));
       visit(place.pin, place.offset + (at % PAGE), done, count);
       done += count;

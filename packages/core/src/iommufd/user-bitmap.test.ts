@@ -24,7 +24,7 @@ class Memory {
     const at = Number(address - 0x10000n);
     this.accesses++;
     const touches = (page: number): boolean => at < (page + 1) * 4096 && at + length > page * 4096;
-    if (at < 0 || at + length > this.bytes.length || this.holes.some(touches)) refuse("EFAULT", "a hole");
+    if (at < 0 || at + length > this.bytes.length || this.holes.some(touches)) refuse("EFAULT", "a hole", { rule: "a test" });
     return this.bytes.subarray(at, at + length);
   }
 }

@@ -36,7 +36,7 @@ export class Viommu implements TableObject {
   }
 
   get driver(): DriverViommu {
-    return this.#driver ?? refuse("EOPNOTSUPP", `virtual IOMMU ${this.id} is not complete`);
+    return this.#driver ?? refuse("EOPNOTSUPP", `virtual IOMMU ${this.id} is not complete`, { argument: "viommu_id" });
   }
 
   set driver(driver: DriverViommu) {
@@ -45,7 +45,7 @@ export class Viommu implements TableObject {
 
   /** For drivers: an event of the virtual IOMMU. @throws IommuError EOPNOTSUPP without a queue of that type */
   report(type: number, payload: Uint8Array): void {
-    const queue = this.queues.get(type) ?? refuse("EOPNOTSUPP", `virtual IOMMU ${this.id} has no event queue of type 0x${type.toString(16)}`);
+    const queue = this.queues.get(type) ?? refuse("EOPNOTSUPP", `virtual IOMMU ${this.id} has no event queue of type 0x${type.toString(16)}`, { argument: "type", rule: "IOMMU_VEVENTQ_ALLOC" });
     queue.push(payload);
   }
 

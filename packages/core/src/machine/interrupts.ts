@@ -33,7 +33,7 @@ export class InterruptController {
       this.#next = place + 1;
       return message;
     }
-    return refuse("ENOSPC", `all ${places} interrupt vectors are taken`);
+    return refuse("ENOSPC", `all ${places} interrupt vectors are taken`, { rule: "Intel SDM 3A 6.2" });
   }
 
   free(message: InterruptMessage): void {

@@ -69,7 +69,7 @@ class PlainDriver implements IommuDriver {
   }
 
   routeInterrupt(_device: IommuDevice, message: InterruptMessage): RoutedInterrupt {
-    if (this.full) throw new IommuError("ENOSPC", { message: "the table is full" });
+    if (this.full) throw new IommuError("ENOSPC", { message: "the table is full", rule: "a test" });
     const handle = this.#unit.routes.size;
     this.#unit.routes.set(handle, message);
     return { address: REMAPPED, data: handle, free: () => void this.#unit.routes.delete(handle) };

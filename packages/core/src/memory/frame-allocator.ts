@@ -34,13 +34,13 @@ export class FrameAllocator {
     if (pa === undefined) {
       pa = Math.ceil(this.#next / (block * FRAME)) * block * FRAME;
       if (pa + block * FRAME > this.#end) {
-        refuse("ENOMEM", `no ${block} frames are left for tables below 0x${this.#end.toString(16)}`);
+        refuse("ENOMEM", `no ${block} frames are left for tables below 0x${this.#end.toString(16)}`, { rule: "RAM of the machine" });
       }
       // What alignment skipped stays usable.
       for (let gap = this.#next; gap < pa; gap += FRAME) this.#put(1, gap);
       this.#next = pa + block * FRAME;
     } else if (!this.#memory.clear(pa, block * FRAME)) {
-      refuse("ENOMEM", `frame 0x${pa.toString(16)} is not RAM`);
+      refuse("ENOMEM", `frame 0x${pa.toString(16)} is not RAM`, { rule: "RAM of the machine" });
     }
     this.#inUse += block;
     return pa;

@@ -34,10 +34,10 @@ describe("PhysicalMemory", () => {
     memory.addRam(0, 4096);
     memory.addWindow(0x10_0000, 4096, {
       read: () => {
-        throw new IommuError("EFAULT", { message: "gone" });
+        throw new IommuError("EFAULT", { message: "gone", rule: "a test" });
       },
       write: () => {
-        throw new IommuError("EFAULT", { message: "gone" });
+        throw new IommuError("EFAULT", { message: "gone", rule: "a test" });
       },
     });
     expect(memory.load64(0x5000)).toBe(false);

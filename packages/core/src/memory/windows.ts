@@ -61,7 +61,7 @@ export class ClientWindows implements MemoryBackend {
   #each(offset: number, length: number, visit: (backend: MemoryBackend, at: number, from: number, to: number) => void): void {
     for (let done = 0; done < length; ) {
       const at = this.#first + BigInt(offset + done);
-      const window = this.#at(at) ?? refuse("EFAULT", `no client memory is at physical address 0x${at.toString(16)}`);
+      const window = this.#at(at) ?? refuse("EFAULT", `no client memory is at physical address 0x${at.toString(16)}`, { argument: "address" });
       const to = Math.min(length, done + Number(window.last - at) + 1);
       visit(window.value, Number(at - window.start), done, to);
       done = to;

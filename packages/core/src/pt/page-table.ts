@@ -62,11 +62,11 @@ export class PageTable {
     const granule = this.#span(0);
     const limit = this.#span(this.topLevel) * this.#entries;
     if (page % granule !== 0 || outPage % granule !== 0 || count % granule !== 0 || count <= 0) {
-      refuse("EINVAL", `page 0x${page.toString(16)} + ${count} is not made of whole ${this.format.name} pages`);
+      refuse("EINVAL", `page 0x${page.toString(16)} + ${count} is not made of whole ${this.format.name} pages`, { argument: "iova" });
     }
-    if (page + count > limit) refuse("EINVAL", `page 0x${page.toString(16)} + ${count} does not fit a table of ${this.topLevel + 1} levels`);
+    if (page + count > limit) refuse("EINVAL", `page 0x${page.toString(16)} + ${count} does not fit a table of ${this.topLevel + 1} levels`, { argument: "iova" });
     const taken = this.#firstMapped(this.root, this.topLevel, 0, page, page + count);
-    if (taken !== -1) refuse("EEXIST", `IOVA 0x${(BigInt(taken) << 12n).toString(16)} is mapped already`);
+    if (taken !== -1) refuse("EEXIST", `IOVA 0x${(BigInt(taken) << 12n).toString(16)} is mapped already`, { argument: "iova" });
     let done = page;
     try {
       while (done < page + count) done += this.#mapInto(done, outPage + (done - page), page + count - done, leafLo, leafHi);

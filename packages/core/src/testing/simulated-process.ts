@@ -125,7 +125,7 @@ export class ArgumentAt implements UserBytes {
   read(address: bigint, target: Uint8Array): void {
     const offset = this.#offset(address);
     if (offset === -1) return this.#behind.read(address, target);
-    if (offset + target.length > this.bytes.length) refuse("EFAULT", `user address 0x${address.toString(16)} lies behind the argument`);
+    if (offset + target.length > this.bytes.length) refuse("EFAULT", `user address 0x${address.toString(16)} lies behind the argument`, { argument: "arg", rule: "the caller's memory" });
     target.set(this.bytes.subarray(offset, offset + target.length));
   }
 
@@ -135,6 +135,6 @@ export class ArgumentAt implements UserBytes {
     // What fits is stored, as by copy_to_user.
     const room = Math.max(0, this.bytes.length - offset);
     this.bytes.set(source.subarray(0, room), Math.min(offset, this.bytes.length));
-    if (source.length > room) refuse("EFAULT", `user address 0x${address.toString(16)} lies behind the argument`);
+    if (source.length > room) refuse("EFAULT", `user address 0x${address.toString(16)} lies behind the argument`, { argument: "arg", rule: "the caller's memory" });
   }
 }

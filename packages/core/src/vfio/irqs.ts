@@ -146,7 +146,7 @@ export class VfioInterrupts {
   #triggerIntx(call: CallContext, { flags, start, count, data }: IrqRequest): void {
     const on = this.#mode === Irq.INTX;
     if (on && count === 0 && (flags & DATA.NONE) !== 0) return this.disable();
-    if (!(on || this.#mode === undefined) || start !== 0 || count !== 1) refuse("EINVAL", "INTx cannot be set so while something else is on", { argument: "count" });
+    if (!(on || this.#mode === undefined) || start !== 0 || count !== 1) refuse("EINVAL", `start ${start}, count ${count}: INTx is one interrupt, and not for while another kind is on`, { argument: "count" });
     if ((flags & DATA.EVENTFD) !== 0) {
       const event = eventOf(call, data, 0);
       this.#mode = Irq.INTX;
@@ -154,14 +154,14 @@ export class VfioInterrupts {
       this.#put(0, event);
       return;
     }
-    if (!on) refuse("EINVAL", "INTx is not on", { argument: "index" });
+    if (!on) refuse("EINVAL", `index ${Irq.INTX}: INTx is not on`, { argument: "index" });
     if (((flags & DATA.NONE) !== 0 || data[0] !== 0) && !this.#pci.intxDisabled) this.#signal(0);
   }
 
   #triggerMessages(call: CallContext, { flags, index, start, count, data }: IrqRequest): void {
     const on = this.#mode === index;
     if (on && count === 0 && (flags & DATA.NONE) !== 0) return this.disable();
-    if (!on && this.#mode !== undefined) refuse("EINVAL", "another kind of interrupts is on", { argument: "index" });
+    if (!on && this.#mode !== undefined) refuse("EINVAL", `index ${index}: interrupts of index ${this.#mode} are on`, { argument: "index" });
     if ((flags & DATA.EVENTFD) !== 0) {
       if (!on && start + count === 0) refuse("ERANGE", "no vectors are asked for", { argument: "count" });
       if (!on) {

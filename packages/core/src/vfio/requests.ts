@@ -179,7 +179,7 @@ function hotReset(file: VfioDeviceFile, call: CallContext, argument: bigint): nu
   const { values } = copyIn(call, argument, "vfio_pci_hot_reset", 12);
   if (Number(values.flags) !== 0) refuse("EINVAL", `flags is ${Number(values.flags)}`, { argument: "flags" });
   if ((Number(values.count) !== 0) !== file.viaGroup) refuse("EINVAL", `count ${Number(values.count)}: groups are named when the device was opened through one`, { argument: "count" });
-  return refuse("ENODEV", "the device is on a root bus: neither slot nor bus can be reset");
+  return refuse("ENODEV", "the device is on a root bus: neither slot nor bus can be reset", { rule: "pci_probe_reset_slot, pci_probe_reset_bus" });
 }
 
 function ioeventfd(file: VfioDeviceFile, call: CallContext, argument: bigint): number {
@@ -218,7 +218,7 @@ const HANDLERS: Readonly<Record<string, Handler>> = {
   VFIO_DEVICE_SET_IRQS: setIrqs,
   VFIO_DEVICE_GET_PCI_HOT_RESET_INFO: (_file, call, argument) => {
     copyIn(call, argument, "vfio_pci_hot_reset_info", 12);
-    return refuse("ENODEV", "the device is on a root bus: neither slot nor bus can be reset");
+    return refuse("ENODEV", "the device is on a root bus: neither slot nor bus can be reset", { rule: "pci_probe_reset_slot, pci_probe_reset_bus" });
   },
   VFIO_DEVICE_PCI_HOT_RESET: hotReset,
   VFIO_DEVICE_IOEVENTFD: ioeventfd,

@@ -55,7 +55,7 @@ export class Attacher {
   }
 
   #record(device: IommuDevice): DeviceRecord {
-    return this.#devices.get(device.rid) ?? refuse("ENODEV", `${device.name} is not behind ${this.#unit.name}`);
+    return this.#devices.get(device.rid) ?? refuse("ENODEV", `${device.name} is not behind ${this.#unit.name}`, { argument: "dev_id" });
   }
 
   /** What can be refused comes first: the old domain stays until nothing can go wrong any more. */

@@ -18,7 +18,7 @@ export class DomainIds {
   /** The lowest free id. @throws IommuError ENOSPC */
   take(): number {
     while (this.#taken.has(this.#next)) this.#next++;
-    if (this.#next >= 2 ** this.#bits) refuse("ENOSPC", `${this.#unit} has no domain-id left of ${2 ** this.#bits}`);
+    if (this.#next >= 2 ** this.#bits) refuse("ENOSPC", `${this.#unit} has no domain-id left of ${2 ** this.#bits}`, { rule: "CAP.ND" });
     this.#taken.add(this.#next);
     return this.#next++;
   }

@@ -77,7 +77,7 @@ export class InterruptRemapping {
 
   /** A larger table with the same entries takes the old one's place while interrupts go on (5.1.3). */
   #grow(): void {
-    if (this.#size === LARGEST_SIZE) refuse("ENOSPC", `all ${2 ** (LARGEST_SIZE + 1)} entries of the interrupt remapping table are taken`);
+    if (this.#size === LARGEST_SIZE) refuse("ENOSPC", `all ${2 ** (LARGEST_SIZE + 1)} entries of the interrupt remapping table are taken`, { rule: "VT-d 5.1.5" });
     const old = { base: this.#base, size: this.#size };
     this.#base = this.#frames.alloc(frameCount(old.size + 1));
     this.#size++;

@@ -124,7 +124,7 @@ class TestCall {
 type Operation = (call: TestCall) => number | undefined;
 
 function mockDomain(call: TestCall, flags: number): undefined {
-  if ((flags & ~(DEVICE_NO_DIRTY | DEVICE_PASID)) !== 0) refuse("EINVAL", `dev_flags 0x${flags.toString(16)}`, { argument: "dev_flags" });
+  if ((flags & ~(DEVICE_NO_DIRTY | DEVICE_PASID)) !== 0) refuse("EINVAL", `dev_flags 0x${flags.toString(16)} has bits that mean nothing here`, { argument: "dev_flags" });
   const { objects } = call.context;
   const id = objects.reserve();
   const group = new DeviceGroup(id);
@@ -155,7 +155,7 @@ function accessPages(call: TestCall): undefined {
   const flags = call.u32(16);
   const length = call.u64(32);
   if (length > ACCESS_LIMIT) refuse("ENOMEM", `length 0x${length.toString(16)} is above 16 MiB`, { argument: "length" });
-  if ((flags & ~(ACCESS_WRITE | ACCESS_SYZ)) !== 0) refuse("EOPNOTSUPP", `flags 0x${flags.toString(16)}`, { argument: "flags" });
+  if ((flags & ~(ACCESS_WRITE | ACCESS_SYZ)) !== 0) refuse("EOPNOTSUPP", `flags 0x${flags.toString(16)} has bits that mean nothing here`, { argument: "flags" });
   const file = call.access();
   if (!file.access.pins) refuse("EOPNOTSUPP", "the access was made without NEEDS_PIN_PAGES", { argument: "id" });
   const iova = (flags & ACCESS_SYZ) !== 0 ? convert(file.access.ioas, call.u64(24)) : call.u64(24);
@@ -181,7 +181,7 @@ function accessPages(call: TestCall): undefined {
 function accessRw(call: TestCall): undefined {
   const [length, user, flags] = [call.u64(24), call.u64(32), call.u32(40)];
   if (length > ACCESS_LIMIT) refuse("ENOMEM", `length 0x${length.toString(16)} is above 16 MiB`, { argument: "length" });
-  if ((flags & ~(RW_WRITE | RW_SLOW | ACCESS_SYZ)) !== 0) refuse("EOPNOTSUPP", `flags 0x${flags.toString(16)}`, { argument: "flags" });
+  if ((flags & ~(RW_WRITE | RW_SLOW | ACCESS_SYZ)) !== 0) refuse("EOPNOTSUPP", `flags 0x${flags.toString(16)} has bits that mean nothing here`, { argument: "flags" });
   const { access } = call.access();
   const iova = (flags & ACCESS_SYZ) !== 0 ? convert(access.ioas, call.u64(16)) : call.u64(16);
   const bytes = new Uint8Array(Number(length));
@@ -225,7 +225,7 @@ function setDirty(call: TestCall): undefined {
   const { domain } = call.paging();
   if (!domain.tracking) refuse("EINVAL", "dirty tracking is off", { argument: "id" });
   const bits = length / page;
-  if (bits > DIRTY_BITS_LIMIT) refuse("EOVERFLOW", `${bits} bits`, { argument: "length" });
+  if (bits > DIRTY_BITS_LIMIT) refuse("EOVERFLOW", `length and page_size make ${bits} bits, more than ${DIRTY_BITS_LIMIT}`, { argument: "length" });
   const bitmap = new Uint8Array(Number((bits + 7n) / 8n));
   call.call.process.read(user, bitmap);
   let count = 0n;
@@ -251,7 +251,7 @@ const OPERATIONS: ReadonlyMap<number, Operation> = new Map<number, Operation>([
   [4, checkRefs],
   [5, (call) => {
     const flags = call.u32(20);
-    if ((flags & ~ACCESS_NEEDS_PIN) !== 0) refuse("EOPNOTSUPP", `flags 0x${flags.toString(16)}`, { argument: "flags" });
+    if ((flags & ~ACCESS_NEEDS_PIN) !== 0) refuse("EOPNOTSUPP", `flags 0x${flags.toString(16)} has bits that mean nothing here`, { argument: "flags" });
     const file = new AccessFile(call.context, (flags & ACCESS_NEEDS_PIN) !== 0);
     try {
       file.access.attach(call.ioas());

@@ -49,7 +49,7 @@ export class MockDomain implements PagingDomain {
   }
 
   map(iova: bigint, pa: number, length: number, prot: number): void {
-    if (prot === 0) refuse("EINVAL", "a mapping needs read or write permission");
+    if (prot === 0) refuse("EINVAL", "a mapping needs read or write permission", { rule: "iommu_map" });
     for (let done = 0; done < length; ) {
       const size = this.#leafSize(iova + BigInt(done), pa + done, length - done);
       const start = iova + BigInt(done);
@@ -67,7 +67,7 @@ export class MockDomain implements PagingDomain {
       if (size > length || iova % BigInt(size) !== 0n || pa % size !== 0) continue;
       best = size;
     }
-    return best === 0 ? refuse("EINVAL", `IOVA 0x${iova.toString(16)} and length ${length} are not made of whole pages of the mock IOMMU`) : best;
+    return best === 0 ? refuse("EINVAL", `IOVA 0x${iova.toString(16)} and length ${length} are not made of whole pages of the mock IOMMU`, { rule: "iommu_map" }) : best;
   }
 
   unmap(iova: bigint, length: number): void {

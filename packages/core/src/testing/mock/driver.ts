@@ -37,7 +37,7 @@ export class MockDevice implements IommuDevice {
 }
 
 function mock(device: IommuDevice): MockDevice {
-  return device instanceof MockDevice ? device : refuse("EINVAL", `${device.name} is not a mock device`);
+  return device instanceof MockDevice ? device : refuse("EINVAL", `${device.name} is not a mock device`, { argument: "dev_id" });
 }
 
 export class MockDriver implements IommuDriver {
