@@ -89,6 +89,12 @@ describe("a device with ATS and PRI behind a full unit", () => {
     expect(device.dma(DmaTestCommand.WRITE, 0x1_0000n)).toBe(DmaTestStatus.REFUSED);
   });
 
+  it("asks for nothing while bus mastering is off, and keeps ATS on", () => {
+    device.attach(ioas());
+    client.pwrite(device.fd, (7n << 40n) + 4n, Uint8Array.of(2, 0));
+    expect([device.dma(DmaTestCommand.WRITE, 0x5000n), device.get(R.PAGE_REQUESTS), device.get(R.CONTROL)]).toEqual([DmaTestStatus.REFUSED, 0, 3]);
+  });
+
   it("waits for a page that the program maps when it reads the fault, and then goes on and interrupts", () => {
     const id = ioas();
     const queue = client.ioctl(iommu, "IOMMU_FAULT_QUEUE_ALLOC");

@@ -2,6 +2,7 @@
  * A PCI function around a device model: configuration space, BARs and the enables
  * that gate them. Regions are those of vfio-pci: BARs 0-5, ROM, configuration space, VGA.
  */
+import { type AtsPort, CompletionStatus } from "../bus/ats.js";
 import type { DmaOptions, DmaPort, DmaResult } from "../bus/types.js";
 import type { DeviceModel, PciBar, PciDevice } from "../devices/types.js";
 import type { InterruptMessage } from "../machine/interrupts.js";
@@ -95,7 +96,7 @@ export class PciFunction {
       read: transfer(port.read),
       write: transfer(port.write),
       interrupt: (address, data) => allowed() && port.interrupt(address, data),
-      ...(ats ? { ats: { ...ats, access: (pasid, address, bytes, access) => allowed() && ats.access(pasid, address, bytes, access) } } : {}),
+      ...(ats ? { ats: gatedAts(ats, allowed) } : {}),
     };
   }
 
@@ -237,6 +238,18 @@ export class PciFunction {
       done += size;
     }
   }
+}
+
+/** Translation requests and accesses are memory requests, which wait for bus mastering; page requests and completions are messages, which do not. */
+function gatedAts(ats: AtsPort, allowed: () => boolean): AtsPort {
+  return {
+    ...ats,
+    translate: (pasid, page, access, out) => {
+      if (allowed()) ats.translate(pasid, page, access, out);
+      else out.status = CompletionStatus.COMPLETER_ABORT;
+    },
+    access: (pasid, address, bytes, access) => allowed() && ats.access(pasid, address, bytes, access),
+  };
 }
 
 /** Largest of 8, 4, 2, 1 that is aligned at `offset` and fits. */

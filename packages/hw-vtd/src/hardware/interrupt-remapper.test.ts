@@ -174,6 +174,13 @@ describe("remapping", () => {
   });
 });
 
+it("a read of the interrupt range is refused with translation off, too, while remapping is on (3.14)", () => {
+  use();
+  expect([bench.dma(0xfee00), fault()?.reason, bench.dma(0xfee00, 2), bench.dma(0xfef00)]).toEqual([-1, 0x29, 0xfee00, 0xfef00]);
+  bench.write(Reg.GCMD, 0n, 4);
+  expect(bench.dma(0xfee00)).toBe(0xfee00);
+});
+
 describe("the interrupt entry cache", () => {
   beforeEach(() => use());
   const invalidate = (fields: Fields): void => expect(bench.submit(IEC_DESCRIPTOR, T.IEC, fields)).toBe(0);

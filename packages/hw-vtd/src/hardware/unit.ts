@@ -2,8 +2,9 @@
  * One VT-d remapping unit: registers (VT-d 11.4), what writing them does, and
  * the parts behind them. It sees memory, register accesses and requests only.
  */
-import { type AtsHardware, type CachedTranslation, type IommuHardware, type MmioHandler, NO_PASID, type PhysicalMemory, Tracer } from "@iommukit/core";
+import { Access, type AtsHardware, type CachedTranslation, type IommuHardware, type MmioHandler, NO_PASID, type PhysicalMemory, Tracer } from "@iommukit/core";
 import { type Capabilities, readCapabilities } from "../spec/capabilities.js";
+import { faultIndex } from "../spec/faults.js";
 import { Fsts, Reg, type Register } from "../spec/registers.js";
 import { ANY_RIGHTS, PRIVILEGED_SHIFT } from "./cached-rights.js";
 import { type CacheGeometry, Caches } from "./caches.js";
@@ -11,12 +12,14 @@ import { DeviceTlbs } from "./device-tlbs.js";
 import { EventMessage } from "./event-message.js";
 import { FaultRecorder } from "./fault-recorder.js";
 import { globalCommand } from "./global-command.js";
+import { isInterruptPage } from "./interrupt-range.js";
 import { InterruptRemapper } from "./interrupt-remapper.js";
 import { InvalidationQueue } from "./invalidation-queue.js";
 import { PageRequests } from "./page-requests.js";
 import { DEFAULT_POLICIES, type VtdPolicies } from "./policies.js";
 import { ProtectedMemory } from "./protected-memory.js";
 import { isAccess, RegisterBank, registersOf } from "./register-bank.js";
+import { RequestKind } from "./request.js";
 import { RegisterInvalidation, TRIGGER } from "./register-invalidation.js";
 import { Translator } from "./translator.js";
 
@@ -49,6 +52,8 @@ export const DEFAULT_DEVICE_TLB_TIMEOUT = 512;
 /** Bytes of the register set: IRO and FRO can point 16 KiB away. */
 export const REGISTER_BYTES = 0x8000;
 
+const NO_INTERRUPT = faultIndex("IRR.29");
+
 /** TTM and SSIRWE of RTADDR (11.4.5). */
 const MODE_BITS = 0xc80n;
 
@@ -69,6 +74,8 @@ export class VtdUnit implements IommuHardware, MmioHandler {
   readonly #registerInvalidation: RegisterInvalidation;
   readonly #protected: ProtectedMemory;
   readonly #interrupts: InterruptRemapper;
+  /** What passes the translator is looked at once more. */
+  #guarded = false;
   /** Latched RTADDR. */
   #rootTable = 0n;
   readonly #effects: ReadonlyMap<number, (written: bigint, top: boolean) => void>;
@@ -131,7 +138,21 @@ export class VtdUnit implements IommuHardware, MmioHandler {
 
   translate(rid: number, pasid: number, page: number, access: number): number {
     const out = this.#translator.translate(rid, pasid, page, access);
-    return this.#protected.enabled && this.#protected.blocks(out, this.#translator.enabled) ? -1 : out;
+    return this.#guarded ? this.#guard(out, rid, pasid, page, access) : out;
+  }
+
+  #guard(out: number, rid: number, pasid: number, page: number, access: number): number {
+    const translated = this.#translator.enabled;
+    if (this.#protected.enabled && this.#protected.blocks(out, translated)) return -1;
+    // With translation off, the translator does not look at the range of interrupts (3.14).
+    const reads = (access & (Access.READ | Access.ZERO_LENGTH)) === Access.READ;
+    if (translated || !this.#interrupts.enabled || !reads || !isInterruptPage(page)) return out;
+    this.#translator.report(NO_INTERRUPT, RequestKind.UNTRANSLATED, rid, pasid, page, access);
+    return -1;
+  }
+
+  #updateGuard(): void {
+    this.#guarded = this.#protected.enabled || (this.#interrupts.enabled && !this.#translator.enabled);
   }
 
   interrupt(rid: number, address: bigint, data: number, length = 4): boolean {
@@ -190,7 +211,10 @@ export class VtdUnit implements IommuHardware, MmioHandler {
       [Reg.IQT, () => this.#queue.run()],
       [Reg.PRS, () => this.#pageRequests.statusCleared()],
       [Reg.PECTL, () => this.#pageEvent.deliver()],
-      [Reg.PMEN, () => this.#protected.update()],
+      [Reg.PMEN, () => {
+        this.#protected.update();
+        this.#updateGuard();
+      }],
     ]);
     for (let i = 0; i < caps.faultRecords; i++) effects.set(caps.faultRecordOffset + i * 16 + 8, () => this.#faults.recompute());
     return effects;
@@ -221,6 +245,7 @@ export class VtdUnit implements IommuHardware, MmioHandler {
       },
     });
     if (!this.#translator.enabled && !this.#interrupts.enabled) this.#faults.restart();
+    this.#updateGuard();
     this.#queue.run();
   }
 
