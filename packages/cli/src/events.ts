@@ -25,6 +25,15 @@ export function eventLine(event: TraceEvent): string {
       const source = event.source === "iotlb" ? "IOTLB hit" : event.source === "walk" ? "IOTLB miss, walk" : "translation off";
       return `dma      ${event.access} ${hex(event.iova)} by ${formatRid(event.rid)}${pasid} ${result}  ${style.dim(source)}`;
     }
+    case "interrupt": {
+      const result = event.result === "blocked" ? style.bad("blocked") : event.result;
+      return `message  ${hex(event.data)} to ${hex(event.address)} by ${formatRid(event.rid)}  ${result}`;
+    }
+    case "page-request": {
+      const pasid = event.pasid === undefined ? "" : ` PASID ${event.pasid}`;
+      const result = event.result === "queued" ? event.result : `answered by the unit: ${event.result}`;
+      return `page     ${event.access} ${hex(event.address)} wanted by ${formatRid(event.rid)}${pasid}  ${style.dim(`group ${event.group}, ${result}`)}`;
+    }
     case "report":
       return `driver   ${event.text}  ${style.dim(`number ${event.count}`)}`;
     default:

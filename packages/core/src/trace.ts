@@ -78,6 +78,29 @@ export interface FaultEvent {
   readonly fields: Readonly<Record<string, string | number | boolean>>;
 }
 
+/** A device's message-signalled interrupt came to the unit. */
+export interface InterruptEvent {
+  readonly kind: "interrupt";
+  readonly unit: string;
+  readonly rid: number;
+  readonly address: bigint;
+  readonly data: number;
+  readonly result: "passed" | "remapped" | "posted" | "blocked";
+}
+
+/** A device asked for a page. */
+export interface PageRequestEvent {
+  readonly kind: "page-request";
+  readonly unit: string;
+  readonly rid: number;
+  readonly pasid?: number;
+  readonly address: bigint;
+  readonly access: string;
+  readonly group: number;
+  /** Queued for software, or what the unit did by itself. */
+  readonly result: "queued" | "success" | "invalid" | "failure";
+}
+
 /** A driver tells of something that nobody asked for: a fault record that it took, a device that does not answer. */
 export interface ReportEvent {
   readonly kind: "report";
@@ -94,6 +117,8 @@ export type TraceEvent =
   | InvalidationEvent
   | TranslationEvent
   | FaultEvent
+  | InterruptEvent
+  | PageRequestEvent
   | ReportEvent;
 
 export type TraceListener = (event: TraceEvent) => void;

@@ -1,5 +1,5 @@
 /** Devices with a translation cache in whole machines: from the program's ioctls through driver, unit and device, and back. */
-import { buildMachine, IommuError, type Machine, type OpenFile, SimulatedClient } from "@iommukit/core";
+import { buildMachine, IommuError, type Machine, type OpenFile, SimulatedClient, type TraceEvent } from "@iommukit/core";
 import { decodeStruct, encodeStruct, IOCTLS, structLayout } from "@iommukit/core/abi";
 import { DmaTestCommand, dmaTestModel, DmaTestRegister as R, DmaTestStatus } from "@iommukit/core/devices";
 import { beforeEach, describe, expect, it } from "vitest";
@@ -65,9 +65,12 @@ describe("a device with ATS and PRI behind a full unit", () => {
   let client: Client;
   let iommu: number;
   let device: Device;
+  let events: TraceEvent[];
 
   beforeEach(() => {
     const machine = machineOf([{ type: "vtd", options: { preset: "full" } }], [{ model: "dma-test", bdf: "00:03.0", vfio: "vfio0", options: { ats: true, pri: true } }]);
+    events = [];
+    machine.tracer.listen((event) => events.push(event));
     client = new Client(machine.nodes);
     iommu = client.open("/dev/iommu");
     device = new Device(client, "vfio0", iommu);
@@ -114,6 +117,9 @@ describe("a device with ATS and PRI behind a full unit", () => {
     device.put(R.BUFFER, 0x1234n);
     client.write(fd, encodeStruct("iommu_hwpt_page_response", { cookie: fault.cookie, code: 0 }));
     expect([device.get(R.STATUS), client.signals, bytes[0]]).toEqual([DmaTestStatus.DONE, 1, 0x34]);
+    expect(events.filter(({ kind }) => kind === "page-request" || kind === "interrupt")).toMatchObject([
+      { kind: "page-request", rid: 0x18, address: 0x5000n, access: "write", result: "queued" }, { kind: "interrupt", rid: 0x18, result: "remapped" },
+    ]);
     expect(device.dma(DmaTestCommand.WRITE, 0x7000n)).toBe(DmaTestStatus.WAITING);
     const second = decodeStruct("iommu_hwpt_pgfault", client.read(fd, RECORD));
     client.write(fd, encodeStruct("iommu_hwpt_page_response", { cookie: second.cookie, code: 1 }));

@@ -1,5 +1,5 @@
 /** Interrupt remapping and posting (VT-d 5, 9.10 to 9.12): from an interrupt request to the message that leaves the unit, or to nothing. */
-import type { PhysicalMemory } from "@iommukit/core";
+import type { InterruptEvent, PhysicalMemory, Tracer } from "@iommukit/core";
 import type { Capabilities } from "../spec/capabilities.js";
 import { FAULTS, faultIndex } from "../spec/faults.js";
 import { IRTE_POSTED, IRTE_REMAPPED } from "../spec/interrupts.js";
@@ -35,6 +35,8 @@ const QUALIFIERS = [0, 4, 6, 7] as const;
 const ASSERT = 0x4000;
 
 export interface RemapperOptions {
+  readonly name: string;
+  readonly tracer: Tracer | undefined;
   /** Entries of the interrupt entry cache, a power of two or 0. */
   readonly entries: number;
   /** Reserved bits of an entry are looked at before its source-id check; the manual's wording has the source first (5.1.4). */
@@ -50,11 +52,15 @@ export class InterruptRemapper {
   readonly #caps: Capabilities;
   readonly #faults: FaultRecorder;
   readonly #send: (address: bigint, data: number) => boolean;
-  readonly #reservedFirst: boolean;
+  readonly #options: RemapperOptions;
   /** Latched IRTA. */
   #table = 0;
   #entries = 2;
   #extended = false;
+  /** The request at hand. */
+  #rid = 0;
+  #address = 0n;
+  #data = 0;
   readonly #entry = new BigUint64Array(2);
 
   constructor(memory: PhysicalMemory, caps: Capabilities, faults: FaultRecorder, send: (address: bigint, data: number) => boolean, options: RemapperOptions) {
@@ -62,7 +68,7 @@ export class InterruptRemapper {
     this.#caps = caps;
     this.#faults = faults;
     this.#send = send;
-    this.#reservedFirst = options.reservedFirst;
+    this.#options = options;
     this.cache = new InterruptCache(options.entries);
   }
 
@@ -87,39 +93,56 @@ export class InterruptRemapper {
    */
   request(rid: number, address: bigint, data: number, length: number, reporting: boolean): boolean {
     if (address >> 20n !== RANGE) return false;
+    this.#rid = rid;
+    this.#address = address;
+    this.#data = data;
     const low = Number(address & 0xf_ffffn);
     if (length !== 4 || (low & 3) !== 0) {
-      if (reporting) this.#block(F.ILLEGAL, rid);
+      if (reporting) this.#block(F.ILLEGAL);
+      else this.#trace("blocked");
       return false;
     }
-    if (!this.enabled) return this.#caps.remappingRequired ? this.#block(F.REQUIRED, rid) : this.#send(address, data);
-    if (this.#caps.extendedModeRequired && !this.#extended) return this.#block(F.MODE, rid);
-    if ((low & REMAPPABLE) === 0) return this.compatibility && !this.#extended ? this.#send(address, data) : this.#block(F.COMPATIBILITY, rid);
+    if (!this.enabled) return this.#caps.remappingRequired ? this.#block(F.REQUIRED) : this.#pass(address, data);
+    if (this.#caps.extendedModeRequired && !this.#extended) return this.#block(F.MODE);
+    if ((low & REMAPPABLE) === 0) return this.compatibility && !this.#extended ? this.#pass(address, data) : this.#block(F.COMPATIBILITY);
     const subhandle = (low & SUBHANDLE_VALID) !== 0;
-    if (subhandle && data >>> 16 !== 0) return this.#block(F.REQUEST, rid);
+    if (subhandle && data >>> 16 !== 0) return this.#block(F.REQUEST);
     const handle = ((low >> 5) & 0x7fff) | ((low & HANDLE_15) << 13);
-    return this.#remap(rid, handle + (subhandle ? data & 0xffff : 0));
+    return this.#remap(handle + (subhandle ? data & 0xffff : 0));
   }
 
-  #block(condition: number, rid: number, index?: number): false {
-    this.#faults.recordInterrupt(FAULTS[condition], rid, index);
+  /** Before what follows from it. */
+  #trace(result: InterruptEvent["result"]): void {
+    const { listener } = this.#options.tracer ?? {};
+    listener?.({ kind: "interrupt", unit: this.#options.name, rid: this.#rid, address: this.#address, data: this.#data >>> 0, result });
+  }
+
+  #pass(address: bigint, data: number): boolean {
+    this.#trace("passed");
+    return this.#send(address, data);
+  }
+
+  #block(condition: number, index?: number): false {
+    this.#trace("blocked");
+    this.#faults.recordInterrupt(FAULTS[condition], this.#rid, index);
     return false;
   }
 
-  #remap(rid: number, index: number): boolean {
+  #remap(index: number): boolean {
+    if (index >= this.#entries) return this.#block(F.INDEX, index);
     const cached = this.cache.lookup(index, this.#entry);
     const unread = cached ? undefined : this.#fetch(index);
-    if (unread !== undefined) return this.#block(unread, rid, index);
-    const condition = this.#check(rid, cached);
-    if (condition !== undefined) return this.#qualified(condition, rid, index);
+    if (unread !== undefined) return this.#block(unread, index);
+    const condition = this.#check(cached);
+    if (condition !== undefined) return this.#qualified(condition, index);
     if (!cached) this.cache.insert(index, this.#entry);
-    return (this.#entry[0] & IM) === 0n ? this.#sendRemapped(this.#entry[0]) : this.#post(rid, index);
+    return (this.#entry[0] & IM) === 0n ? this.#sendRemapped(this.#entry[0]) : this.#post(index);
   }
 
   /** Reads an entry of the table; returns the condition that forbids it. */
   #fetch(index: number): number | undefined {
     const at = this.#table + index * 16;
-    if (index >= this.#entries || at >= 2 ** this.#caps.haw) return F.INDEX;
+    if (at >= 2 ** this.#caps.haw) return F.INDEX;
     const [low, high] = [this.#memory.readU64(at), this.#memory.readU64(at + 8)];
     if (low === undefined || high === undefined) return F.FETCH;
     this.#entry[0] = low;
@@ -127,18 +150,20 @@ export class InterruptRemapper {
     return undefined;
   }
 
-  #check(rid: number, cached: boolean): number | undefined {
+  #check(cached: boolean): number | undefined {
     const [low, high] = this.#entry;
     if ((low & P) === 0n) return F.NOT_PRESENT;
     const reserved = !cached && this.#isReserved(low, high);
-    if (reserved && this.#reservedFirst) return F.RESERVED;
-    if (!this.#allows(high, rid)) return F.SOURCE;
+    if (reserved && this.#options.reservedFirst) return F.RESERVED;
+    if (!this.#allows(high, this.#rid)) return F.SOURCE;
     return reserved ? F.RESERVED : undefined;
   }
 
   /** FPD counts in entries that are not present, too (5.1.4.1). */
-  #qualified(condition: number, rid: number, index: number): false {
-    return (this.#entry[0] & FPD) !== 0n ? false : this.#block(condition, rid, index);
+  #qualified(condition: number, index: number): false {
+    if ((this.#entry[0] & FPD) === 0n) return this.#block(condition, index);
+    this.#trace("blocked");
+    return false;
   }
 
   /** SVT (9.10): no check, the requester's id as SQ says, or its bus in a range. The reserved value allows nothing. */
@@ -161,6 +186,7 @@ export class InterruptRemapper {
   }
 
   #sendRemapped(low: bigint): boolean {
+    this.#trace("remapped");
     const bit = (at: bigint): number => Number((low >> at) & 1n);
     const hints = (bit(3n) << 3) | (bit(2n) << 2);
     const data = Number((low >> 16n) & 0xffn) | (Number((low >> 5n) & 7n) << 8) | ASSERT | (bit(4n) << 15);
@@ -173,12 +199,13 @@ export class InterruptRemapper {
     return 0xfee0_0000n | ((field & 0xffn) << 12n) | ((field & 0xffff_ff00n) << 32n);
   }
 
-  #post(rid: number, index: number): boolean {
+  #post(index: number): boolean {
     const [low, high] = this.#entry;
     const vector = Number((low >> 16n) & 0xffn);
     const posted = postInterrupt(this.#memory, Number(descriptorAddress(low, high)), vector, (low & URG) !== 0n, this.#extended);
-    if (posted.result === PostedResult.UNREACHABLE) return this.#qualified(F.POSTED_ACCESS, rid, index);
-    if (posted.result === PostedResult.RESERVED) return this.#qualified(F.POSTED_RESERVED, rid, index);
+    if (posted.result === PostedResult.UNREACHABLE) return this.#qualified(F.POSTED_ACCESS, index);
+    if (posted.result === PostedResult.RESERVED) return this.#qualified(F.POSTED_RESERVED, index);
+    this.#trace("posted");
     if (posted.result === PostedResult.NOTIFY) this.#send(this.#destination(posted.destination), posted.vector | ASSERT);
     return true;
   }

@@ -1,5 +1,5 @@
 /** Page requests (VT-d 7.4): checked, answered at once where no answer can come from software, else queued in memory with an event. */
-import { Access, NO_PASID, type PageRequest, PageResponseCode, type PhysicalMemory } from "@iommukit/core";
+import { Access, NO_PASID, type PageRequest, type PageRequestEvent, PageResponseCode, type PhysicalMemory, type Tracer } from "@iommukit/core";
 import type { Capabilities } from "../spec/capabilities.js";
 import { Pgtt } from "../spec/entries.js";
 import { Prs, Reg } from "../spec/registers.js";
@@ -12,6 +12,8 @@ import { RequestKind } from "./request.js";
 import type { Translator } from "./translator.js";
 
 export interface PageRequestParts {
+  readonly name: string;
+  readonly tracer: Tracer | undefined;
   readonly bank: RegisterBank;
   readonly memory: PhysicalMemory;
   readonly caps: Capabilities;
@@ -54,6 +56,7 @@ export class PageRequests {
     }
     this.#invalidate(page);
     this.#write(Number(bank.get(Reg.PQA) >> 12n) * 4096 + tail, request);
+    if (this.#parts.tracer?.listener) this.#trace(request, "queued");
     bank.set(Reg.PQT, BigInt(next));
     this.#raise(Prs.PPR);
   }
@@ -71,7 +74,9 @@ export class PageRequests {
   }
 
   /** An answer of the unit's own. Only the last request of a group gets one, and a stop marker, which asks for nothing, does not. */
-  #respond({ rid, pasid, group, access, last }: PageRequest, code: number): void {
+  #respond(request: PageRequest, code: number): void {
+    const { rid, pasid, group, access, last } = request;
+    if (this.#parts.tracer?.listener) this.#trace(request, code === PageResponseCode.SUCCESS ? "success" : code === PageResponseCode.INVALID ? "invalid" : "failure");
     const asks = (access & (Access.READ | Access.WRITE | Access.EXECUTE)) !== 0;
     if (last && asks) this.#parts.deviceTlbs.endpoint(rid)?.respond({ pasid, group, code });
   }
@@ -83,6 +88,21 @@ export class PageRequests {
     if (pgtt === Pgtt.FIRST_STAGE) caches.iotlbPasid(PAGE_SELECTIVE, domain, pasid, page, 0);
     else if (pgtt === Pgtt.NESTED) caches.iotlbDomain(DOMAIN_SELECTIVE, domain, 0, 0);
     else caches.iotlbDomain(PAGE_SELECTIVE, domain, page, 0);
+  }
+
+  #trace({ rid, pasid, page, access, group }: PageRequest, result: PageRequestEvent["result"]): void {
+    const names = [[Access.READ, "read"], [Access.WRITE, "write"], [Access.EXECUTE, "execute"]] as const;
+    const asked = names.filter(([bit]) => (access & bit) !== 0).map(([, name]) => name);
+    this.#parts.tracer?.listener?.({
+      kind: "page-request",
+      unit: this.#parts.name,
+      rid,
+      ...(pasid === NO_PASID ? {} : { pasid }),
+      address: BigInt(page) << 12n,
+      access: asked.join(" and ") || "stop marker",
+      group,
+      result,
+    });
   }
 
   #write(at: number, { rid, pasid, page, access, group, last }: PageRequest): void {

@@ -95,6 +95,8 @@ export class VtdUnit implements IommuHardware, MmioHandler {
     this.#faults = new FaultRecorder(this.name, this.bank, caps, new EventMessage(this.bank, Reg.FECTL, send), options.compressFaults ?? false, tracer);
     this.#translator = new Translator(this.name, memory, caps, policies, this.caches, this.#faults, tracer);
     this.#interrupts = new InterruptRemapper(memory, caps, this.#faults, send, {
+      name: this.name,
+      tracer,
       entries: options.interruptEntries ?? DEFAULT_INTERRUPT_ENTRIES,
       reservedFirst: options.reservedBeforeSource ?? false,
     });
@@ -107,7 +109,7 @@ export class VtdUnit implements IommuHardware, MmioHandler {
     });
     this.#pageEvent = new EventMessage(this.bank, Reg.PECTL, send);
     this.#pageRequests = new PageRequests({
-      bank: this.bank, memory, caps, caches: this.caches, translator: this.#translator, deviceTlbs: this.#deviceTlbs, event: this.#pageEvent,
+      name: this.name, tracer, bank: this.bank, memory, caps, caches: this.caches, translator: this.#translator, deviceTlbs: this.#deviceTlbs, event: this.#pageEvent,
     });
     this.#registerInvalidation = new RegisterInvalidation(this.bank, caps, this.caches);
     this.#protected = new ProtectedMemory(caps, this.bank);
