@@ -1,5 +1,7 @@
 /** How a transaction failed. One object a unit, filled anew by each failure: nothing is allocated for one. */
 import { FaultClass } from "../spec/events.js";
+import type { Capabilities } from "../spec/identification.js";
+import { ANY_WRITE } from "./rights.js";
 
 export class Fault {
   /** Event number. */
@@ -34,6 +36,12 @@ export class Fault {
   stage1(type: number, controlled = true): false {
     this.structure(type);
     this.controlled = controlled;
+    return false;
+  }
+
+  /** Rights that were missing: write is looked at first, so that an atomic access may lack the right to read alone (7.3.16). */
+  lacks(missing: number, needed: number, caps: Capabilities): false {
+    this.readAlone = caps.minor >= 1 && (needed & ANY_WRITE) !== 0 && (missing & ANY_WRITE) === 0;
     return false;
   }
 

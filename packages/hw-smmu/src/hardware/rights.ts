@@ -8,7 +8,7 @@ export const W = 2;
 export const X = 4;
 export const PRIVILEGED_SHIFT = 3;
 export const ALL = 0o77;
-const WRITES = W | (W << PRIVILEGED_SHIFT);
+export const ANY_WRITE: number = W | (W << PRIVILEGED_SHIFT);
 
 /** Effective PRIVCFG and INSTCFG (5.2): the rows of NEEDED. */
 export const NEEDED_ROWS = { privilege: 3, instruction: 3 } as const;
@@ -83,7 +83,7 @@ export function stage2Rights(updatesDirty: boolean, executeNever: boolean, lo: n
 
 /** Rights of a leaf as it stands, with no update to be made. */
 export function withoutUpdates(rights: number, mustDirty: boolean): number {
-  return mustDirty ? rights & ~WRITES : rights;
+  return mustDirty ? rights & ~ANY_WRITE : rights;
 }
 
 /** A writable leaf that was not written: dirty state is in AP[2] or S2AP[1] (D8.5.3). */

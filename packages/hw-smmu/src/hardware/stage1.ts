@@ -7,15 +7,13 @@ import { Lo } from "../spec/tables.js";
 import type { Configuration, Half } from "./configuration.js";
 import { Descent, DescentStatus, type TableAddress } from "./descent.js";
 import type { Fault } from "./fault.js";
-import { PRIVILEGED_SHIFT, R, stage1Rights, W, withoutUpdates } from "./rights.js";
+import { ANY_WRITE, R, stage1Rights, W, withoutUpdates } from "./rights.js";
 import type { Stage2 } from "./stage2.js";
 
 const SIGN = 2 ** 43;
 /** Input pages: all of them, and those below the top byte. */
 const PAGES = 2 ** 52;
 const UNTAGGED_PAGES = 2 ** 44;
-const ANY_WRITE = W | (W << PRIVILEGED_SHIFT);
-const ANY_READ = R | (R << PRIVILEGED_SHIFT);
 const UNPRIVILEGED = 7;
 
 export class Stage1 {
@@ -29,7 +27,7 @@ export class Stage1 {
   readonly #memory: PhysicalMemory;
   readonly #fault: Fault;
   readonly #tables: Stage2;
-  readonly #atomicReads: boolean;
+  readonly #caps: Capabilities;
   readonly #walk = new WalkResult();
   readonly #descent: Descent;
   #configuration: Configuration | undefined;
@@ -43,7 +41,7 @@ export class Stage1 {
     this.#memory = memory;
     this.#fault = fault;
     this.#tables = tables;
-    this.#atomicReads = caps.minor >= 1;
+    this.#caps = caps;
     this.#descent = new Descent(memory);
     this.#fetchAddress = (address) => (this.#configuration === undefined ? -1 : tables.fetchAddress(this.#configuration, address, FaultClass.TT));
   }
@@ -74,7 +72,10 @@ export class Stage1 {
     const { entryLo: lo, entryHi: hi } = w;
     const onePrivilege = c.world === World.EL2;
     const rights = stage1Rights(c, half.flat, lo, hi, w.tableHi, onePrivilege);
-    if ((rights & needed) !== needed) return this.#permission(rights, needed);
+    if ((rights & needed) !== needed) {
+      this.#fault.stage1(Event.F_PERMISSION);
+      return this.#fault.lacks(needed & ~rights, needed, this.#caps);
+    }
     const clean = (lo & Lo.AP2) !== 0 && (rights & ANY_WRITE) !== 0;
     const dirties = clean && (needed & ANY_WRITE) !== 0;
     if (dirties && plain) this.#descend(c, half, inside);
@@ -88,14 +89,6 @@ export class Stage1 {
     this.rights = withoutUpdates(rights, clean && !dirties);
     this.global = !onePrivilege && (lo & Lo.NG) === 0;
     return true;
-  }
-
-  /** Write is looked at first: RnW = 1 says that an atomic access lacks the right to read alone (7.3.16). */
-  #permission(rights: number, needed: number): false {
-    this.#fault.stage1(Event.F_PERMISSION);
-    const missing = needed & ~rights;
-    this.#fault.readAlone = this.#atomicReads && (missing & ANY_WRITE) === 0 && (missing & ANY_READ) !== 0;
-    return false;
   }
 
   #descend(c: Configuration, half: Half, page: number): boolean {

@@ -7,7 +7,7 @@ import { Lo } from "../spec/tables.js";
 import type { Configuration } from "./configuration.js";
 import { Descent, DescentStatus } from "./descent.js";
 import type { Fault } from "./fault.js";
-import { ALL, R, stage2Rights, W, withoutUpdates } from "./rights.js";
+import { ALL, ANY_WRITE, R, stage2Rights, W, withoutUpdates } from "./rights.js";
 import type { Tlbs } from "./tlbs.js";
 
 /** In cached rights: the page is Device memory. */
@@ -85,10 +85,12 @@ export class Stage2 {
     const rights = stage2Rights(c.s2UpdatesDirty, this.#caps.executeNever, lo, hi);
     const device = isDevice(c, lo);
     if ((rights & needed) !== needed || (cause !== FaultClass.IN && c.s2ProtectsWalks && device)) {
-      return this.#fault.atStage2(Event.F_PERMISSION, cause, page);
+      this.#fault.atStage2(Event.F_PERMISSION, cause, page);
+      if (cause === FaultClass.IN) this.#fault.lacks(needed & ~rights, needed, this.#caps);
+      return false;
     }
     const clean = (lo & Lo.S2W) === 0 && (rights & W) !== 0;
-    const dirties = clean && (needed & (W | (W << 3))) !== 0;
+    const dirties = clean && (needed & ANY_WRITE) !== 0;
     if (dirties && plain) this.#descend(c, root, page, cause);
     if (c.s2UpdatesAccess && (lo & Lo.AF) === 0) this.#pendingSet |= Lo.AF;
     if (dirties) this.#pendingSet |= Lo.S2W;
