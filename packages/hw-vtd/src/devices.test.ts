@@ -56,6 +56,15 @@ class Device {
     return this.get(R.STATUS);
   }
 
+  /** MSI-X with one vector. */
+  irqs(): void {
+    const { address, bytes } = this.#client.memory.map(4096);
+    new Uint32Array(bytes.buffer, bytes.byteOffset, 6).set([24, 4 | 32, 2, 0, 1, EVENTFD]);
+    const file = this.#client.file(this.fd);
+    if (file?.kind !== undefined) throw new Error("not a device file");
+    file?.ioctl(this.#client, IOCTLS.find((row) => row.name === "VFIO_DEVICE_SET_IRQS")!.request, address);
+  }
+
   config(offset: number): number {
     return new DataView(this.#client.pread(this.fd, (7n << 40n) + BigInt(offset), 4).buffer).getUint32(0, true);
   }
@@ -104,7 +113,7 @@ describe("a device with ATS and PRI behind a full unit", () => {
     const fd = Number(queue.out_fault_fd);
     const hwpt = client.ioctl(iommu, "IOMMU_HWPT_ALLOC", { flags: FAULT_ID_VALID, dev_id: device.id, pt_id: id, fault_id: queue.out_fault_id as number });
     device.attach(Number(hwpt.out_hwpt_id));
-    irqs();
+    device.irqs();
     device.put(R.INTERRUPT, 0x8000_0000n);
     expect(device.dma(DmaTestCommand.WRITE, 0x5000n)).toBe(DmaTestStatus.WAITING);
     expect([device.get(R.PAGE_REQUESTS), client.signals]).toEqual([1, 0]);
@@ -168,13 +177,31 @@ describe("a device with ATS and PRI behind a full unit", () => {
     expect(client.ioctl(device.fd, "VFIO_DEVICE_GET_IRQ_INFO", { index: 3 }).count).toBe(1);
   });
 
-  const irqs = (): void => {
-    const { address, bytes } = client.memory.map(4096);
-    new Uint32Array(bytes.buffer, bytes.byteOffset, 6).set([24, 4 | 32, 2, 0, 1, EVENTFD]);
-    const file = client.file(device.fd);
-    if (file?.kind !== undefined) throw new Error("not a device file");
-    file?.ioctl(client, IOCTLS.find((row) => row.name === "VFIO_DEVICE_SET_IRQS")!.request, address);
-  };
+});
+
+describe.each(["full", "legacy"])("writes of a device into 0xFEExxxxx behind a %s unit (corner 58)", (preset) => {
+  it("are interrupts when they are one word, and a fault (29h) else", () => {
+    const machine = machineOf([{ type: "vtd", options: { preset } }], [{ model: "dma-test", bdf: "00:03.0", vfio: "vfio0" }]);
+    const faults: unknown[] = [];
+    machine.tracer.listen((event) => event.kind === "fault" && faults.push(event.fields.reason));
+    const client = new Client(machine.nodes);
+    const iommu = client.open("/dev/iommu");
+    const device = new Device(client, "vfio0", iommu);
+    device.attach(Number(client.ioctl(iommu, "IOMMU_IOAS_ALLOC").out_ioas_id));
+    device.irqs();
+    const message = machine.devices[0].pci.messages?.get(0);
+    expect((message?.address ?? 0n) & 0x10n).toBe(preset === "full" ? 0x10n : 0n);
+    device.put(R.BUFFER, BigInt(message?.data ?? 0));
+    expect(device.dma(DmaTestCommand.WRITE, message?.address ?? 0n, 4)).toBe(DmaTestStatus.DONE);
+    expect([client.signals, faults]).toEqual([1, []]);
+    expect(device.dma(DmaTestCommand.WRITE, message?.address ?? 0n, 8)).toBe(DmaTestStatus.REFUSED);
+    expect(device.dma(DmaTestCommand.READ, message?.address ?? 0n, 4)).toBe(DmaTestStatus.REFUSED);
+    expect([client.signals, faults]).toEqual([1, [0x29, 0x29]]);
+    // With PASID it is an address like any other, and nothing is mapped there.
+    device.put(R.PASID, 0x8000_0001n);
+    expect(device.dma(DmaTestCommand.WRITE, message?.address ?? 0n, 4)).toBe(DmaTestStatus.REFUSED);
+    expect([client.signals, faults.length, faults.at(-1) === 0x29]).toEqual([1, 3, false]);
+  });
 });
 
 describe("machines with several VT-d units", () => {

@@ -1,6 +1,6 @@
 /**
  * Builds a simulated machine from its description: RAM, units, devices, device
- * nodes. Fixed places: the first unit's registers at 0xfed90000, those of others from 0xfc010000 up, pinned client
+ * nodes. Fixed places: the first unit's registers at 0xfed90000, those of others from 0xfc040000 up, pinned client
  * memory from 64 GiB up to the units' host address width.
  */
 import { Bus } from "../bus/bus.js";
@@ -29,7 +29,8 @@ import type { IommuFactory, IommuUnit, MachineSpec } from "./types.js";
 const FIRST_REGISTERS = 0xfed9_0000;
 /** Clear of 0xfee00000, where interrupts go. */
 const MORE_REGISTERS = 0xfc00_0000;
-const REGISTER_STRIDE = 0x1_0000;
+/** Room for the register set of any unit. */
+const REGISTER_STRIDE = 0x4_0000;
 const LOW_RAM_LIMIT = 0xc000_0000;
 const HIGH_RAM_BASE = 0x1_0000_0000;
 const WINDOW_BASE = 0x10_0000_0000;

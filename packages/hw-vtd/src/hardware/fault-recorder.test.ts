@@ -1,10 +1,10 @@
 /** Fault records and FSTS (VT-d 7.2.1, 11.4.7). */
-import { Access, NO_PASID, TranslationCompletion } from "@iommukit/core";
+import { Access, CompletionStatus, NO_PASID, PageResponseCode, TranslationCompletion } from "@iommukit/core";
 import { beforeEach, describe, expect, it } from "vitest";
 import { IOTLB_DESCRIPTOR, DescriptorType } from "../spec/descriptors.js";
-import { LEGACY_CONTEXT_ENTRY, TranslationTableMode as TTM } from "../spec/entries.js";
+import { LEGACY_CONTEXT_ENTRY, PASID_DIRECTORY_ENTRY, TranslationTableMode as TTM } from "../spec/entries.js";
 import { Fsts, Reg } from "../spec/registers.js";
-import { AT, type BenchOptions, COMMAND, FRCD, UnitBench } from "./unit.test-support.js";
+import { AT, type BenchOptions, COMMAND, FRCD, RID, UnitBench } from "./unit.test-support.js";
 
 const fsts = (bench: UnitBench): number => Number(bench.read(Reg.FSTS, 4));
 
@@ -139,6 +139,36 @@ describe("fault records", () => {
     bench.put(LEGACY_CONTEXT_ENTRY, AT.CONTEXT + 0x20 * 16, { P: 0 });
     fault(bench, 0x20);
     expect(fsts(bench)).toBe(Fsts.PPF);
+  });
+
+  it("corner 6: faults that FPD does not reach are recorded behind a context entry with FPD=1", () => {
+    for (const [context, reason] of [[{ PASIDDIRPTR: 0x7_0000 }, 0x50], [{}, 0x58], [{ FPD: 0, PASIDDIRPTR: 0x7_0000 }, 0x50]] as const) {
+      bench = new UnitBench();
+      bench.scalableTables({ FPD: 1, ...context });
+      bench.put(PASID_DIRECTORY_ENTRY, AT.DIRECTORY, { P: 1, FPD: 1, SMPTBLPTR: 0x7_0000 });
+      bench.start(TTM.SCALABLE);
+      bench.dma();
+      expect(bench.record(0)?.reason).toBe(reason);
+    }
+    // And what it does reach, is not: the PASID entry is there, its page is not.
+    bench = new UnitBench();
+    bench.scalableTables({ FPD: 1 });
+    bench.start(TTM.SCALABLE);
+    expect([bench.dma(0x77), bench.record(0)]).toEqual([-1, undefined]);
+  });
+
+  it("corner 54: abort mode refuses every kind of request, and records it whatever FPD says", () => {
+    bench = new UnitBench();
+    bench.scalableTables({ FPD: 1 });
+    bench.start(TTM.ABORT);
+    const endpoint = bench.endpoint();
+    const completion = new TranslationCompletion();
+    expect([bench.dma(), bench.dma(5, Access.WRITE, 7), bench.unit.ats?.translated(RID, NO_PASID, 5, Access.READ)]).toEqual([-1, -1, -1]);
+    bench.unit.ats?.requestTranslation(RID, NO_PASID, 5, Access.READ, completion);
+    bench.unit.ats?.requestPage({ rid: RID, pasid: 7, page: 5, access: Access.READ, group: 0, last: true });
+    expect(completion.status).toBe(CompletionStatus.UNSUPPORTED_REQUEST);
+    expect(endpoint.responses.map(({ code }) => code)).toEqual([PageResponseCode.INVALID]);
+    expect([0, 1, 2, 3, 4].map((i) => bench.record(i)?.reason)).toEqual([0x33, 0x33, 0x33, 0x33, 0x33]);
   });
 
   it("PPF and IQE stand side by side, and only the first sends a message", () => {

@@ -121,6 +121,19 @@ describe("descriptors", () => {
     expect([bench.memory.readU64(AT.STATUS), bench.read(Reg.IQH)]).toEqual([3n, 0x80n]);
   });
 
+  it("corner 41: a page-selective invalidation of a part of a large page takes all of it, one beside it nothing", () => {
+    for (const [fields, gone] of [[{ ADDR: 0x3ff }, true], [{ ADDR: 0x400 }, false], [{ ADDR: 0, AM: 9 }, false], [{ ADDR: 0x200, AM: 9 }, true]] as const) {
+      const bench = benchOf();
+      // Input 2 MiB to 4 MiB, one entry of the second level.
+      const entry = AT.SECOND + 0x2000 + 8;
+      bench.memory.writeU64(entry, 0x60_0083n);
+      expect(bench.dma(0x234)).toBe(0x634);
+      bench.memory.writeU64(entry, 0x80_0083n);
+      expect(bench.submit(IOTLB, T.IOTLB, { G: 3, DID: 1, ...fields })).toBe(E.NONE);
+      expect(bench.dma(0x234)).toBe(gone ? 0x834 : 0x634);
+    }
+  });
+
   it("corner 45: a wait writes the low HAW bits of its status address; an interrupt with ICS.IWC set is silent", () => {
     const bench = benchOf();
     bench.write(Reg.IECTL, 0n, 4);
