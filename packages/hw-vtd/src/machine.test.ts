@@ -1,5 +1,5 @@
 import { buildMachine, IommuError, type Machine, SimulatedClient, Tracer } from "@iommukit/core";
-import { decodeStruct, IOCTLS, structLayout } from "@iommukit/core/abi";
+import { decodeStruct, encodeStruct, IOCTLS, structLayout } from "@iommukit/core/abi";
 import { DmaTestCommand, DmaTestRegister as R, DmaTestStatus, dmaTestModel } from "@iommukit/core/devices";
 import fc from "fast-check";
 import { beforeEach, describe, expect, it } from "vitest";
@@ -223,5 +223,27 @@ describe("trace", () => {
     const iommu = client.open("/dev/iommu");
     errno(() => client.ioctl(iommu, "IOMMU_DESTROY", { id: 5 }));
     expect(events).toEqual(["IOMMU_DESTROY ENOENT id"]);
+  });
+});
+
+describe("two units in one machine", () => {
+  it("share page tables, nest parents among them", () => {
+    const devices = [0, 1].map((i) => ({ model: "dma-test", bdf: `00:0${i + 3}.0`, vfio: `vfio${i}`, iommu: i }));
+    const unit = { type: "vtd", options: { preset: "full" } };
+    const client = new SimulatedClient(buildMachine({ name: "two", memory: { size: "64MiB" }, iommus: [unit, unit], devices }, parts).nodes);
+    const iommu = client.open("/dev/iommu");
+    const bind = (i: number): { fd: number; id: number } => {
+      const fd = client.open(`/dev/vfio/devices/vfio${i}`);
+      return { fd, id: Number(client.ioctl(fd, "VFIO_DEVICE_BIND_IOMMUFD", { iommufd: iommu }).out_devid) };
+    };
+    const [first, second] = [bind(0), bind(1)];
+    const ioas = Number(client.ioctl(iommu, "IOMMU_IOAS_ALLOC").out_ioas_id);
+    const parent = Number(client.ioctl(iommu, "IOMMU_HWPT_ALLOC", { dev_id: first.id, pt_id: ioas, flags: 1 }).out_hwpt_id);
+    const data = client.memory.map(4096);
+    data.bytes.set(encodeStruct("iommu_hwpt_vtd_s1", { addr_width: 48 }));
+    const nested = (dev_id: number): number | bigint =>
+      client.ioctl(iommu, "IOMMU_HWPT_ALLOC", { dev_id, pt_id: parent, data_type: 1, data_len: 24, data_uptr: data.address }).out_hwpt_id as number;
+    for (const { fd, id } of [first, second]) client.ioctl(fd, "VFIO_DEVICE_ATTACH_IOMMUFD_PT", { pt_id: Number(nested(id)) });
+    expect(client.ioctl(second.fd, "VFIO_DEVICE_ATTACH_IOMMUFD_PT", { pt_id: parent }).pt_id).toBe(parent);
   });
 });

@@ -178,6 +178,8 @@ export interface IommuDevice {
 
 export interface IommuDriver {
   readonly name: string;
+  /** Drivers of one kind take each other's page tables, each as far as its unit can; alone of its kind unless given. */
+  readonly kind?: string;
   /** Takes a device in: until the first attach its DMA is blocked. */
   addDevice(device: IommuDevice): void;
   removeDevice(device: IommuDevice): void;

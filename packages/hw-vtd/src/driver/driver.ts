@@ -63,6 +63,7 @@ export interface VtdDriverOptions {
 
 export class VtdDriver implements IommuDriver {
   readonly name: string;
+  readonly kind = "vtd";
   /** Faults that the unit recorded. */
   readonly faults: FaultLog;
   readonly routeInterrupt?: (device: IommuDevice, message: InterruptMessage) => RoutedInterrupt;

@@ -1,4 +1,5 @@
 /** Page tables: HWPT_ALLOC, GET_HW_INFO, dirty tracking, invalidation, fault queues (iommufd facts, 4.10 to 4.15, 7, 8). */
+import type { IommuDriver } from "../../driver/types.js";
 import { refuse } from "../../errors.js";
 import type { CallContext } from "../../files/types.js";
 import { IommufdDevice } from "../device.js";
@@ -205,11 +206,15 @@ function checkNestedFlags(values: Values, data: CallerData): boolean {
   return (number(values, "flags") & PASID) !== 0;
 }
 
+function isSameKind(a: IommuDriver, b: IommuDriver): boolean {
+  return a === b || (a.kind !== undefined && a.kind === b.kind);
+}
+
 function allocNested(id: number, device: IommufdDevice, parent: HwptPaging, values: Values, data: CallerData): HwptNested {
   const pasid = checkNestedFlags(values, data);
   const { driver, device: hardware } = device.bindable;
   if (driver.allocNested === undefined) return refuse("EOPNOTSUPP", `${driver.name} has no nested translation`, { argument: "pt_id" });
-  if (parent.automatic || !parent.nestParent || parent.driver !== driver) {
+  if (parent.automatic || !parent.nestParent || !isSameKind(parent.driver, driver)) {
     refuse("EINVAL", `page table ${parent.id} was not allocated as a nest parent of this IOMMU`, { argument: "pt_id", rule: "IOMMU_HWPT_ALLOC_NEST_PARENT" });
   }
   return new HwptNested(id, parent, undefined, driver.allocNested(hardware, parent.domain, { pasid }, data), pasid);
