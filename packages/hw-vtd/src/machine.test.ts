@@ -247,3 +247,16 @@ describe("two units in one machine", () => {
     expect(client.ioctl(second.fd, "VFIO_DEVICE_ATTACH_IOMMUFD_PT", { pt_id: parent }).pt_id).toBe(parent);
   });
 });
+
+describe("a device that firmware wants memory for (RMRR)", () => {
+  const bindTo = (relaxable: boolean): string => {
+    const rmrr = [{ devices: ["00:03.0"], start: "0x80000", end: "0x90000", relaxable }];
+    const client = new SimulatedClient(buildMachine({ ...vtdIommuFactory.defaultMachine?.(), iommus: [{ type: "vtd", options: { rmrr } }] }, parts).nodes);
+    const iommu = client.open("/dev/iommu");
+    return errno(() => client.ioctl(client.open("/dev/vfio/devices/vfio0"), "VFIO_DEVICE_BIND_IOMMUFD", { iommufd: iommu }));
+  };
+
+  it("is not given to user space, unless it can do without", () => {
+    expect([bindTo(false), bindTo(true)]).toEqual(["EINVAL", "success"]);
+  });
+});

@@ -4,20 +4,21 @@ import {
   type IommuFactory,
   type IommuUnit,
   type MachineSpec,
+  parseRid,
   type Plugin,
   refuse,
   type TableSource,
   TOKENS,
 } from "@iommukit/core";
 import { dueInvalidation, ownFlags, vtdStructureDecoder, vtdTableDecoder } from "./decode/index.js";
-import { VtdDriver } from "./driver/index.js";
+import { type ReservedMemory, VtdDriver } from "./driver/index.js";
 import { DEFAULT_CACHES, DEFAULT_DEVICE_TLB_TIMEOUT, DEFAULT_INTERRUPT_ENTRIES, REGISTER_BYTES, VtdUnit, vtdReplayUnitFactory } from "./hardware/index.js";
 import { PRESETS } from "./presets.js";
 import { TranslationTableMode } from "./spec/entries.js";
 import { Reg } from "./spec/registers.js";
 import { transcriptPlatform } from "./transcripts.js";
 
-const OPTIONS = ["preset", "cap", "ecap", "version", "haw", "iotlbSets", "iotlbWays", "interruptEntries", "deviceTlbTimeout", "compressFaults", "reservedBeforeSource"];
+const OPTIONS = ["preset", "cap", "ecap", "version", "haw", "iotlbSets", "iotlbWays", "interruptEntries", "deviceTlbTimeout", "compressFaults", "reservedBeforeSource", "rmrr"];
 
 function number(options: Readonly<Record<string, unknown>>, name: string, fallback: number): number {
   const value = options[name] ?? fallback;
@@ -36,6 +37,31 @@ function word(options: Readonly<Record<string, unknown>>, name: string, fallback
   if (value === undefined) return fallback;
   if (typeof value !== "string" || !/^0x[0-9a-f]{1,16}$/i.test(value)) return refuse("EINVAL", `option ${name} is ${JSON.stringify(value)}, not a word such as "0x80d2008c222f0606"`, { argument: name });
   return BigInt(value);
+}
+
+/** Reserved memory: `[{ "devices": ["00:03.0"], "start": "0x80000", "end": "0x90000" }]`, optionally `"relaxable": true`; `end` exclusive. */
+function reservedMemory(options: Readonly<Record<string, unknown>>): ReservedMemory[] {
+  const wrong = (at: string, message: string): never => refuse("EINVAL", `option ${at} ${message}`, { argument: at });
+  const list = options.rmrr ?? [];
+  if (!Array.isArray(list)) return wrong("rmrr", "is not a list");
+  return list.map((entry: unknown, i) => {
+    const at = `rmrr[${i}]`;
+    if (typeof entry !== "object" || entry === null) return wrong(at, "is not an object");
+    const row = entry as Readonly<Record<string, unknown>>;
+    const unknown = Object.keys(row).find((key) => !["devices", "start", "end", "relaxable"].includes(key));
+    if (unknown !== undefined) wrong(`${at}.${unknown}`, "is not known");
+    const [start, end] = ["start", "end"].map((name) => Number(word(row, name, -1n)));
+    if (start < 0 || end <= start || start % 4096 !== 0 || end % 4096 !== 0) wrong(at, "has no start below its end, both multiples of 4096");
+    if (!Array.isArray(row.devices) || row.devices.length === 0) return wrong(`${at}.devices`, "is not a list of devices");
+    const devices = row.devices.map((device: unknown) => {
+      try {
+        return parseRid(String(device));
+      } catch {
+        return wrong(`${at}.devices`, `has ${JSON.stringify(device)}, not a device such as "00:03.0"`);
+      }
+    });
+    return { devices, start, last: end - 1, relaxable: flag(row, "relaxable") };
+  });
 }
 
 function create(environment: IommuEnvironment, options: Readonly<Record<string, unknown>>): IommuUnit {
@@ -63,7 +89,7 @@ function create(environment: IommuEnvironment, options: Readonly<Record<string, 
     onMessage: (address, data) => interrupts.deliver(address, data),
   });
   memory.addMmio(registerBase, REGISTER_BYTES, hardware);
-  const driver = new VtdDriver({ name: environment.name, memory, frames, registerBase, interrupts, haw, tracer });
+  const driver = new VtdDriver({ name: environment.name, memory, frames, registerBase, interrupts, haw, tracer, reservedMemory: reservedMemory(options) });
   return {
     hardware,
     driver,

@@ -75,6 +75,9 @@ export class IommufdContext {
     if (group.owner !== undefined && group.owner !== this) {
       refuse("EPERM", `group ${group.id} of ${bindable.device.name} belongs to another open of /dev/iommu`, { argument: "iommufd" });
     }
+    // As Linux: user space would get a device without the memory that firmware wants it to reach.
+    const wanted = group.members.find(({ driver, device }) => driver.reservedRegions(device).some((region) => region.kind === "direct"));
+    if (wanted) refuse("EINVAL", `firmware asks for memory mapped one to one for ${wanted.device.name}, which user space could take away`, { argument: "iommufd" });
     const device = new IommufdDevice(this.objects.reserve(), this, bindable);
     group.owner = this;
     group.devices.add(device);

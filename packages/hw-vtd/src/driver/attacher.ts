@@ -6,6 +6,7 @@ import { formatRid, type IommuDevice, refuse, type Tracer } from "@iommukit/core
 import type { ContextFlags, DeviceRecord, DeviceTables } from "./device-tables.js";
 import type { Attachment, DomainUse, UnitSide, VtdDomain } from "./domain.js";
 import type { PageRequests } from "./page-requests.js";
+import type { PagingVtdDomain } from "./paging-domain.js";
 import type { Fields } from "./structures.js";
 
 /** Caches hold what was absent under this domain-id (6.1). */
@@ -45,7 +46,8 @@ export class Attacher {
   removeDevice(device: IommuDevice): void {
     const { structures } = this.#unit;
     const record = this.#record(device);
-    for (const pasid of [...record.attachments.keys()]) this.detach(device, pasid);
+    for (const pasid of [...record.attachments.keys()]) this.#end(record, pasid);
+    record.fallback?.free();
     structures.setAbsent(this.#tables.contextTable, record.context);
     // Nothing is present behind it any more, so no other cache holds anything of the device.
     this.#forgetContext(record);
@@ -109,7 +111,15 @@ export class Attacher {
   }
 
   detach(device: IommuDevice, pasid: number): void {
-    this.#end(this.#record(device), pasid);
+    const record = this.#record(device);
+    if (record.fallback === undefined || pasid !== 0) this.#end(record, pasid);
+    else this.attach(device, pasid, record.fallback);
+  }
+
+  /** From now on the RID uses `domain` whenever nothing else is attached. It goes with the device. */
+  setFallback(device: IommuDevice, domain: PagingVtdDomain): void {
+    this.#record(device).fallback = domain;
+    this.attach(device, 0, domain);
   }
 
   /** Present bit off, every cache, page requests that were under way, then the rest of the entry. */

@@ -10,6 +10,7 @@ import {
   SCALABLE_ROOT_ENTRY,
 } from "../spec/entries.js";
 import type { Attachment } from "./domain.js";
+import type { PagingVtdDomain } from "./paging-domain.js";
 import type { Structures } from "./structures.js";
 
 const PASIDS_PER_TABLE = 64;
@@ -35,6 +36,8 @@ export interface DeviceRecord {
   deviceTlb: boolean;
   /** It may send page requests (PRE). */
   readonly pageRequests: boolean;
+  /** What the RID uses while nothing is attached. */
+  fallback?: PagingVtdDomain;
 }
 
 /** What a device may do, as its context entry says. */
@@ -63,7 +66,7 @@ export class DeviceTables {
   /** Tables of a new device. In legacy mode its context entry stays absent until something is attached. */
   create(device: IommuDevice, flags: ContextFlags): DeviceRecord {
     const { deviceTlb, pageRequests } = flags;
-    const record = { device, context: this.#contextEntry(device.rid), directory: 0, directorySize: 0, attachments: new Map(), deviceTlb, pageRequests };
+    const record: DeviceRecord = { device, context: this.#contextEntry(device.rid), directory: 0, directorySize: 0, attachments: new Map(), deviceTlb, pageRequests };
     if (!this.#caps.scalableMode) return record;
     record.directory = this.#frames.alloc();
     this.#structures.write(SCALABLE_CONTEXT_ENTRY, record.context, {

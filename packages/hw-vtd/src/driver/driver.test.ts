@@ -239,6 +239,51 @@ describe("paging domains", () => {
   });
 });
 
+describe("reserved memory", () => {
+  const rmrr = [
+    { devices: ["00:03.0"], start: "0x8000", end: "0xa000" },
+    { devices: ["00:03.0", "00:04.0"], start: "0x20000", end: "0x21000", relaxable: true },
+  ];
+
+  it.each(Object.keys(PRESETS))("is there for its devices whenever nothing else is: %s", (preset) => {
+    const board = new Board();
+    const bench = board.unit(preset, {}, { rmrr });
+    const before = board.frames.inUse;
+    const [device, other] = [bench.device(0x18), bench.device(0x28)];
+    const reach = (): number[] => [7, 8, 9, 10, 0x20].map((page) => bench.dma(device, page, WRITE));
+    expect(reach()).toEqual([-1, 8, 9, -1, 0x20]);
+    expect(bench.dma(other, 8)).toBe(-1);
+    const domain = bench.paging(device);
+    map(domain, 7, 0x100);
+    bench.driver.attach(device, 0, domain);
+    expect(reach()).toEqual([0x100, -1, -1, -1, -1]);
+    bench.driver.detach(device, 0);
+    expect(reach()).toEqual([-1, 8, 9, -1, 0x20]);
+    bench.driver.removeDevice(device);
+    expect(reach()).toEqual([-1, -1, -1, -1, -1]);
+    domain.free();
+    bench.driver.removeDevice(other);
+    // The context table stays.
+    expect(board.frames.inUse).toBe(before + 1);
+  });
+
+  it("is told of, in order", () => {
+    const bench = new Board().unit("scalable", {}, { rmrr });
+    expect(bench.driver.reservedRegions(bench.device(0x18)).map(({ start, last, kind }) => [start, last, kind])).toEqual([
+      [0x8000n, 0x9fffn, "direct"], [0x2_0000n, 0x2_0fffn, "direct-relaxable"], [0xfee0_0000n, 0xfeef_ffffn, "msi"],
+    ]);
+    expect(bench.driver.reservedRegions(bench.device(0x20))).toHaveLength(2);
+  });
+
+  it.each([[{}], [[7]], [[{ devices: [], start: "0x1000", end: "0x2000" }]], [[{ devices: ["x"], start: "0x1000", end: "0x2000" }]], [[{ devices: ["00:03.0"], start: "0x1001", end: "0x2000" }]],
+    [[{ devices: ["00:03.0"], start: "0x2000", end: "0x2000" }]], [[{ devices: ["00:03.0"], end: "0x2000" }]], [[{ devices: ["00:03.0"], start: "0x1000", end: "0x2000", size: 1 }]]])(
+    "is refused when it makes no sense: %j",
+    (wrong) => {
+      expect(errno(() => new Board().unit("scalable", {}, { rmrr: wrong }))).toBe("EINVAL");
+    },
+  );
+});
+
 describe("dirty tracking", () => {
   const tracked = (): ReturnType<typeof setup> => setup();
   function setup() {

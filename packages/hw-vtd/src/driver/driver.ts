@@ -39,6 +39,7 @@ import { PageRequests } from "./page-requests.js";
 import { nests, PagingVtdDomain, tracksDirty } from "./paging-domain.js";
 import { CommandQueue } from "./queue.js";
 import { RegisterAccess } from "./registers.js";
+import { ReservedMemories, type ReservedMemory } from "./reserved-memory.js";
 import { Structures } from "./structures.js";
 
 /** enum iommu_hw_info_type */
@@ -47,8 +48,6 @@ const HW_INFO_INTEL_VTD = 1;
 const ERRATA_772415_SPR17 = 1;
 /** RTADDR.TTM (11.4.5). */
 const SCALABLE_MODE = 0x400n;
-/** Writes there are interrupts and never reach a table (VT-d 3.14). */
-const INTERRUPT_RANGE: ReservedRegion = { start: 0xfee0_0000n, last: 0xfeef_ffffn, kind: "msi" };
 
 export interface VtdDriverOptions {
   readonly name: string;
@@ -58,6 +57,8 @@ export interface VtdDriverOptions {
   readonly interrupts: Interrupts;
   /** Host address width: firmware says it in the DMAR table. */
   readonly haw: number;
+  /** RMRR structures of the DMAR table. */
+  readonly reservedMemory?: readonly ReservedMemory[];
   readonly tracer?: Tracer;
 }
 
@@ -72,6 +73,7 @@ export class VtdDriver implements IommuDriver {
   readonly #unit: UnitSide;
   readonly #attacher: Attacher;
   readonly #requests: PageRequests | undefined;
+  readonly #reserved: ReservedMemories;
 
   /** Probes the unit, gives it empty tables and turns translation on: from then on every DMA is blocked. */
   constructor(options: VtdDriverOptions) {
@@ -81,6 +83,7 @@ export class VtdDriver implements IommuDriver {
     const registers = new RegisterAccess(memory, options.registerBase, name, tracer);
     const caps = readCapabilities(Number(registers.read(Reg.VER, 4)), registers.read(Reg.CAP, 8), registers.read(Reg.ECAP, 8), options.haw);
     this.#caps = caps;
+    this.#reserved = new ReservedMemories(options.reservedMemory ?? []);
     if (!caps.queuedInvalidation) refuse("ENODEV", `${name} has no queued invalidation (ECAP.QI=0), which this driver needs`, { rule: "ECAP.QI" });
     const structures = new Structures(memory, name, tracer);
     const tables = new DeviceTables(memory, frames, structures, caps);
@@ -112,6 +115,10 @@ export class VtdDriver implements IommuDriver {
   addDevice(device: IommuDevice): void {
     const { ats, pageRequests = false } = this.capabilities(device);
     this.#attacher.addDevice(device, { pasids: this.#pasidBits(device) > 0, deviceTlb: ats, pageRequests });
+    if (!this.#reserved.has(device)) return;
+    const domain = this.#newPaging({});
+    this.#reserved.mapInto(domain, device);
+    this.#attacher.setFallback(device, domain);
   }
 
   removeDevice(device: IommuDevice): void {
@@ -135,8 +142,8 @@ export class VtdDriver implements IommuDriver {
     };
   }
 
-  reservedRegions(): readonly ReservedRegion[] {
-    return [INTERRUPT_RANGE];
+  reservedRegions(device: IommuDevice): readonly ReservedRegion[] {
+    return this.#reserved.regions(device);
   }
 
   hwInfo(_device: IommuDevice, type: number): HwInfo {
@@ -145,11 +152,14 @@ export class VtdDriver implements IommuDriver {
     return { type: HW_INFO_INTEL_VTD, data: encodeStruct("iommu_hw_info_vtd", { flags: ERRATA_772415_SPR17, cap_reg: cap, ecap_reg: ecap }) };
   }
 
-  /** First stage where nothing asks for the second: only that tracks dirty pages and lies below a guest's first stage. */
   allocPaging(_device: IommuDevice, options: PagingDomainOptions, data?: UserData): PagingDomain {
-    const caps = this.#caps;
-    const { nestParent = false, dirtyTracking = false } = options;
     if (data) refuse("EOPNOTSUPP", "a page table of an IOAS takes no vendor data", { argument: "data_type" });
+    return this.#newPaging(options);
+  }
+
+  /** First stage where nothing asks for the second: only that tracks dirty pages and lies below a guest's first stage. */
+  #newPaging({ nestParent = false, dirtyTracking = false }: PagingDomainOptions): PagingVtdDomain {
+    const caps = this.#caps;
     if (nestParent && !nests(caps)) refuse("EOPNOTSUPP", `${this.name} has no nested translation (ECAP.NEST=0)`, { argument: "flags" });
     if (dirtyTracking && !tracksDirty(caps)) refuse("EOPNOTSUPP", `${this.name} has no dirty flags in its second stage (ECAP.SSADS=0)`, { argument: "flags" });
     const firstStage = caps.scalableMode && caps.firstStage && !nestParent && !dirtyTracking;

@@ -24,8 +24,8 @@ import type { RegisterAccess } from "./registers.js";
 import type { Fields } from "./structures.js";
 
 const ENTRIES = 256;
-/** Times that the status word is looked at before the unit counts as dead. */
-const POLLS = 1000;
+/** Times that the status word is looked at before the unit counts as dead: more than a device-TLB may take to time out. */
+const POLLS = 2 ** 17;
 /** An invalidation that takes in every address of a device-TLB: S, and ones below the top bit (6.5.2.5). */
 const ALL_ADDRESSES = 0x7_ffff_ffff_ffffn;
 
