@@ -3,6 +3,8 @@ export { gunzipIfNeeded, playFile } from "./conform.js";
 export type { Players } from "./conform.js";
 export { formatSuite } from "./format-suite.js";
 export type { EditorFactory, FormatCheck, FormatSuiteOptions, TableEditor } from "./format-suite.js";
+export { iommuSuite } from "./iommu-suite.js";
+export type { IommuCheck, IommuSuiteOptions } from "./iommu-suite.js";
 export { FormatError } from "./json.js";
 export type { CaseResult, Failure } from "./result.js";
 export { bareNodes, mockExtension } from "./mock/index.js";
