@@ -37,7 +37,8 @@ export function blocksUntilAttached(rig: IommuRig): void {
   expectRefused(rig, device, IOVA, "before any attach");
   const { ioas, bytes } = space(rig, 0x11);
   expectRefused(rig, device, IOVA, "with an address space that it is not attached to");
-  rig.attach(device, ioas);
+  // A page table that outlives its attach: what a detach forgets is still there.
+  rig.attach(device, rig.hwpt(device, ioas));
   expectRead(rig, device, IOVA, 0x11, "attached");
   expect(rig.write(device, IOVA + 0x40n, 0x22), "attached: a write was refused");
   expect(bytes[0x40] === 0x22 && bytes[0x3f] === 0x11 && bytes[0x80] === 0x11, "a write did not land where it was sent");
