@@ -12,13 +12,20 @@ import {
 } from "@iommukit/core";
 import { dueInvalidation, ownFlags, vtdStructureDecoder, vtdTableDecoder } from "./decode/index.js";
 import { type ReservedMemory, VtdDriver } from "./driver/index.js";
-import { DEFAULT_CACHES, DEFAULT_DEVICE_TLB_TIMEOUT, DEFAULT_INTERRUPT_ENTRIES, REGISTER_BYTES, VtdUnit, vtdReplayUnitFactory } from "./hardware/index.js";
+import {
+  type CacheGeometry, DEFAULT_CACHES, DEFAULT_DEVICE_TLB_TIMEOUT, DEFAULT_INTERRUPT_ENTRIES, POLICY_VALUES, REGISTER_BYTES, type VtdPolicies, VtdUnit, vtdReplayUnitFactory,
+} from "./hardware/index.js";
 import { PRESETS } from "./presets.js";
 import { TranslationTableMode } from "./spec/entries.js";
 import { Reg } from "./spec/registers.js";
 import { transcriptPlatform } from "./transcripts.js";
 
-const OPTIONS = ["preset", "cap", "ecap", "version", "haw", "iotlbSets", "iotlbWays", "interruptEntries", "deviceTlbTimeout", "compressFaults", "reservedBeforeSource", "rmrr"];
+/** Options that give the geometry of a cache: `iotlbSets`, `iotlbWays` and so on. */
+const CACHES = [
+  ["iotlb", "iotlb"], ["context", "contexts"], ["pasid", "pasids"], ["firstStageTable", "firstStageTables"], ["secondStageTable", "secondStageTables"],
+] as const;
+
+const OPTIONS: readonly string[] = ["preset", "cap", "ecap", "version", "haw", ...CACHES.flatMap(([name]) => [`${name}Sets`, `${name}Ways`]), "policies", "interruptEntries", "deviceTlbTimeout", "compressFaults", "reservedBeforeSource", "rmrr"];
 
 function number(options: Readonly<Record<string, unknown>>, name: string, fallback: number): number {
   const value = options[name] ?? fallback;
@@ -29,6 +36,30 @@ function number(options: Readonly<Record<string, unknown>>, name: string, fallba
 function flag(options: Readonly<Record<string, unknown>>, name: string): boolean {
   const value = options[name] ?? false;
   return typeof value === "boolean" ? value : refuse("EINVAL", `option ${name} is ${JSON.stringify(value)}, not true or false`, { argument: name });
+}
+
+function geometry(options: Readonly<Record<string, unknown>>): CacheGeometry {
+  return Object.fromEntries(
+    CACHES.map(([name, cache]) => {
+      const sets = number(options, `${name}Sets`, DEFAULT_CACHES[cache].sets);
+      const ways = number(options, `${name}Ways`, DEFAULT_CACHES[cache].ways);
+      if (sets !== 0 && !Number.isInteger(Math.log2(sets))) refuse("EINVAL", `option ${name}Sets is ${sets}, neither a power of two nor 0`, { argument: `${name}Sets` });
+      if (ways < 1 || ways > 255) refuse("EINVAL", `option ${name}Ways is ${ways}, not 1 to 255`, { argument: `${name}Ways` });
+      return [cache, { sets, ways }];
+    }),
+  );
+}
+
+/** `{ "userDenial": "last" }` */
+function policies(options: Readonly<Record<string, unknown>>): Partial<VtdPolicies> {
+  const given = options.policies ?? {};
+  if (typeof given !== "object" || given === null || Array.isArray(given)) return refuse("EINVAL", "option policies is not an object", { argument: "policies" });
+  for (const [name, value] of Object.entries(given)) {
+    const values: readonly unknown[] = Object.hasOwn(POLICY_VALUES, name) ? POLICY_VALUES[name as keyof VtdPolicies] : [];
+    if (values.length === 0) refuse("EINVAL", `there is no policy "${name}"; there are: ${Object.keys(POLICY_VALUES).join(", ")}`, { argument: `policies.${name}` });
+    if (!values.includes(value)) refuse("EINVAL", `policy ${name} is ${JSON.stringify(value)}, none of ${values.join(", ")}`, { argument: `policies.${name}` });
+  }
+  return given;
 }
 
 /** A register word: "0x…". */
@@ -75,13 +106,10 @@ function create(environment: IommuEnvironment, options: Readonly<Record<string, 
   const ecap = word(options, "ecap", preset.ecap);
   const version = number(options, "version", preset.version);
   const haw = number(options, "haw", preset.haw);
-  const iotlb = {
-    sets: number(options, "iotlbSets", DEFAULT_CACHES.iotlb.sets),
-    ways: number(options, "iotlbWays", DEFAULT_CACHES.iotlb.ways),
-  };
   const hardware = new VtdUnit(memory, {
     name: environment.name, version, cap, ecap, haw, tracer,
-    caches: { ...DEFAULT_CACHES, iotlb },
+    caches: geometry(options),
+    policies: policies(options),
     interruptEntries: number(options, "interruptEntries", DEFAULT_INTERRUPT_ENTRIES),
     deviceTlbTimeout: number(options, "deviceTlbTimeout", DEFAULT_DEVICE_TLB_TIMEOUT),
     compressFaults: flag(options, "compressFaults"),

@@ -8,6 +8,7 @@ const MODELLED = new Set([
   "ND", "SAGAW", "MGAW", "ZLR", "FRO", "SSLPS", "PSI", "NFR", "MAMV", "DWD", "DRD", "FS1GP", "FS5LP", "ESRTPS",
   "C", "QI", "PT", "IRO", "SRS", "EAFS", "PSS", "PASID", "SMTS", "SSADS", "SSTS", "FSTS", "SMPWC", "RPS", "ADMS", "RPRIVS",
   "RWBF", "PLMR", "PHMR", "PI", "ESIRTPS", "DT", "IR", "EIM", "MHMV", "NEST", "PRS", "NWFS", "DIT", "PDS", "SMS", "EIMER", "IRREQ",
+  "CM", "SC", "HPTS", "HPT1GPS", "PTRS", "SSIRWS",
 ]);
 
 describe.each(Object.entries(PRESETS))("preset %s", (_name, preset) => {

@@ -18,13 +18,16 @@ export interface VtdPolicies {
   readonly largestCached: 12 | 21 | 30;
 }
 
-export const DEFAULT_POLICIES: VtdPolicies = {
-  accessed: "success",
-  userDenial: "first",
-  rootHalves: "used",
-  firstStageWidth: "reserved",
-  absentPasids: "wildcard",
-  unwritableTable: "SFS.6",
-  dirtyTables: "updates",
-  largestCached: 30,
+/** Every value of every policy; the first is taken when nothing is said. */
+export const POLICY_VALUES: { readonly [Name in keyof VtdPolicies]: readonly VtdPolicies[Name][] } = {
+  accessed: ["success", "walked"],
+  userDenial: ["first", "last"],
+  rootHalves: ["used", "both"],
+  firstStageWidth: ["reserved", "ignored"],
+  absentPasids: ["wildcard", "did0", "uncached"],
+  unwritableTable: ["SFS.6", "SFS.8"],
+  dirtyTables: ["updates", "reads"],
+  largestCached: [30, 21, 12],
 };
+
+export const DEFAULT_POLICIES: VtdPolicies = Object.fromEntries(Object.entries(POLICY_VALUES).map(([name, [first]]) => [name, first])) as unknown as VtdPolicies;

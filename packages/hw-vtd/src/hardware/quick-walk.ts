@@ -3,10 +3,11 @@
  * needs when it misses the IOTLB. Everything about the configuration is worked out once, in small integers, because a test for a truth value or an
  * imported constant costs as much as a level of the walk (ARCHITECTURE, "Speed"). Whatever is not so plain goes to `Stages`, which knows all rules.
  */
-import { IotlbKey, type PageTableFormat, type PhysicalMemory, walkPlain } from "@iommukit/core";
+import { type Iotlb, IotlbKey, type PageTableFormat, type PhysicalMemory, walkPlain } from "@iommukit/core";
 import { Pgtt } from "../spec/entries.js";
 import { FirstStage, SecondStage } from "../spec/formats.js";
 import { packRights } from "./cached-rights.js";
+import type { Caches } from "./caches.js";
 import type { Configuration } from "./configuration.js";
 
 /** Index into `answers`: the first stage lets it be written, the second does, no dirty flag is missing. */
@@ -24,10 +25,17 @@ export class QuickWalk {
   private readonly words: Int32Array;
   private readonly first: PageTableFormat;
   private readonly second: PageTableFormat;
+  /** Paging-structure caches: with them, a walk begins at what they have of the last table, or is not for here. */
+  private readonly firstTables: Iotlb;
+  private readonly secondTables: Iotlb;
+  private readonly cached: number;
   private kind = 0;
   /** Input pages end here. */
   private limit = 0.5;
   private secondLimit = 0.5;
+  /** By what the paging-structure caches know the tables. */
+  private domain = 0;
+  private tag = 0;
   /** Roots as word indices, top levels. */
   private firstRoot = 0;
   private firstTop = 0;
@@ -44,11 +52,14 @@ export class QuickWalk {
   private readonly answers = new Int32Array(8);
 
   /** @param second in the form of the permissions that the unit uses */
-  constructor(memory: PhysicalMemory, first: PageTableFormat, second: PageTableFormat) {
+  constructor(memory: PhysicalMemory, first: PageTableFormat, second: PageTableFormat, caches: Caches) {
     this.memory = memory;
     this.words = memory.words;
     this.first = first;
     this.second = second;
+    this.firstTables = caches.firstStageTables;
+    this.secondTables = caches.secondStageTables;
+    this.cached = Number(this.firstTables.capacity + this.secondTables.capacity !== 0);
   }
 
   /** Gets ready for a configuration's requests. False when its tables are not of a kind to be read here. */
@@ -60,8 +71,10 @@ export class QuickWalk {
     if (!first && !second) return false;
     if (second && (c.secondRoot >= bank || ((this.second.plainTops >>> c.secondTopLevel) & 1) === 0)) return false;
     if (first && !nested && (c.root >= bank || ((this.first.plainTops >>> c.topLevel) & 1) === 0)) return false;
-    if (nested && (c.topLevel !== 3 || c.secondPages < 0x10_0000 || c.root >= 2 ** 32)) return false;
+    if (nested && ((c.topLevel !== 3 && this.cached === 0) || c.secondPages < 0x10_0000 || c.root >= 2 ** 32)) return false;
     this.kind = c.pgtt;
+    this.domain = c.domain;
+    this.tag = c.pasid;
     this.key.set(rid, pasid, c.group, c.pasid);
     this.limit = first ? c.canonicalPages : c.secondPages;
     this.secondLimit = c.secondPages;
@@ -89,12 +102,16 @@ export class QuickWalk {
     // 0xFEE: without a PASID, requests there are not translated.
     if (page >= this.limit || page >>> 8 === 0xfee) return 0;
     if (this.kind === 1) return this.#firstStage(page);
-    return this.kind === 2 ? this.#secondStage(page) : this.#nested(page);
+    if (this.kind === 2) return this.#secondStage(page);
+    return this.cached === 1 ? this.#cachedNested(page) : this.#nested(page);
   }
 
   #firstStage(page: number): number {
     const { first, firstNeeds } = this;
-    const lo = walkPlain(this.memory, first, this.firstRoot, this.firstTop, page, firstNeeds | 2);
+    const lo =
+      this.cached === 1
+        ? this.#leaf(this.firstTables, this.tag, first, page, firstNeeds | 2)
+        : walkPlain(this.memory, first, this.firstRoot, this.firstTop, page, firstNeeds | 2);
     const out = ((this.memory.hi & first.addressHi) << 20) | (lo >>> 12);
     if ((lo & firstNeeds) !== firstNeeds || out >>> 8 === 0xfee) return 0;
     this.outPage = out;
@@ -104,8 +121,33 @@ export class QuickWalk {
 
   #secondStage(page: number): number {
     const { second, pageNeeds, memory } = this;
-    const lo = walkPlain(memory, second, this.secondRoot, this.secondTop, page, pageNeeds | 2);
+    const lo =
+      this.cached === 1
+        ? this.#leaf(this.secondTables, 0, second, page, pageNeeds | 2)
+        : walkPlain(memory, second, this.secondRoot, this.secondTop, page, pageNeeds | 2);
     return (lo & pageNeeds) === pageNeeds ? this.#answer(lo, memory.hi, FIRST_WRITES, CLEAN_NOT) : 0;
+  }
+
+  /** What `walkPlain` gives, from a table that a paging-structure cache has; 0 when it has none. */
+  #leaf(tables: Iotlb, tag: number, format: PageTableFormat, page: number, flags: number): number {
+    const slot = tables.find(this.domain, tag, page, 21);
+    if (slot === -1) return 0;
+    const at = tables.firstOutput(slot) * 1024 + ((page & 511) << 1);
+    if (at >= this.words.length) return 0;
+    const lo = this.words[at];
+    const hi = this.words[at + 1];
+    this.memory.hi = hi;
+    if ((lo & format.presentMask) === 0 || (lo & format.plainPageMask) !== format.plainPageValue || (hi & format.plainPageHi) !== 0) return 0;
+    return lo & (tables.data(slot) | ~flags);
+  }
+
+  #cachedNested(page: number): number {
+    const { first, firstNeeds, secondTables, memory } = this;
+    const lo = this.#leaf(this.firstTables, this.tag, first, page, firstNeeds | 2);
+    const guest = ((memory.hi & first.addressHi) << 20) | (lo >>> 12);
+    if ((lo & firstNeeds) !== firstNeeds || guest >= this.secondLimit) return 0;
+    const host = this.#leaf(secondTables, 0, this.second, guest, this.pageNeeds | 2);
+    return (host & this.pageNeeds) === this.pageNeeds ? this.#answer(host, memory.hi, (lo >>> 1) & FIRST_WRITES, (lo >>> 4) & CLEAN_NOT) : 0;
   }
 
   /**

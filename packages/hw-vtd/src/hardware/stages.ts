@@ -47,6 +47,7 @@ export class Stages {
   readonly #memory: PhysicalMemory;
   readonly #caps: Capabilities;
   readonly #policies: VtdPolicies;
+  readonly #caches: Caches;
   readonly #firstTables: Iotlb;
   readonly #secondTables: Iotlb;
   readonly #firstFormat: PageTableFormat;
@@ -73,6 +74,7 @@ export class Stages {
     this.#memory = memory;
     this.#caps = caps;
     this.#policies = policies;
+    this.#caches = caches;
     this.#firstTables = caches.firstStageTables;
     this.#secondTables = caches.secondStageTables;
     this.#firstFormat = firstStageFormat(caps);
@@ -93,11 +95,10 @@ export class Stages {
     return c.pgtt === Pgtt.NESTED ? this.#nested(c, page, access, privileged, kind, true) : this.#first(c, page, access, privileged, kind);
   }
 
-  /** The quick way for a configuration's reads; undefined when there is none, as when paging-structure caches have a say. */
+  /** The quick way for a configuration's reads; undefined when there is none. */
   quickWalk(c: Configuration, rid: number, pasid: number, privileged: boolean): QuickWalk | undefined {
-    if (this.#firstTables.capacity !== 0 || this.#secondTables.capacity !== 0) return undefined;
     if (c.secondStageDirty && this.#policies.dirtyTables === "reads") return undefined;
-    const walk = new QuickWalk(this.#memory, this.#firstFormat, this.#secondFormat);
+    const walk = new QuickWalk(this.#memory, this.#firstFormat, this.#secondFormat, this.#caches);
     return walk.prepare(c, rid, pasid, privileged, this.#caps.snoopControl) ? walk : undefined;
   }
 

@@ -79,7 +79,7 @@ export class Translator {
     this.#tracer = tracer;
     this.#reader = new ConfigurationReader(memory, caps, policies);
     this.#stages = new Stages(memory, caps, policies, caches);
-    this.#recentWalk = new QuickWalk(memory, firstStageFormat(caps), secondStageFormat(caps));
+    this.#recentWalk = new QuickWalk(memory, firstStageFormat(caps), secondStageFormat(caps), caches);
     this.#hostPermissions = new HostPermissions(memory, caps);
     this.#hostPages = 2 ** (caps.haw - 12);
   }
