@@ -137,7 +137,7 @@ describe("descriptors", () => {
   it("corner 45: a wait writes the low HAW bits of its status address; an interrupt with ICS.IWC set is silent", () => {
     const bench = benchOf();
     bench.write(Reg.IECTL, 0n, 4);
-    bench.submit(WAIT, T.WAIT, { SW: 1, IF: 1, DATA: 0xabcd_ef01, STATUS_ADDR: (1n << 50n) | BigInt(AT.STATUS / 4) });
+    bench.submit(WAIT, T.WAIT, { SW: 1, IF: 1, DATA: 0xabcd_ef01, STATUS_ADDR: (0x3fffn << 48n) | (1n << 46n) | BigInt(AT.STATUS / 4) });
     expect(bench.memory.readU64(AT.STATUS)).toBe(0xabcd_ef01n);
     bench.submit(WAIT, T.WAIT, { IF: 1 });
     expect(bench.messages).toHaveLength(1);

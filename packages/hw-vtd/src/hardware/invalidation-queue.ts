@@ -1,10 +1,11 @@
 /** Queued invalidation (VT-d 6.5.2): fetch, check, execute; errors stop the queue at the bad descriptor. */
-import { decodeFields, extractBits, type FieldTable, NO_PASID, type PhysicalMemory, type Tracer } from "@iommukit/core";
+import { decodeFields, type FieldTable, NO_PASID, type PhysicalMemory, type Tracer } from "@iommukit/core";
 import type { Capabilities } from "../spec/capabilities.js";
-import { DESCRIPTORS, DescriptorType, QueueError } from "../spec/descriptors.js";
+import { DescriptorType, QueueError } from "../spec/descriptors.js";
 import { TranslationTableMode } from "../spec/entries.js";
 import { Fsts, Gcmd, Iqa, Reg } from "../spec/registers.js";
 import type { Caches } from "./caches.js";
+import { type DescriptorLayout, descriptorLayouts } from "./descriptor-layout.js";
 import { type DeviceTlbs, invalidationRange } from "./device-tlbs.js";
 import type { EventMessage } from "./event-message.js";
 import type { FaultRecorder } from "./fault-recorder.js";
@@ -27,18 +28,24 @@ export interface QueueParts {
   readonly tracer: Tracer | undefined;
 }
 
-/** Fields of a descriptor as numbers. */
-type Fields = Readonly<Record<string, number>>;
+/** Fields of the descriptor at hand, by the manual's names. */
+type Fields = (name: string) => number;
 
 /** How executing a descriptor ended, beside the errors of `QueueError`. */
 const STALLED = -1;
 const BAD_FIELD = -2;
+/** Outstanding invalidations of a device when MIP is 0. */
+const MAX_INVALIDATIONS = 32;
 /** Wait descriptors that may be unfinished at a time; the queue does not go on until there is room. */
 const MAX_WAITS = 256;
 
 /** A wait descriptor whose device-TLB invalidations are not completed. */
 interface Wait {
-  readonly fields: Fields;
+  /** Byte address of its status word, and what goes there; undefined: nothing. */
+  readonly status: number | undefined;
+  readonly data: number;
+  readonly interrupts: boolean;
+  readonly fence: boolean;
   /** Tags that it waits for. */
   tags: number;
 }
@@ -46,12 +53,16 @@ interface Wait {
 export class InvalidationQueue {
   readonly #parts: QueueParts;
   readonly #bank: RegisterBank;
+  readonly #layouts: ReadonlyMap<number, DescriptorLayout>;
+  /** The descriptor at hand. */
+  readonly #words = new Int32Array(8);
   #running = false;
   #waits: Wait[] = [];
 
   constructor(parts: QueueParts) {
     this.#parts = parts;
     this.#bank = parts.bank;
+    this.#layouts = descriptorLayouts(parts.caps);
   }
 
   /**
@@ -120,7 +131,7 @@ export class InvalidationQueue {
 
   #mayFetch(): boolean {
     const stopped = (Number(this.#bank.get(Reg.FSTS)) & (Fsts.IQE | Fsts.ITE)) !== 0;
-    const fenced = this.#waits.length >= MAX_WAITS || this.#waits.some((wait) => wait.fields.FN === 1);
+    const fenced = this.#waits.length >= MAX_WAITS || this.#waits.some((wait) => wait.fence);
     return (Number(this.#bank.get(Reg.GSTS)) & Gcmd.QIE) !== 0 && !stopped && !fenced;
   }
 
@@ -137,25 +148,29 @@ export class InvalidationQueue {
   }
 
   #execute(pa: number, wide: boolean): number {
-    const words: bigint[] = [];
-    for (let offset = 0; offset < (wide ? 32 : 16); offset += 8) {
-      const word = this.#parts.memory.readU64(pa + offset);
-      if (word === undefined) return QueueError.FETCH;
-      words.push(word);
-    }
-    const type = Number(((words[0] >> 5n) & 0x70n) | (words[0] & 15n));
-    const table = DESCRIPTORS.get(type);
-    if (table === undefined || !this.#typeAllowed(type)) return QueueError.INVALID_TYPE;
-    if (this.#hasReserved(table, words)) return QueueError.RESERVED_FIELD;
-    const fields: Record<string, number> = {};
-    for (const field of table.fields) {
-      if (field.name !== "") fields[field.name] = Number(extractBits(words, field.low, field.width));
-    }
-    const removed = this.#invalidate(type, fields);
+    if (!this.#fetch(pa, wide ? 4 : 2)) return QueueError.FETCH;
+    const words = this.#words;
+    const type = ((words[0] >> 5) & 0x70) | (words[0] & 15);
+    const layout = this.#layouts.get(type);
+    if (layout === undefined || !this.#typeAllowed(type)) return QueueError.INVALID_TYPE;
+    if (layout.hasReserved(words)) return QueueError.RESERVED_FIELD;
+    const removed = this.#invalidate(type, layout);
     if (removed === STALLED) return STALLED;
     if (removed === BAD_FIELD) return QueueError.RESERVED_FIELD;
-    if (this.#parts.tracer?.listener) this.#trace(table, words, removed);
+    if (this.#parts.tracer?.listener) this.#trace(layout.table, removed);
     return QueueError.NONE;
+  }
+
+  /** Reads `count` words of 64 bits. */
+  #fetch(pa: number, count: number): boolean {
+    const { memory } = this.#parts;
+    this.#words.fill(0);
+    for (let i = 0; i < count; i++) {
+      if (!memory.load64(pa + 8 * i)) return false;
+      this.#words[2 * i] = memory.lo;
+      this.#words[2 * i + 1] = memory.hi;
+    }
+    return true;
   }
 
   /** Types by mode and capability (6.5.2, table 23): those of 256 bits are not for legacy mode. */
@@ -181,56 +196,49 @@ export class InvalidationQueue {
     }
   }
 
-  /** Fields that are reserved in every unit, and PD and PFSID in units without the capability. */
-  #hasReserved(table: FieldTable, words: readonly bigint[]): boolean {
-    const masks = table.reserved;
-    if (words.some((word, i) => (word & (masks[i] ?? 0xffff_ffff_ffff_ffffn)) !== 0n)) return true;
-    const { caps } = this.#parts;
-    return table.fields.some(({ name, low, width }) => {
-      const absent = (name === "PD" && !caps.pageRequestDrain) || (name.startsWith("PFSID") && !caps.deviceTlbThrottle);
-      return absent && extractBits(words, low, width) !== 0n;
-    });
-  }
-
   /** Returns how many cache entries went, or why the descriptor was not executed. */
-  #invalidate(type: number, f: Fields): number {
+  #invalidate(type: number, layout: DescriptorLayout): number {
     const { caches, caps } = this.#parts;
+    const f = (name: string): number => layout.value(this.#words, name);
+    const granularity = f("G");
     // Descriptors ignore DID bits above the unit's width (8.4), table entries do not.
-    const domain = (f.DID ?? 0) & (2 ** caps.domainIdBits - 1);
+    const domain = f("DID") & (2 ** caps.domainIdBits - 1);
     switch (type) {
       case DescriptorType.CC:
-        return f.G === 0 ? BAD_FIELD : caches.context(f.G, domain, f.SID, f.FM);
+        return granularity === 0 ? BAD_FIELD : caches.context(granularity, domain, f("SID"), f("FM"));
       case DescriptorType.PC:
-        return f.G === 2 ? BAD_FIELD : caches.pasid(f.G, domain, f.PASID);
+        return granularity === 2 ? BAD_FIELD : caches.pasid(granularity, domain, f("PASID"));
       case DescriptorType.IOTLB:
-        if (f.G === 0 || (f.G === 3 && (!caps.pageSelective || f.AM > caps.maxAddressMask))) return BAD_FIELD;
-        return caches.iotlbDomain(f.G, domain, f.ADDR, f.AM, f.IH === 1);
+        if (granularity === 0 || (granularity === 3 && (!caps.pageSelective || f("AM") > caps.maxAddressMask))) return BAD_FIELD;
+        return caches.iotlbDomain(granularity, domain, f("ADDR"), f("AM"), f("IH") === 1);
       case DescriptorType.P_IOTLB:
-        return f.G < 2 ? BAD_FIELD : caches.iotlbPasid(f.G, domain, f.PASID, f.ADDR, f.AM, f.IH === 1);
+        return granularity < 2 ? BAD_FIELD : caches.iotlbPasid(granularity, domain, f("PASID"), f("ADDR"), f("AM"), f("IH") === 1);
       case DescriptorType.IEC:
-        return this.#parts.invalidateInterrupts(f.G === 0, f.IIDX, f.IM);
+        return this.#parts.invalidateInterrupts(granularity === 0, f("IIDX"), f("IM"));
       case DescriptorType.DEV_TLB:
+        return this.#deviceTlb(f, NO_PASID);
       case DescriptorType.P_DEV_TLB:
-        return this.#deviceTlb(f);
+        return this.#deviceTlb(f, f("PASID"));
       case DescriptorType.PGR:
         return this.#respond(f);
       case DescriptorType.HPT:
-        return f.G === 0 ? BAD_FIELD : 0; // host permissions are not cached
+        return granularity === 0 ? BAD_FIELD : 0; // host permissions are not cached
       default:
         return this.#wait(f);
     }
   }
 
-  #deviceTlb(f: Fields): number {
-    const scope = { pasid: f.PASID ?? NO_PASID, allPasids: f.GI === 1 };
-    const sent = this.#parts.deviceTlbs.invalidate(f.SID, f.MIP === 0 ? 32 : f.MIP, { ...scope, ...invalidationRange(f.ADDR, f.S === 1) });
+  #deviceTlb(f: Fields, pasid: number): number {
+    const range = invalidationRange(f("ADDR"), f("S") === 1);
+    const sent = this.#parts.deviceTlbs.invalidate(f("SID"), f("MIP") || MAX_INVALIDATIONS, { pasid, allPasids: f("GI") === 1, ...range });
     return sent ? 0 : STALLED;
   }
 
   /** Page group response (7.7.1). */
   #respond(f: Fields): number {
-    if (f.RC > 1 && f.RC !== 15) return BAD_FIELD;
-    this.#parts.deviceTlbs.endpoint(f.RID)?.respond({ pasid: f.PP === 1 ? f.PASID : NO_PASID, group: f.PRGI, code: f.RC });
+    const code = f("RC");
+    if (code > 1 && code !== 15) return BAD_FIELD;
+    this.#parts.deviceTlbs.endpoint(f("RID"))?.respond({ pasid: f("PP") === 1 ? f("PASID") : NO_PASID, group: f("PRGI"), code });
     return 0;
   }
 
@@ -238,8 +246,11 @@ export class InvalidationQueue {
    * Everything before has completed but device-TLB invalidations. Accepted page requests are in their queue (PD), for
    * they get there at once.
    */
-  #wait(fields: Fields): number {
-    this.#waits.push({ fields, tags: this.#parts.deviceTlbs.pending });
+  #wait(f: Fields): number {
+    // Status address bits from the host address width on are ignored (6.5.2.8).
+    const high = this.#words[3] & (2 ** (this.#parts.caps.haw - 32) - 1);
+    const status = f("SW") === 1 ? high * 2 ** 32 + ((this.#words[2] & ~3) >>> 0) : undefined;
+    this.#waits.push({ status, data: f("DATA"), interrupts: f("IF") === 1, fence: f("FN") === 1, tags: this.#parts.deviceTlbs.pending });
     this.#finishWaits();
     return 0;
   }
@@ -248,12 +259,9 @@ export class InvalidationQueue {
   #finishWaits(): void {
     for (const wait of this.#waits) wait.tags &= this.#parts.deviceTlbs.pending;
     while (this.#waits[0]?.tags === 0) {
-      const [{ fields }] = this.#waits.splice(0, 1);
-      if (fields.SW === 1) {
-        const statusMask = (1n << BigInt(this.#parts.caps.haw)) - 1n;
-        this.#parts.memory.store32(Number((BigInt(fields.STATUS_ADDR) << 2n) & statusMask), fields.DATA | 0);
-      }
-      if (fields.IF === 1) this.#completionEvent();
+      const [{ status, data, interrupts }] = this.#waits.splice(0, 1);
+      if (status !== undefined) this.#parts.memory.store32(status, data | 0);
+      if (interrupts) this.#completionEvent();
     }
   }
 
@@ -263,7 +271,8 @@ export class InvalidationQueue {
     this.#parts.completion.raise();
   }
 
-  #trace(table: FieldTable, words: readonly bigint[], removed: number): void {
+  #trace(table: FieldTable, removed: number): void {
+    const words = [...new BigUint64Array(this.#words.slice().buffer)];
     const shown = decodeFields(table, words)
       .filter((field) => !field.name.startsWith("type") && field.value !== 0n)
       .map((field) => `${field.name}=${field.meaning ?? `0x${field.value.toString(16)}`}`);
