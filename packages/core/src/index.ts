@@ -110,6 +110,8 @@ export type { BindableDevice } from "./iommufd/device.js";
 export { IommufdFile } from "./iommufd/file.js";
 export { buildMachine } from "./machine/machine.js";
 export type { Machine, MachineParts } from "./machine/machine.js";
+export { unitPlaces } from "./machine/places.js";
+export type { UnitPlace } from "./machine/places.js";
 export { ClientWindows } from "./memory/windows.js";
 export { SharedPages } from "./memory/shared-pages.js";
 export { traceNodes } from "./machine/traced-file.js";

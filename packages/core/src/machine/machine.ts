@@ -22,15 +22,11 @@ import type { VfioDevice } from "../vfio/open-device.js";
 import { type SysfsUnit, sysfsTree } from "../vfio/sysfs.js";
 import { PciFunction } from "../vfio/pci-function.js";
 import { InterruptController } from "./interrupts.js";
+import { registerBaseOf } from "./places.js";
 import { readMachineSpec } from "./spec.js";
 import { traceFile } from "./traced-file.js";
 import type { IommuFactory, IommuUnit, MachineSpec } from "./types.js";
 
-const FIRST_REGISTERS = 0xfed9_0000;
-/** Clear of 0xfee00000, where interrupts go. */
-const MORE_REGISTERS = 0xfc00_0000;
-/** Room for the register set of any unit. */
-const REGISTER_STRIDE = 0x4_0000;
 const LOW_RAM_LIMIT = 0xc000_0000;
 const HIGH_RAM_BASE = 0x1_0000_0000;
 const WINDOW_BASE = 0x10_0000_0000;
@@ -72,8 +68,7 @@ export function buildMachine(description: unknown, parts: MachineParts, tracer: 
       const known = parts.iommus.map((candidate) => candidate.name).join(", ");
       return refuse("EINVAL", `iommus[${i}].type "${iommu.type}" is not known; there are: ${known || "none"}`, { argument: `iommus[${i}].type` });
     }
-    const registerBase = i === 0 ? FIRST_REGISTERS : MORE_REGISTERS + i * REGISTER_STRIDE;
-    const environment = { name: `${iommu.type}${i}`, memory, frames, interrupts, tracer, registerBase };
+    const environment = { name: `${iommu.type}${i}`, memory, frames, interrupts, tracer, registerBase: registerBaseOf(i) };
     return made(`iommus[${i}].options`, () => factory.create(environment, iommu.options ?? {}));
   });
   const width = Math.min(...units.map((unit) => unit.hostAddressWidth));
