@@ -30,7 +30,7 @@ const file = (name: string, text: string | Uint8Array): string => {
 };
 
 describe("iommu", () => {
-  it.each(["tour", "run", "walk", "dump", "decode", "conform", "abi", "list"])("%s --help shows examples and ends with 0", (command) => {
+  it.each(["tour", "run", "walk", "dump", "decode", "acpi", "conform", "abi", "list"])("%s --help shows examples and ends with 0", (command) => {
     const { code, out } = iommu([command, "--help"]);
     expect(code).toBe(0);
     expect(out).toContain("Examples:");
@@ -169,6 +169,37 @@ describe("iommu decode", () => {
     expect(iommu(["decode", "--list"]).out).toMatch(/pasid-entry +512 bits +PASID table entry +\[VT-d 9\.6\]/);
     const [vtd] = JSON.parse(iommuJson(["decode", "vtd", "--list", "--json"])) as { kinds: { name: string }[] }[];
     expect(vtd.kinds.length).toBeGreaterThan(80);
+  });
+});
+
+describe("iommu acpi", () => {
+  it("makes a table and reads it again, from a file and from standard input", () => {
+    const table = file("dmar.bin", "");
+    expect(iommu(["acpi", "emit", "-o", table]).code).toBe(0);
+    const { code, out } = iommu(["acpi", "decode", table]);
+    expect(out).toContain("DRHD  unit with registers at 0xfed90000");
+    expect(code).toBe(0);
+    const piped = spawnSync(process.execPath, [main, "acpi", "decode", "-"], { cwd: root, encoding: "utf8", input: readFileSync(table) });
+    expect(piped.stdout).toBe(out);
+    expect(iommu(["acpi", "decode", "--brief", table]).out.split("\n").length).toBeLessThan(5);
+  });
+
+  it("ends with 1 when a table breaks a rule, and names it", () => {
+    const table = file("bad.bin", "");
+    iommu(["acpi", "emit", "-o", table]);
+    const bytes = readFileSync(table);
+    bytes[37] |= 0x80;
+    const { code, out } = iommu(["acpi", "decode", file("bad.bin", bytes)]);
+    expect(out).toContain("bits 7:3 are reserved");
+    expect(out).toContain("the checksum is");
+    expect(code).toBe(1);
+  });
+
+  it("says which tables there are", () => {
+    const { code, err } = iommu(["acpi", "decode", file("ssdt.bin", "SSDT and more")]);
+    expect(err).toContain('begins with "SSDT", which no loaded table has; there are: DMAR');
+    expect(code).toBe(2);
+    expect(iommu(["acpi", "emit", "--table", "iort", "-o", "-"]).err).toContain('no table "iort"');
   });
 });
 

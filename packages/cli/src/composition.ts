@@ -1,5 +1,6 @@
 /** The composition root: one container of our own, filled by plugins, asked once at start-up. */
 import "reflect-metadata";
+import type { AcpiTable } from "@iommukit/core/acpi";
 import type { StructureDecoder } from "@iommukit/core/decode";
 import type { TranscriptPlatform } from "@iommukit/core/testing";
 import { existsSync, readFileSync } from "node:fs";
@@ -20,6 +21,7 @@ export interface Composition {
   readonly devices: readonly DeviceModel[];
   readonly decoders: readonly TableDecoder[];
   readonly structureDecoders: readonly StructureDecoder[];
+  readonly acpiTables: readonly AcpiTable[];
   readonly replayUnits: readonly ReplayUnitFactory[];
   readonly platforms: readonly TranscriptPlatform[];
   /** Machine of the config file. */
@@ -45,6 +47,7 @@ export async function compose(options: GlobalOptions): Promise<Composition> {
     devices: all<DeviceModel>(own, TOKENS.devices),
     decoders: all<TableDecoder>(own, TOKENS.decoders),
     structureDecoders: all<StructureDecoder>(own, TOKENS.structureDecoders),
+    acpiTables: all<AcpiTable>(own, TOKENS.acpiTables),
     replayUnits: all<ReplayUnitFactory>(own, TOKENS.replayUnits),
     platforms: all<TranscriptPlatform>(own, TOKENS.platforms),
     ...(config.machine === undefined ? {} : { machine: config.machine }),

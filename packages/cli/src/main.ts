@@ -107,6 +107,27 @@ Exit code 1: a bit is set that must be 0, or no line of the log was known.
     )
     .action(async (what: string[], options, command: Command) => (await import("./commands/decode.js")).decode(what, options, command.optsWithGlobals()));
 
+  const acpi = program
+    .command("acpi")
+    .description("the firmware tables that tell an operating system of its IOMMUs: DMAR")
+    .addHelpText("after", "\nExamples:\n  iommu acpi decode /sys/firmware/acpi/tables/DMAR\n  iommu acpi emit --machine machine.json -o dmar.bin\n");
+  acpi
+    .command("decode")
+    .description("every structure of a table, and every rule that it breaks")
+    .argument("<file>", "the table's bytes, or - for standard input")
+    .option("--brief", "one line a structure")
+    .option("--json", "JSON instead of text")
+    .addHelpText("after", "\nExamples:\n  iommu acpi decode /sys/firmware/acpi/tables/DMAR\n  iommu acpi decode --brief dmar.bin\n\nExit code 1: the table breaks a rule.\n")
+    .action(async (file: string, options, command: Command) => (await import("./commands/acpi.js")).acpiDecode(file, options, command.optsWithGlobals()));
+  acpi
+    .command("emit")
+    .description("the table that firmware of a machine would have")
+    .option("--machine <name|file>", "machine to describe (default: vtd)")
+    .option("--table <signature>", "the table, when the machine's units are in several")
+    .requiredOption("-o, --output <file>", "where to write it; - is standard output")
+    .addHelpText("after", "\nExamples:\n  iommu acpi emit -o dmar.bin && iasl -d dmar.bin\n  iommu acpi emit --machine machine.json -o - | iommu acpi decode -\n")
+    .action(async (options, command: Command) => (await import("./commands/acpi.js")).acpiEmit(options, command.optsWithGlobals()));
+
   program
     .command("conform")
     .description("replay recorded behaviour and compare")
