@@ -12,8 +12,8 @@ import { dmarTable } from "../packages/hw-vtd/dist/acpi/index.js";
 
 const device = (bdf, iommu = 0) => ({ model: "dma-test", bdf, vfio: `vfio${Number.parseInt(bdf.replace(/\W/g, ""), 16) % 1000}`, iommu });
 const machine = (name, iommus, devices) => ({ name, memory: { size: "256MiB" }, iommus, devices });
+const rmrr = [{ start: "0x8d800000", end: "0x8d900000", devices: ["00:02.0", "00:14.0"] }];
 const everything = {
-  rmrr: [{ base: "0x8d800000", limit: "0x8d8fffff", devices: ["00:02.0", "00:14.0"] }],
   ioapics: [{ id: 2, bdf: "f0:1f.0" }],
   hpets: [{ id: 0, bdf: "f0:0f.0" }],
   acpi: [{ number: 1, bdf: "00:15.0", object: "\\_SB.PCI0.I2C0" }],
@@ -25,7 +25,7 @@ const everything = {
 };
 const machines = [
   machine("the default", [{ type: "vtd" }], [device("00:03.0")]),
-  machine("every structure", [{ type: "vtd", options: { preset: "full", dmar: everything } }], [device("00:03.0")]),
+  machine("every structure", [{ type: "vtd", options: { preset: "full", rmrr, dmar: everything } }], [device("00:03.0")]),
   machine("two units", [{ type: "vtd", options: { dmar: { proximity: 0 } } }, { type: "vtd", options: { dmar: { atsr: "all", proximity: 1 } } }], [device("00:03.0"), device("06:00.1"), device("07:00.0", 1)]),
 ];
 

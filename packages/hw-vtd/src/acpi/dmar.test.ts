@@ -8,7 +8,7 @@ import { DMAR_LAYOUTS, type DmarStructure } from "./structures.js";
 
 const device = (bdf: string, vfio: string, iommu = 0): object => ({ model: "dma-test", bdf, vfio, iommu });
 const machine = (iommus: readonly object[], devices: readonly object[] = [device("00:03.0", "vfio0")]): object => ({ name: "firmware", memory: { size: "256MiB" }, iommus, devices });
-const emit = (dmar: object): Uint8Array => dmarTable.emit(machine([{ type: "vtd", options: { preset: "full", dmar } }])) ?? new Uint8Array();
+const emit = (dmar: object, rmrr: readonly object[] = []): Uint8Array => dmarTable.emit(machine([{ type: "vtd", options: { preset: "full", dmar, rmrr } }])) ?? new Uint8Array();
 
 function problemsOf({ problems, ...inside }: Partial<AcpiReport & AcpiStructure> & { problems: readonly string[] }): string[] {
   return [...problems, ...[...(inside.structures ?? []), ...(inside.children ?? [])].flatMap(problemsOf)];
@@ -36,12 +36,12 @@ describe("a table", () => {
   });
 
   it("gives the last unit what no other names, in the order of types", () => {
-    const iommus = [{ type: "vtd", options: { dmar: { rmrr: [{ base: "0x1000", limit: "0x1fff", devices: ["00:02.0"] }] } } }, { type: "vtd", options: { haw: 39 } }];
+    const iommus = [{ type: "vtd", options: { rmrr: [{ start: "0x1000", end: "0x2000", devices: ["00:02.0"] }] } }, { type: "vtd", options: { haw: 39 } }];
     const report = dmarTable.decode(dmarTable.emit(machine(iommus, [device("06:00.1", "vfio0"), device("00:04.0", "vfio1", 1)])) ?? new Uint8Array());
     expect(problemsOf(report)).toEqual([]);
     expect(report.structures.map(({ name, text }) => `${name}: ${text}`)).toEqual([
       "DRHD: unit with registers at 0xfed90000, for 1 device",
-      "DRHD: unit with registers at 0xfc010000, for every PCI device that no other unit names",
+      "DRHD: unit with registers at 0xfc040000, for every PCI device that no other unit names",
       "RMRR: memory 0x1000-0x1fff that firmware uses with 1 device: software keeps it mapped one to one",
     ]);
     expect(report.structures[0].children[0].text).toBe("PCI endpoint at 06:00.1");
@@ -57,10 +57,10 @@ describe("a table", () => {
 
   it("with every structure says each in a line", () => {
     const report = dmarTable.decode(emit({
-      rmrr: [{ base: "0x8d800000", limit: "0x8d8fffff", devices: ["00:02.0"] }], ioapics: [{ id: 2, bdf: "f0:1f.0" }], hpets: [{ id: 1, bdf: "f0:0f.0" }],
+      ioapics: [{ id: 2, bdf: "f0:1f.0" }], hpets: [{ id: 1, bdf: "f0:0f.0" }],
       acpi: [{ number: 1, bdf: "00:15.0", object: "\\_SB.PCI0.I2C0" }], atsr: "all", satc: { required: true, devices: ["00:02.0"] },
       sidp: [{ devices: ["00:03.0"], flags: ["no-nested", "atc-required"] }], proximity: 3,
-    }));
+    }, [{ start: "0x8d800000", end: "0x8d900000", devices: ["00:02.0"] }]));
     expect(problemsOf(report)).toEqual([]);
     expect(report.structures.map(({ name }) => name)).toEqual(["DRHD", "RMRR", "ATSR", "RHSA", "ANDD", "SATC", "SIDP"]);
     expect(report.structures[0].children.map(({ text }) => text)).toEqual(["I/O APIC 2 at f0:1f.0", "HPET 1 at f0:0f.0", "ACPI device 1 at 00:15.0"]);
@@ -77,8 +77,6 @@ describe("a table", () => {
 
   it.each<[string, object, string]>([
     ["an option that is none", { rmr: [] }, "dmar.rmr is not known"],
-    ["half a page", { rmrr: [{ base: "0x1000", limit: "0x1800", devices: ["00:02.0"] }] }, "dmar.rmrr[0] is not made of whole pages"],
-    ["no device", { rmrr: [{ base: "0x1000", limit: "0x1fff" }] }, "dmar.rmrr[0].devices names no device"],
     ["a device that is none", { satc: { devices: ["zebra"] } }, 'dmar.satc.devices[0] is "zebra"'],
     ["a flag that is none", { sidp: [{ devices: ["00:03.0"], flags: ["fast"] }] }, 'dmar.sidp[0].flags[0] is "fast"'],
     ["a name that is none", { acpi: [{ number: 1, bdf: "00:15.0", object: "i2c" }] }, "dmar.acpi[0].object"],
@@ -107,7 +105,7 @@ describe("reading", () => {
     expect(report.structures[2].text).toBe("memory 0x8b91d000-0x8b93cfff that firmware uses with 2 devices: software keeps it mapped one to one");
   });
 
-  const good = (): Uint8Array => emit({ rmrr: [{ base: "0x1000", limit: "0x1fff", devices: ["00:02.0"] }], acpi: [{ number: 1, bdf: "00:15.0", object: "\\_SB.I2C0" }], atsr: ["00:1c.0"], proximity: 0, satc: { devices: ["00:02.0"] } });
+  const good = (): Uint8Array => emit({ acpi: [{ number: 1, bdf: "00:15.0", object: "\\_SB.I2C0" }], atsr: ["00:1c.0"], proximity: 0, satc: { devices: ["00:02.0"] } }, [{ start: "0x1000", end: "0x2000", devices: ["00:02.0"] }]);
   /** Offset of the first structure of a name. */
   const offsetOf = (name: string): number => dmarTable.decode(good()).structures.find((structure) => structure.name === name)?.offset ?? 0;
   it.each<[string, (bytes: Uint8Array) => Uint8Array | void, string]>([
