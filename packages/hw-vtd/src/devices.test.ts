@@ -2,12 +2,15 @@
 import { buildMachine, IommuError, type Machine, type OpenFile, SimulatedClient, type TraceEvent } from "@iommukit/core";
 import { decodeStruct, encodeStruct, IOCTLS, structLayout } from "@iommukit/core/abi";
 import { DmaTestCommand, dmaTestModel, DmaTestRegister as R, DmaTestStatus } from "@iommukit/core/devices";
+import fc from "fast-check";
 import { beforeEach, describe, expect, it } from "vitest";
 import { vtdIommuFactory } from "./plugin.js";
 
 const parts = { iommus: [vtdIommuFactory], devices: [dmaTestModel] };
 const EVENTFD = 99;
+/** iommu_hwpt_alloc.flags */
 const FAULT_ID_VALID = 4;
+const PASID = 8;
 const RECORD = structLayout("iommu_hwpt_pgfault").size;
 
 class Client extends SimulatedClient {
@@ -135,6 +138,71 @@ describe("a device with ATS and PRI behind a full unit", () => {
     expect([device.get(R.STATUS), client.signals]).toEqual([DmaTestStatus.REFUSED, 2]);
   });
 
+  it("waits for pages of a PASID, in an address space of its own", () => {
+    const id = ioas();
+    const queue = client.ioctl(iommu, "IOMMU_FAULT_QUEUE_ALLOC");
+    const hwpt = client.ioctl(iommu, "IOMMU_HWPT_ALLOC", { flags: FAULT_ID_VALID | PASID, dev_id: device.id, pt_id: id, fault_id: queue.out_fault_id as number });
+    const own = client.ioctl(iommu, "IOMMU_HWPT_ALLOC", { flags: PASID, dev_id: device.id, pt_id: ioas() });
+    device.attach(Number(own.out_hwpt_id));
+    client.ioctl(device.fd, "VFIO_DEVICE_ATTACH_IOMMUFD_PT", { flags: 1, pt_id: Number(hwpt.out_hwpt_id), pasid: 5 });
+    expect(device.dma(DmaTestCommand.WRITE, 0x5000n)).toBe(DmaTestStatus.REFUSED);
+    device.put(R.PASID, 0x8000_0005n);
+    expect(device.dma(DmaTestCommand.WRITE, 0x5000n)).toBe(DmaTestStatus.WAITING);
+    const fd = Number(queue.out_fault_fd);
+    const fault = decodeStruct("iommu_hwpt_pgfault", client.read(fd, RECORD));
+    expect(fault).toMatchObject({ addr: 0x5000n, pasid: 5, flags: 3 });
+    map(id, client.memory.map(4096).address, 0x5000n);
+    client.write(fd, encodeStruct("iommu_hwpt_page_response", { cookie: fault.cookie, code: 0 }));
+    expect(device.get(R.STATUS)).toBe(DmaTestStatus.DONE);
+    device.put(R.PASID, 0n);
+    expect(device.dma(DmaTestCommand.WRITE, 0x5000n)).toBe(DmaTestStatus.REFUSED);
+  });
+
+  it("pages on demand: what was taken away is asked for again, and nothing is lost or reached without asking", () => {
+    const id = ioas();
+    const queue = client.ioctl(iommu, "IOMMU_FAULT_QUEUE_ALLOC");
+    const fd = Number(queue.out_fault_fd);
+    const hwpt = client.ioctl(iommu, "IOMMU_HWPT_ALLOC", { flags: FAULT_ID_VALID, dev_id: device.id, pt_id: id, fault_id: queue.out_fault_id as number });
+    device.attach(Number(hwpt.out_hwpt_id));
+    const PAGES = 16;
+    const { address, bytes } = client.memory.map(PAGES * 4096);
+    const resident = new Set<number>();
+    /** The pager: maps what the device waits for. Returns the page. */
+    const serve = (): number => {
+      const fault = decodeStruct("iommu_hwpt_pgfault", client.read(fd, RECORD));
+      const page = Number(BigInt(fault.addr as bigint) >> 12n);
+      map(id, address + BigInt(page * 4096), BigInt(page * 4096));
+      resident.add(page);
+      client.write(fd, encodeStruct("iommu_hwpt_page_response", { cookie: fault.cookie, code: 0 }));
+      return page;
+    };
+    const step = fc.record({ kind: fc.constantFrom("write", "write", "read", "evict"), page: fc.nat(PAGES - 1), offset: fc.nat(4095), value: fc.integer({ min: 1, max: 255 }) });
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 30 }), (steps) => {
+        for (const { kind, page, offset, value } of steps) {
+          if (kind === "evict") {
+            if (resident.delete(page)) client.ioctl(iommu, "IOMMU_IOAS_UNMAP", { ioas_id: id, iova: BigInt(page * 4096), length: 4096n });
+            continue;
+          }
+          const length = Math.min(8, PAGES * 4096 - (page * 4096 + offset));
+          device.put(R.BUFFER, BigInt(value) * 0x0101_0101_0101_0101n, 8);
+          const wanted = [page, ...(offset + length > 4096 ? [page + 1] : [])].filter((one) => !resident.has(one));
+          let status = device.dma(kind === "write" ? DmaTestCommand.WRITE : DmaTestCommand.READ, BigInt(page * 4096 + offset), length);
+          for (const expected of wanted) {
+            expect(status).toBe(DmaTestStatus.WAITING);
+            expect(serve()).toBe(expected);
+            status = device.get(R.STATUS);
+          }
+          expect(status).toBe(DmaTestStatus.DONE);
+          const memory = bytes.subarray(page * 4096 + offset, page * 4096 + offset + length);
+          if (kind === "write") expect(memory.every((byte) => byte === value)).toBe(true);
+          else expect(client.pread(device.fd, BigInt(R.BUFFER), length)).toEqual(memory);
+        }
+      }),
+      { numRuns: 40 },
+    );
+  });
+
   it("is let go while it waits: detached, reset and closed, without an answer", () => {
     const id = ioas();
     const queue = client.ioctl(iommu, "IOMMU_FAULT_QUEUE_ALLOC");
@@ -202,6 +270,18 @@ describe.each(["full", "legacy"])("writes of a device into 0xFEExxxxx behind a %
     expect(device.dma(DmaTestCommand.WRITE, message?.address ?? 0n, 4)).toBe(DmaTestStatus.REFUSED);
     expect([client.signals, faults.length, faults.at(-1) === 0x29]).toEqual([1, 3, false]);
   });
+});
+
+it.each([["full", DmaTestStatus.REFUSED, 0], ["legacy", DmaTestStatus.DONE, 1]])("behind a %s unit, a device that writes another's message ends with status %i: %i interrupts", (preset, status, signals) => {
+  const devices = [3, 4].map((slot, i) => ({ model: "dma-test", bdf: `00:0${slot}.0`, vfio: `vfio${i}` }));
+  const machine = machineOf([{ type: "vtd", options: { preset } }], devices);
+  const client = new Client(machine.nodes);
+  const iommu = client.open("/dev/iommu");
+  const [victim, other] = ["vfio0", "vfio1"].map((node) => new Device(client, node, iommu));
+  victim.irqs();
+  const message = machine.devices[0].pci.messages?.get(0);
+  other.put(R.BUFFER, BigInt(message?.data ?? 0));
+  expect([other.dma(DmaTestCommand.WRITE, message?.address ?? 0n, 4), client.signals]).toEqual([status, signals]);
 });
 
 describe("machines with several VT-d units", () => {
