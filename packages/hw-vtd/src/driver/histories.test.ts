@@ -2,7 +2,7 @@
  * Histories of what a driver is asked, on two units with small caches, against a naive model: after every step each device and PASID
  * reaches exactly what its domain says at that moment, through both stages, and exactly the pages written are dirty.
  */
-import { Access, type IommuDevice, NO_PASID, type NestedDomain, PageTable, type PagingDomain, Prot } from "@iommukit/core";
+import { Access, type IommuDevice, NO_PASID, type NestedDomain, type PageFault, PageTable, type PagingDomain, Prot } from "@iommukit/core";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { readCapabilities } from "../spec/capabilities.js";
@@ -36,6 +36,7 @@ const step = fc.oneof(
   { weight: 3, arbitrary: fc.record({ op: fc.constant("guest unmap" as const), domain: fc.integer({ min: PAGING, max: KINDS.length - 1 }), at: place, everything: fc.boolean() }) },
   { weight: 3, arbitrary: fc.record({ op: fc.constant("track" as const), domain: fc.constantFrom(2, PARENT), on: fc.boolean() }) },
   { weight: 6, arbitrary: fc.record({ op: fc.constant("read dirty" as const), domain: fc.constantFrom(2, PARENT), clear: fc.boolean() }) },
+  { weight: 2, arbitrary: fc.record({ op: fc.constant("demand" as const), pasid: fc.constantFrom(...PASIDS), at: place, to: fc.nat(3), grant: fc.boolean() }) },
   { weight: 1, arbitrary: fc.record({ op: fc.constant("replug" as const), device: fc.nat(2) }) },
 );
 type Step = typeof step extends fc.Arbitrary<infer T> ? T : never;
@@ -67,8 +68,9 @@ class History {
     this.board.tracer.listener = undefined;
     const caches = { iotlbSets: 16, iotlbWays: 2 };
     this.units = [this.board.unit("scalable", { NEST: 1, ...fields }, caches), this.board.unit("scalable", { NEST: 1, ...fields }, caches)];
-    this.ats = fields.DT === 1 ? this.units[0].atsDevice(0x20, { geometry: { sets: 4, ways: 2 } }) : undefined;
+    this.ats = fields.DT === 1 ? this.units[0].atsDevice(0x20, { geometry: { sets: 4, ways: 2 }, pageRequests: true }) : undefined;
     this.devices = [0, 1, 2].map((i) => (i === 1 && this.ats ? this.ats.device : this.bench(i).device(0x18 + 8 * i)));
+    if (this.ats) this.ats.tlb.pages.enabled = false;
     // Page n holds n.
     for (let page = 0x1000; page < FRAMES; page++) this.board.memory.write(page * 4096, new Uint8Array(Uint32Array.of(page).buffer));
   }
@@ -128,6 +130,8 @@ class History {
         return;
       case "read dirty":
         return this.readDirty(action);
+      case "demand":
+        return this.demand(action);
       default:
         this.replug(action.device);
     }
@@ -176,13 +180,35 @@ class History {
     if (clear) dirty.clear();
   }
 
+  /** The device with the cache reads a page that is not mapped: it asks, and goes on, or does not, as it is answered. */
+  demand({ pasid, at, to, grant }: Of<"demand">): void {
+    const domain = this.attached.get(`1 ${pasid}`);
+    if (this.ats === undefined || domain === undefined || domain >= PAGING || this.models[domain].out[at] !== -1) return;
+    const { device, tlb } = this.ats;
+    const { driver } = this.units[0];
+    const asked: PageFault[] = [];
+    driver.reportPageFaults?.(device, { report: (fault) => asked.push(fault), discardPartial: () => expect.fail("nothing was lost") });
+    tlb.enabled = true;
+    tlb.pages.enabled = true;
+    const word = new Uint32Array(1);
+    const results: boolean[] = [];
+    tlb.transfer("read", BigInt(WINDOW + at) << 12n, new Uint8Array(word.buffer), pasid === 0 ? {} : { pasid }, ({ ok }) => results.push(ok));
+    tlb.pages.enabled = false;
+    const [{ group }] = asked;
+    expect(asked).toEqual([{ pasid: pasid === 0 ? undefined : pasid, group, permissions: 1, address: BigInt(WINDOW + at) << 12n, last: true }]);
+    expect(results).toEqual([]);
+    if (grant) this.map({ op: "map", domain, at, count: 1, to, writable: false });
+    driver.respondToPageFault?.(device, { pasid: pasid === 0 ? undefined : pasid, group, code: grant ? "success" : "invalid" });
+    expect(results).toEqual([grant]);
+    if (grant) expect(word[0]).toBe(this.models[domain].out[at]);
+    driver.reportPageFaults?.(device, undefined);
+  }
+
   /** Away, and back with nothing attached; its tables may lie elsewhere. */
   replug(device: number): void {
     this.bench(device).driver.removeDevice(this.devices[device]);
     this.bench(device).driver.addDevice(this.devices[device]);
     for (const pasid of PASIDS) this.attached.delete(`${device} ${pasid}`);
-    // A translation request to an absent device turned it off.
-    if (device === 1 && this.ats) this.ats.tlb.enabled = true;
   }
 
   /** The oracle. What a device may write, it has written: the page is dirty then. */
@@ -198,6 +224,8 @@ class History {
   move({ tlb }: AtsDevice, pasid: number, at: number, access: number, out: number): number {
     const word = Uint32Array.of(out);
     const moved: { ok?: boolean } = {};
+    // A request for a PASID beyond the directory, or from an absent device, turned it off.
+    tlb.enabled = true;
     tlb.transfer(access === Access.WRITE ? "write" : "read", BigInt(WINDOW + at) << 12n, new Uint8Array(word.buffer), pasid === 0 ? {} : { pasid }, ({ ok }) => (moved.ok = ok));
     return moved.ok ? word[0] : -1;
   }
@@ -224,7 +252,7 @@ const probe = fc.tuple(fc.nat(2), fc.constantFrom(...PASIDS), place, fc.constant
 
 describe.each([
   ["as they are", {}],
-  ["with a device that keeps translations", { DT: 1, NWFS: 1 }],
+  ["with a device that keeps translations and asks for pages", { DT: 1, NWFS: 1, PRS: 1, PDS: 1 }],
   ["with caching mode", { CM: 1 }],
   ["without page-selective invalidation", { PSI: 0, ESRTPS: 0 }],
   ["with few domain-ids and no large pages", { ND: 0, SSLPS: 0, FS1GP: 0 }],
