@@ -45,6 +45,8 @@ describe("attaching", () => {
     const tall = board.unit().paging(device);
     expect(errno(() => bench.driver.attach(device, 0, tall))).toBe("EINVAL");
     expect(errno(() => bench.driver.attach(device, 0, { free() {} }))).toBe("EINVAL");
+    const wide = board.unit("scalable", { MGAW: 47 });
+    expect(errno(() => wide.driver.attach(wide.device(0x20), 0, tall))).toBe("EINVAL");
     const coherent = board.unit("scalable", { FS5LP: 0, SC: 1 }).paging(device);
     expect(errno(() => bench.driver.attach(device, 0, coherent))).toBe("EINVAL");
     expect(bench.dma(device, 5)).toBe(0x100);
@@ -106,6 +108,10 @@ describe("attaching", () => {
       expect(bench.dma(device, 5)).toBe(0x100);
     }
     expect(bench.dma(device, 5, READ, 70_001)).toBe(-1);
+    const [narrow, none] = [bench.device(0x20, { pasidBits: 8 }), bench.device(0x28, { pasidBits: 0 })];
+    expect([errno(() => bench.driver.attach(device, 2 ** 20, domain)), errno(() => bench.driver.attach(narrow, 256, domain)), errno(() => bench.driver.attach(none, 1, domain))]).toEqual(["EINVAL", "EINVAL", "EINVAL"]);
+    bench.driver.removeDevice(narrow);
+    bench.driver.removeDevice(none);
     bench.driver.removeDevice(device);
     expect(bench.dma(device, 5)).toBe(-1);
     expect(bench.dma(device, 5, READ, 8192)).toBe(-1);

@@ -176,6 +176,8 @@ export class VtdDriver implements IommuDriver {
   attach(device: IommuDevice, pasid: number, domain: Domain): void {
     if (!(domain instanceof VtdDomain)) return refuse("EINVAL", `the page table was made by another driver than ${this.name}`, { argument: "pt_id" });
     if (!this.#caps.scalableMode && pasid !== 0) refuse("EOPNOTSUPP", `${this.name} is in legacy mode, without PASIDs`, { argument: "pasid" });
+    const bits = this.#pasidBits(device);
+    if (pasid >= 2 ** bits) refuse("EINVAL", `PASID ${pasid} is wider than the ${bits} bits of ${device.name}`, { argument: "pasid" });
     this.#attacher.attach(device, pasid, domain);
   }
 

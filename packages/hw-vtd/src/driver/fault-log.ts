@@ -2,8 +2,7 @@
 import { formatRid, type Tracer } from "@iommukit/core";
 import type { Capabilities } from "../spec/capabilities.js";
 import { explainReason } from "../spec/faults.js";
-import { Fsts } from "../spec/registers.js";
-import { Reg } from "../spec/registers.js";
+import { Fsts, Reg } from "../spec/registers.js";
 import type { RegisterAccess } from "./registers.js";
 
 const F = 1n << 63n;

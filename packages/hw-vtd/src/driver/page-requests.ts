@@ -24,6 +24,8 @@ export class PageRequests {
   readonly #base: number;
   readonly #sinks = new Map<number, PageFaultSink>();
   #servicing = false;
+  /** Times that the queue overflowed. */
+  #overflows = 0;
 
   constructor(memory: PhysicalMemory, frames: FrameAllocator, registers: RegisterAccess, queue: CommandQueue, caps: Capabilities) {
     this.#memory = memory;
@@ -51,30 +53,33 @@ export class PageRequests {
   }
 
   /**
-   * Runs commands until every request that came before them is handled (7.10).
+   * Runs commands until every request that came before them is handled (7.10): again after an overflow, for the unit may have answered
+   * requests by itself meanwhile.
    * @param commands gathers them; a fence goes before, and the wait behind them drains
    */
   drain(commands: () => void): void {
+    let before: number;
     do {
+      before = this.#overflows;
       this.#queue.fence();
       commands();
       this.#queue.sync(this.#drains);
-    } while (this.service());
+      this.service();
+    } while (this.#overflows !== before);
   }
 
-  /** The page request event's handler. Returns true when the queue had overflowed: more may have been answered by the unit than handled here. */
-  service(): boolean {
+  /** The page request event's handler. */
+  service(): void {
     // An answer given below can bring the next request: the loop that runs already will find it.
-    if (this.#servicing) return false;
+    if (this.#servicing) return;
     this.#servicing = true;
-    let overflowed = false;
     try {
       for (;;) {
         this.#registers.write(Reg.PRS, 4, BigInt(Prs.PPR));
         if (this.#takeAll()) continue;
-        if ((Number(this.#registers.read(Reg.PRS, 4)) & Prs.PRO) === 0) return overflowed;
+        if ((Number(this.#registers.read(Reg.PRS, 4)) & Prs.PRO) === 0) return;
         // The last request of a group may be among what was lost, and its answer is given: what came of the group is void.
-        overflowed = true;
+        this.#overflows++;
         for (const sink of this.#sinks.values()) sink.discardPartial();
         this.#registers.write(Reg.PRS, 4, BigInt(Prs.PRO));
       }

@@ -55,11 +55,14 @@ export class PagingVtdDomain extends VtdDomain implements PagingDomain {
   }
 
   check({ name, caps }: UnitSide): void {
-    const lacks = this.kind.firstStage ? this.#firstStageLack(caps) : this.#secondStageLack(caps);
+    const lacks = (this.kind.firstStage ? this.#firstStageLack(caps) : this.#secondStageLack(caps)) ?? this.#lack(caps);
     if (lacks !== undefined) refuse("EINVAL", `${name} cannot use this page table: it has no ${lacks}`, { argument: "pt_id" });
-    if (this.enforcesCoherency && !caps.snoopControl) {
-      refuse("EINVAL", `${name} cannot use this page table: it has no snoop control (ECAP.SC=0)`, { argument: "pt_id" });
-    }
+  }
+
+  #lack(caps: Capabilities): string | undefined {
+    if (this.aperture.last >= 1n << BigInt(caps.mgaw)) return `guest addresses of so many bits (CAP.MGAW=${caps.mgaw - 1})`;
+    if (this.enforcesCoherency && !caps.snoopControl) return "snoop control (ECAP.SC=0)";
+    return undefined;
   }
 
   #firstStageLack(caps: Capabilities): string | undefined {
@@ -72,7 +75,6 @@ export class PagingVtdDomain extends VtdDomain implements PagingDomain {
   #secondStageLack(caps: Capabilities): string | undefined {
     if (caps.scalableMode && !caps.secondStage) return "second stage (ECAP.SSTS=0)";
     if (((caps.sagaw >> (this.table.topLevel - 1)) & 1) === 0) return `${this.table.topLevel + 1}-level second stage (CAP.SAGAW)`;
-    if (this.aperture.last >= 1n << BigInt(caps.mgaw)) return `guest addresses of so many bits (CAP.MGAW=${caps.mgaw - 1})`;
     if ((pageSizes(secondStageFormat(caps)) & this.pageSizes) !== this.pageSizes) return "pages so large (CAP.SSLPS)";
     if (this.kind.dirtyTracking && !tracksDirty(caps)) return "dirty flags in the second stage (ECAP.SSADS=0)";
     if (this.kind.nestParent && !nests(caps)) return "nested translation (ECAP.NEST=0)";
