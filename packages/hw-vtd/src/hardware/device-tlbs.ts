@@ -11,6 +11,8 @@ const COUNT_OF_ZERO = 8;
 
 interface Outstanding {
   readonly rid: number;
+  /** Whose requests are counted together. */
+  readonly throttle: number;
   /** Register reads when it was sent. */
   readonly sent: number;
   received: number;
@@ -38,13 +40,14 @@ export class DeviceTlbs {
 
   /**
    * Sends an invalidation request.
-   * @param most requests that the device takes at a time (MIP)
-   * @returns false while no tag is free, or the device has `most` of them
+   * @param throttle the physical function, where virtual ones share its queue (PFSID), else the device
+   * @param most requests that it takes at a time (MIP)
+   * @returns false while no tag is free, or `throttle` has `most` of them
    */
-  invalidate(rid: number, most: number, request: Omit<AtsInvalidation, "tag">): boolean {
+  invalidate(rid: number, throttle: number, most: number, request: Omit<AtsInvalidation, "tag">): boolean {
     const tag = this.#tags.indexOf(undefined);
-    if (tag === -1 || this.#tags.filter((entry) => entry?.rid === rid).length >= most) return false;
-    this.#tags[tag] = { rid, sent: this.#clock, received: 0 };
+    if (tag === -1 || this.#tags.filter((entry) => entry?.throttle === throttle).length >= most) return false;
+    this.#tags[tag] = { rid, throttle, sent: this.#clock, received: 0 };
     this.pending |= 1 << tag;
     this.#endpoints.get(rid)?.invalidate({ ...request, tag });
     return true;

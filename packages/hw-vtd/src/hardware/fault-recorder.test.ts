@@ -33,6 +33,14 @@ describe("fault records", () => {
     expect(bench.record(0)).toMatchObject({ source: 0x19, reason: 0x41, low: 0x7_7000n, high: (1n << 63n) | (0x41n << 32n) | 0x19n | bits });
   });
 
+  it("PP, PV and PRIV are reserved without PASID, AT without device-TLBs", () => {
+    bench = new UnitBench({ preset: "legacy" });
+    bench.legacyTables();
+    bench.start(TTM.LEGACY);
+    bench.dma(5, Access.READ | Access.PRIVILEGED, 0xabcde);
+    expect(bench.record(0)?.high).toBe((1n << 63n) | (1n << 62n) | (0x31n << 32n) | BigInt(RID));
+  });
+
   it("tell translation, translated and page requests apart: AT, and T2 without T1", () => {
     bench.unit.ats?.requestTranslation(0x19, NO_PASID, 5, Access.READ, new TranslationCompletion());
     bench.unit.ats?.translated(0x19, NO_PASID, 5, Access.WRITE);

@@ -299,6 +299,19 @@ describe("device-TLB invalidations", () => {
     expect(endpoint.invalidations).toHaveLength(4);
   });
 
+  it("of virtual functions count for their physical one with DIT, each for itself without", () => {
+    for (const [DIT, sent] of [[1, [2, 0, 1]], [0, [2, 2, 1]]] as const) {
+      bench = benchOf({ fields: { DIT } });
+      const endpoints = [0x101, 0x102, 0x200].map((rid) => bench.endpoint(rid));
+      const pf = (value: number): Record<string, number> => (DIT === 1 ? { PFSID_LOW: value & 15, PFSID_HIGH: value >> 4 } : {});
+      for (const SID of [0x101, 0x101]) flush({ SID, MIP: 2, ...pf(0x100) });
+      flush({ SID: 0x200, MIP: 2, ...pf(0x200) });
+      for (const SID of [0x102, 0x102]) flush({ SID, MIP: 2, ...pf(0x100) });
+      bench.kick();
+      expect(endpoints.map(({ invalidations }) => invalidations.length)).toEqual(sent);
+    }
+  });
+
   it("are forgotten when the queue is turned off, and their answers are not taken while translation is off", () => {
     flush();
     bench.push(WAIT, T.WAIT, wait(1));

@@ -230,7 +230,8 @@ export class InvalidationQueue {
 
   #deviceTlb(f: Fields, pasid: number): number {
     const range = invalidationRange(f("ADDR"), f("S") === 1);
-    const sent = this.#parts.deviceTlbs.invalidate(f("SID"), f("MIP") || MAX_INVALIDATIONS, { pasid, allPasids: f("GI") === 1, ...range });
+    const throttle = this.#parts.caps.deviceTlbThrottle ? f("PFSID_HIGH") * 16 + f("PFSID_LOW") : f("SID");
+    const sent = this.#parts.deviceTlbs.invalidate(f("SID"), throttle, f("MIP") || MAX_INVALIDATIONS, { pasid, allPasids: f("GI") === 1, ...range });
     return sent ? 0 : STALLED;
   }
 
