@@ -4,7 +4,7 @@
  * Ends with "N passed, N failed".
  */
 import { execFileSync, spawnSync } from "node:child_process";
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 
@@ -66,6 +66,13 @@ try {
   run("example first.mjs with core and hw-vtd", library, "node", [example(library, "first.mjs")]);
   run("example decode.mjs with core and hw-vtd", library, "node", [example(library, "decode.mjs"), join(root, "conformance/tables/linux-vfio-fs.tables.json")]);
 
+  const vendor = project("vendor", [tarballs.core]);
+  for (const part of ["src", "test", "tsconfig.json"]) cpSync(join(root, "examples/vendor-driver", part), join(vendor, part), { recursive: true });
+  const tsc = join(root, "node_modules/typescript/bin/tsc");
+  run("an outside vendor's IOMMU builds against core alone", vendor, "node", [tsc, "-p", "."]);
+  const kit = run("an outside vendor's IOMMU passes the conformance kit", vendor, "node", ["--test", "--test-reporter=tap", "test/"]);
+  check("the kit has tried it", Number(/^# pass (\d+)$/m.exec(kit)?.[1] ?? 0) > 40);
+
   const command = project("command", Object.values(tarballs));
   const iommu = join(command, "node_modules/.bin/iommu");
   run("installed iommu --help", command, iommu, ["--help"]);
@@ -73,6 +80,9 @@ try {
   check("the installed tour's checks held", tour.checks.held === tour.checks.of && tour.checks.of > 0);
   const listed = JSON.parse(run("installed iommu --plugin of an outsider", command, iommu, ["--plugin", `./${example(command, "device-plugin.mjs")}`, "list", "--json"]));
   check("the outsider's device is listed", "beacon" in listed.devices);
+
+  const acme = JSON.parse(run("installed iommu tour on the outside vendor's IOMMU", command, iommu, ["--plugin", join(vendor, "dist/plugin.js"), "tour", "--machine", "acme", "--json"]));
+  check("the vendor's tour's checks held", acme.checks.held === acme.checks.of && acme.checks.of > 0);
 
   const shown = readFileSync(join(root, "README.md"), "utf8");
   check("README shows examples/library/first.mjs", shown.includes(readFileSync(join(root, "examples/library/first.mjs"), "utf8").trim()));

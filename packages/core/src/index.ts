@@ -75,7 +75,7 @@ export type {
   ReplayUnitFactory,
 } from "./machine/types.js";
 export type { MemoryBackend, MmioHandler } from "./memory/types.js";
-export type { Plugin } from "./plugin.js";
+export type { Plugin, PluginContainer } from "./plugin.js";
 export { TOKENS } from "./tokens.js";
 export { Tracer } from "./trace.js";
 export type {

@@ -1,8 +1,12 @@
-import type { DependencyContainer } from "tsyringe";
+/** What plugins register into: tsyringe's container fits, and so does any other of this shape, so nobody needs its types. */
+export interface PluginContainer {
+  register<T>(token: symbol, provider: { readonly useValue: T }): unknown;
+  register<T>(token: symbol, provider: { readonly useFactory: () => T }): unknown;
+}
 
 /** What a vendor's ES module exports as `default` or `plugin`. */
 export interface Plugin {
   readonly name: string;
   /** Registers factories under core's `TOKENS`, with `useValue` or `useFactory`. */
-  register(container: DependencyContainer): void;
+  register(container: PluginContainer): void;
 }
