@@ -48,6 +48,24 @@ describe("Iotlb", () => {
     expect(tlb.stats).toMatchObject({ hits: 64, misses: 1, inserts: 64 });
   });
 
+  it("removes by groups and pages, few or many, of every size", () => {
+    for (const count of [1, 63, 64, 65, 1000]) {
+      const tlb = new Iotlb({ sets: 256, ways: 8 });
+      for (const group of [3, 4]) {
+        for (let page = 0; page < 700; page++) tlb.insert(group, 1, page, 12, page, 0, group, page & 1);
+        tlb.insert(group, 1, 512, 21, 0, 0, group, 2);
+      }
+      expect(tlb.removeWhere(-1, 3, -1, 1, 101, 100 + count)).toBe(Math.ceil(Math.min(count, 599) / 2));
+      expect(tlb.removeWhere(-1, 3, -1, 2, 600, 600 + count)).toBe(1);
+      expect(tlb.find(4, 1, 101, 12)).not.toBe(-1);
+      expect(tlb.find(3, 1, 101, 12)).toBe(-1);
+      expect(tlb.find(3, 1, 700, 21)).toBe(-1);
+      const left = [...tlb.entries()].length;
+      expect(tlb.removeAll()).toBe(left);
+      expect(tlb.lookup(4, 1, 101)).toBe(-1);
+    }
+  });
+
   it("holds nothing with capacity 0", () => {
     const tlb = new Iotlb({ sets: 0, ways: 1 });
     expect(tlb.insert(1, 1, 1, 12, 1, 0, 0, 0)).toBe(-1);

@@ -7,9 +7,9 @@
  * manuals describe caches: looked up by one key, invalidated by another.
  * Entries of any page size live together; only sizes that are present are probed.
  *
- * Sets and ways say what is kept; what is found is found through a hash table of chains. Its first slot is looked at before
- * anything else, and for pages above 4 KiB a *hint*: the slot that last answered for this hash of tags and page.
- * Both are checked in full, so a wrong one costs a search and nothing else.
+ * Sets and ways say what is kept. What is found is found through a *hint*, the slot that last answered for this hash of tags and
+ * page, which is checked in full, so that a wrong one costs a search and nothing else; and then in a hash table of chains by page, which
+ * also tells an invalidation of a few pages where to look.
  */
 
 export interface IotlbGeometry {
@@ -38,8 +38,10 @@ export interface IotlbEntry {
 const PAGES_OF = Float64Array.from({ length: 64 }, (_, shift) => 2 ** (shift - 12));
 const SCALE_OF = Float64Array.from({ length: 64 }, (_, shift) => 2 ** (12 - shift));
 
-/** Enough that a chain seldom has more than one entry. */
+/** Enough that pages seldom share a hint or a chain. */
 const CHAINS_PER_SLOT = 4;
+/** Pages that an invalidation looks up one by one. */
+const FEW = 64;
 
 /**
  * A slot's record is one cache line of 64 bytes, three doubles and eight words, seen through two arrays: a double's index is
@@ -90,7 +92,7 @@ export class Iotlb {
   private readonly spans: Float64Array;
   private readonly ways: number;
   private readonly setMask: number;
-  /** First slot of each chain, 0 for none. */
+  /** First slot of each chain of pages, 0 for none. */
   private readonly chains: Int32Array;
   private readonly hints: Int32Array;
   private readonly chainMask: number;
@@ -124,13 +126,13 @@ export class Iotlb {
 
   /** Slot of the entry that covers `page` under both tags; -1 for a miss. */
   lookup(tagA: number, tagB: number, page: number): number {
-    const chain = hash(tagA, tagB, page) & this.chainMask;
-    const slot = this.chains[chain];
+    const hint = hash(tagA, tagB, page) & this.chainMask;
+    const slot = this.hints[hint];
     if (this.#covers(slot, tagA, tagB, page)) {
       this.stats.hits++;
       return slot;
     }
-    return this.#search(slot, chain, tagA, tagB, page);
+    return this.#search(hint, tagA, tagB, page);
   }
 
   /** Output page for an input page that the slot's entry covers. */
@@ -157,29 +159,24 @@ export class Iotlb {
   /** Slot of the entry of exactly 2^pageShift bytes around `page`; -1 for a miss. Not counted, leaves no hint. */
   find(tagA: number, tagB: number, page: number, pageShift: number): number {
     if (pageShift !== SMALL && this.present[pageShift] === 0) return -1;
-    const chain = hash(tagA, tagB, page * SCALE_OF[pageShift]) & this.chainMask;
-    return this.#along(this.chains[chain], tagA, tagB, page, pageShift);
+    return this.#along(this.chains[this.#chain(page * SCALE_OF[pageShift], pageShift)], tagA, tagB, page, pageShift);
   }
 
-  #search(first: number, chain: number, tagA: number, tagB: number, page: number): number {
+  #chain(number: number, pageShift: number): number {
+    return ((number | 0) ^ Math.imul(pageShift - SMALL, 0x9e3779b1)) & this.chainMask;
+  }
+
+  #search(hint: number, tagA: number, tagB: number, page: number): number {
+    const first = this.chains[(page | 0) & this.chainMask];
     let slot = first === 0 ? -1 : this.#along(first, tagA, tagB, page, SMALL);
-    if (slot === -1 && this.#large.length > 0) {
-      const hint = this.hints[chain];
-      slot = this.#covers(hint, tagA, tagB, page) ? hint : this.#searchLarge(chain, tagA, tagB, page);
+    for (let i = 0; slot === -1 && i < this.#large.length; i++) slot = this.find(tagA, tagB, page, this.#large[i]);
+    if (slot === -1) {
+      this.stats.misses++;
+      return -1;
     }
-    if (slot === -1) this.stats.misses++;
-    else this.stats.hits++;
+    this.hints[hint] = slot;
+    this.stats.hits++;
     return slot;
-  }
-
-  #searchLarge(chain: number, tagA: number, tagB: number, page: number): number {
-    for (const shift of this.#large) {
-      const slot = this.find(tagA, tagB, page, shift);
-      if (slot === -1) continue;
-      this.hints[chain] = slot;
-      return slot;
-    }
-    return -1;
   }
 
   /** The first entry of that size, from `slot` on along its chain, that covers the page. */
@@ -213,7 +210,7 @@ export class Iotlb {
     }
     const pages = PAGES_OF[pageShift];
     const number = Math.floor(page * SCALE_OF[pageShift]);
-    const slot = this.#store(hash(tagA, tagB, number), this.#key, number * pages, pages, outPage - (page - number * pages), data);
+    const slot = this.#store(hash(tagA, tagB, number), this.#chain(number, pageShift), this.#key, number * pages, pages, outPage - (page - number * pages), data);
     this.words[(slot << WORDS_SHIFT) | SHIFT] = pageShift;
     return slot;
   }
@@ -221,16 +218,15 @@ export class Iotlb {
   /** Caches a page of 4 KiB that a look-up has just missed, so that nothing is there to replace. */
   add(key: IotlbKey, page: number, outPage: number, data: number): number {
     if (this.capacity === 0) return -1;
-    return this.#store((page | 0) ^ key.hash, key, page, 1, outPage, data);
+    return this.#store((page | 0) ^ key.hash, (page | 0) & this.chainMask, key, page, 1, outPage, data);
   }
 
-  #store(place: number, key: IotlbKey, page: number, pages: number, outPage: number, data: number): number {
+  #store(place: number, chain: number, key: IotlbKey, page: number, pages: number, outPage: number, data: number): number {
     const slot = this.#room(place & this.setMask);
     const { words, spans, chains } = this;
     const word = slot << WORDS_SHIFT;
     const span = slot << SPANS_SHIFT;
     if (spans[span | PAGES] !== 0) this.#unlink(slot);
-    const chain = place & this.chainMask;
     words[word | TAG_A] = key.tagA;
     words[word | TAG_B] = key.tagB;
     words[word | DATA] = data;
@@ -240,6 +236,7 @@ export class Iotlb {
     words[word | CHAIN] = chain;
     words[word | NEXT] = chains[chain];
     chains[chain] = slot;
+    this.hints[place & this.chainMask] = slot;
     spans[span | PAGE] = page;
     spans[span | PAGES] = pages;
     spans[span | OUT] = outPage;
@@ -268,24 +265,57 @@ export class Iotlb {
    */
   removeWhere(maskA: number, valueA: number, maskB: number, valueB: number, firstPage: number, lastPage: number): number {
     if (this.#emptyAt === this.stats.inserts) return 0;
-    const { words, spans } = this;
+    const few = lastPage - firstPage < FEW;
+    const removed = few ? this.#removePages(maskA, valueA, maskB, valueB, firstPage, lastPage) : this.#removeBySlot(maskA, valueA, maskB, valueB, firstPage, lastPage);
+    this.stats.removed += removed;
+    return removed;
+  }
+
+  #removePages(maskA: number, valueA: number, maskB: number, valueB: number, firstPage: number, lastPage: number): number {
+    let removed = 0;
+    for (let page = firstPage; page <= lastPage; page++) removed += this.#removeChain((page | 0) & this.chainMask, maskA, valueA, maskB, valueB, firstPage, lastPage);
+    for (const shift of this.#large) {
+      const last = Math.floor(lastPage * SCALE_OF[shift]);
+      for (let number = Math.floor(firstPage * SCALE_OF[shift]); number <= last; number++) {
+        removed += this.#removeChain(this.#chain(number, shift), maskA, valueA, maskB, valueB, firstPage, lastPage);
+      }
+    }
+    return removed;
+  }
+
+  #removeChain(chain: number, maskA: number, valueA: number, maskB: number, valueB: number, firstPage: number, lastPage: number): number {
+    let removed = 0;
+    for (let slot = this.chains[chain]; slot !== 0; ) {
+      const next = this.words[(slot << WORDS_SHIFT) | NEXT];
+      if (this.#isSelected(slot, maskA, valueA, maskB, valueB, firstPage, lastPage)) {
+        this.#forget(slot);
+        removed++;
+      }
+      slot = next;
+    }
+    return removed;
+  }
+
+  #removeBySlot(maskA: number, valueA: number, maskB: number, valueB: number, firstPage: number, lastPage: number): number {
     let removed = 0;
     let kept = 0;
     for (let slot = 1; slot <= this.capacity; slot++) {
-      const span = slot << SPANS_SHIFT;
-      const pages = spans[span | PAGES];
-      if (pages === 0) continue;
+      if (this.#isEmpty(slot)) continue;
       kept++;
-      const word = slot << WORDS_SHIFT;
-      if ((words[word | GROUP_A] & maskA) !== valueA || (words[word | GROUP_B] & maskB) !== valueB) continue;
-      const first = spans[span | PAGE];
-      if (first > lastPage || first + pages - 1 < firstPage) continue;
+      if (!this.#isSelected(slot, maskA, valueA, maskB, valueB, firstPage, lastPage)) continue;
       this.#forget(slot);
       removed++;
     }
     if (kept === removed) this.#empty();
-    this.stats.removed += removed;
     return removed;
+  }
+
+  #isSelected(slot: number, maskA: number, valueA: number, maskB: number, valueB: number, firstPage: number, lastPage: number): boolean {
+    const word = slot << WORDS_SHIFT;
+    if ((this.words[word | GROUP_A] & maskA) !== valueA || (this.words[word | GROUP_B] & maskB) !== valueB) return false;
+    const span = slot << SPANS_SHIFT;
+    const first = this.spans[span | PAGE];
+    return first <= lastPage && first + this.spans[span | PAGES] > firstPage;
   }
 
   /** Where an entry goes: round-robin, but first where something was removed. */
