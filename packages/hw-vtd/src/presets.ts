@@ -26,12 +26,12 @@ export const PRESETS: Readonly<Record<string, VtdPreset>> = {
     ecap: encodeFields(ECAP, SCALABLE_ECAP)[0],
   },
   full: {
-    about: "as scalable, with nested translation, device-TLBs, page requests, interrupt remapping and posting",
+    about: "everything that is modelled: as scalable, with nested translation, device-TLBs, page requests, interrupt remapping and posting, and more",
     version: 0x70,
     haw: 48,
-    cap: encodeFields(CAP, { ...SCALABLE_CAP, PI: 1n, ESIRTPS: 1n })[0],
+    cap: encodeFields(CAP, { ...SCALABLE_CAP, PLMR: 1n, PHMR: 1n, PI: 1n, ESIRTPS: 1n })[0],
     ecap: encodeFields(ECAP, {
-      ...SCALABLE_ECAP, DT: 1n, IR: 1n, EIM: 1n, MHMV: 15n, NEST: 1n, PRS: 1n, NWFS: 1n, DIT: 1n, PDS: 1n, SMS: 1n,
+      ...SCALABLE_ECAP, DT: 1n, IR: 1n, EIM: 1n, SC: 1n, MHMV: 15n, NEST: 1n, PRS: 1n, NWFS: 1n, DIT: 1n, PDS: 1n, HPTS: 1n, HPT1GPS: 1n, PTRS: 1n, SSIRWS: 1n, SMS: 1n,
     })[0],
   },
   "second-stage": {
