@@ -8,7 +8,8 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { vtdIommuFactory } from "./plugin.js";
 
-const SEQUENCES = 10_000;
+/** For each machine. */
+const SEQUENCES = 3000;
 const PAGES = 8;
 const IOVA_BASE = 0x4000_0000n;
 const DEVICES = 2;
@@ -18,16 +19,32 @@ const SPACES = 2;
 type Piece = { readonly first: number; readonly count: number; readonly buffer: number; readonly writable: boolean };
 interface Model {
   readonly spaces: Piece[][];
-  /** Which space each device uses. */
+  /** Which space each user uses. */
   readonly attached: (number | undefined)[];
 }
+
+/** A machine to try: its units, and whether its devices send PASIDs and keep translations. */
+interface Kind {
+  readonly presets: readonly string[];
+  readonly pasids: boolean;
+  readonly ats: boolean;
+}
+
+/** A device by itself, or with one of its PASIDs. */
+interface User {
+  readonly device: number;
+  readonly pasid?: number;
+}
+const USERS: readonly User[] = [{ device: 0 }, { device: 1 }, { device: 0, pasid: 5 }, { device: 1, pasid: 5 }];
+const ATTACH_PASID = 1;
+const HWPT_PASID = 8;
 
 const step = fc.oneof(
   fc.record({ op: fc.constant("map" as const), space: fc.nat(SPACES - 1), first: fc.nat(PAGES - 1), count: fc.integer({ min: 1, max: 6 }), buffer: fc.nat(PAGES - 1), writable: fc.boolean(), shared: fc.boolean() }),
   fc.record({ op: fc.constant("unmap" as const), space: fc.nat(SPACES - 1), first: fc.nat(PAGES - 1), count: fc.integer({ min: 1, max: 12 }) }),
   fc.record({ op: fc.constant("copy" as const), from: fc.nat(SPACES - 1), to: fc.nat(SPACES - 1), first: fc.nat(PAGES - 1), count: fc.integer({ min: 1, max: 4 }), target: fc.nat(PAGES - 1) }),
-  fc.record({ op: fc.constant("attach" as const), device: fc.nat(DEVICES - 1), space: fc.nat(SPACES - 1) }),
-  fc.record({ op: fc.constant("detach" as const), device: fc.nat(DEVICES - 1) }),
+  fc.record({ op: fc.constant("attach" as const), user: fc.nat(USERS.length - 1), space: fc.nat(SPACES - 1) }),
+  fc.record({ op: fc.constant("detach" as const), user: fc.nat(USERS.length - 1) }),
 );
 type Step = typeof step extends fc.Arbitrary<infer T> ? T : never;
 
@@ -49,23 +66,33 @@ class Bench {
   readonly client: SimulatedClient;
   readonly iommu: number;
   readonly devices: number[];
+  /** Their object ids. */
+  readonly ids: number[];
   readonly buffer: { readonly address: bigint; readonly bytes: Uint8Array };
   /** Holds the whole buffer, for a device of its own, so that its pages keep their place. */
   readonly keeper: number;
   spaces: number[] = [];
   model: Model = { spaces: [], attached: [] };
 
-  constructor() {
-    const devices = Array.from({ length: DEVICES + 1 }, (_, i) => ({ model: "dma-test", bdf: `00:0${i + 3}.0`, vfio: `vfio${i}` }));
-    const spec = { name: "model", memory: { size: "256MiB" }, iommus: [{ type: "vtd" }], devices };
-    const machine = buildMachine(spec, { iommus: [vtdIommuFactory], devices: [dmaTestModel] });
+  readonly users: readonly User[];
+  /** Page tables of the spaces, by hand, where PASIDs need them; none where the IOAS makes its own. */
+  hwpts: number[] = [];
+  readonly #pasids: boolean;
+
+  constructor({ presets, pasids, ats }: Kind) {
+    this.#pasids = pasids;
+    this.users = pasids ? USERS : USERS.slice(0, DEVICES);
+    const devices = Array.from({ length: DEVICES + 1 }, (_, i) => ({ model: "dma-test", bdf: `00:0${i + 3}.0`, vfio: `vfio${i}`, iommu: i % presets.length, options: ats ? { ats } : {} }));
+    const iommus = presets.map((preset) => ({ type: "vtd", options: { preset } }));
+    const machine = buildMachine({ name: "model", memory: { size: "256MiB" }, iommus, devices }, { iommus: [vtdIommuFactory], devices: [dmaTestModel] });
     this.client = new SimulatedClient(machine.nodes);
     this.iommu = this.client.open("/dev/iommu");
     this.devices = Array.from({ length: DEVICES }, (_, i) => this.client.open(`/dev/vfio/devices/vfio${i}`));
-    for (const device of this.devices) {
-      this.client.ioctl(device, "VFIO_DEVICE_BIND_IOMMUFD", { iommufd: this.iommu });
+    this.ids = this.devices.map((device) => {
+      const id = Number(this.client.ioctl(device, "VFIO_DEVICE_BIND_IOMMUFD", { iommufd: this.iommu }).out_devid);
       this.client.pwrite(device, (7n << 40n) + 4n, Uint8Array.of(6, 0));
-    }
+      return id;
+    });
     this.buffer = this.client.memory.map(2 * PAGES * 4096);
     for (let page = 0; page < 2 * PAGES; page++) this.buffer.bytes[page * 4096] = page + 1;
     this.keeper = Number(this.client.ioctl(this.iommu, "IOMMU_IOAS_ALLOC").out_ioas_id);
@@ -78,10 +105,21 @@ class Bench {
 
   /** Everything as at the beginning, without making a machine anew. */
   reset(): void {
-    for (const device of this.devices) this.client.ioctl(device, "VFIO_DEVICE_DETACH_IOMMUFD_PT");
-    for (const id of this.spaces) this.client.ioctl(this.iommu, "IOMMU_DESTROY", { id });
+    for (const user of this.users) this.detach(user);
+    for (const id of [...this.hwpts, ...this.spaces]) this.client.ioctl(this.iommu, "IOMMU_DESTROY", { id });
     this.spaces = Array.from({ length: SPACES }, () => Number(this.client.ioctl(this.iommu, "IOMMU_IOAS_ALLOC").out_ioas_id));
-    this.model = { spaces: this.spaces.map(() => []), attached: this.devices.map(() => undefined) };
+    const tables = this.#pasids ? this.spaces : [];
+    this.hwpts = tables.map((pt_id) => Number(this.client.ioctl(this.iommu, "IOMMU_HWPT_ALLOC", { dev_id: this.ids[0], pt_id, flags: HWPT_PASID }).out_hwpt_id));
+    this.model = { spaces: this.spaces.map(() => []), attached: this.users.map(() => undefined) };
+  }
+
+  attach({ device, pasid }: User, space: number): void {
+    const pt_id = this.hwpts[space] ?? this.spaces[space];
+    this.client.ioctl(this.devices[device], "VFIO_DEVICE_ATTACH_IOMMUFD_PT", pasid === undefined ? { pt_id } : { flags: ATTACH_PASID, pt_id, pasid });
+  }
+
+  detach({ device, pasid }: User): void {
+    this.client.ioctl(this.devices[device], "VFIO_DEVICE_DETACH_IOMMUFD_PT", pasid === undefined ? {} : { flags: ATTACH_PASID, pasid });
   }
 
   apply(action: Step): void {
@@ -107,12 +145,14 @@ class Bench {
         this.copy(action);
         return;
       case "attach":
-        expect(errno(() => this.client.ioctl(this.devices[action.device], "VFIO_DEVICE_ATTACH_IOMMUFD_PT", { pt_id: this.spaces[action.space] }))).toBe("success");
-        attached[action.device] = action.space;
+        if (action.user >= this.users.length) return;
+        expect(errno(() => this.attach(this.users[action.user], action.space))).toBe("success");
+        attached[action.user] = action.space;
         return;
       default:
-        this.client.ioctl(this.devices[action.device], "VFIO_DEVICE_DETACH_IOMMUFD_PT");
-        attached[action.device] = undefined;
+        if (action.user >= this.users.length) return;
+        this.detach(this.users[action.user]);
+        attached[action.user] = undefined;
     }
   }
 
@@ -151,18 +191,19 @@ class Bench {
     if (covered && !taken) spaces[to].push(...pieces);
   }
 
-  /** The oracle: what a device reads and may write at a page, by the list alone. */
-  probe(device: number, page: number): void {
-    const space = this.model.attached[device];
+  /** The oracle: what a user reads and may write at a page, by the list alone. */
+  probe(user: number, page: number): void {
+    const space = this.model.attached[user];
     const piece = space === undefined ? undefined : this.model.spaces[space].find((candidate) => overlaps(candidate, page, 1));
-    const read = this.dma(device, DmaTestCommand.READ, page);
+    const read = this.dma(user, DmaTestCommand.READ, page);
     expect(read).toBe(piece ? DmaTestStatus.DONE : DmaTestStatus.REFUSED);
-    if (piece) expect(this.client.pread(this.devices[device], BigInt(R.BUFFER), 1)[0]).toBe(piece.buffer + page - piece.first + 1);
+    if (piece) expect(this.client.pread(this.devices[this.users[user].device], BigInt(R.BUFFER), 1)[0]).toBe(piece.buffer + page - piece.first + 1);
     // The register buffer holds what was read: writing it back changes nothing where it is allowed.
-    expect(this.dma(device, DmaTestCommand.WRITE, page)).toBe(piece?.writable ? DmaTestStatus.DONE : DmaTestStatus.REFUSED);
+    expect(this.dma(user, DmaTestCommand.WRITE, page)).toBe(piece?.writable ? DmaTestStatus.DONE : DmaTestStatus.REFUSED);
   }
 
-  dma(device: number, command: number, page: number): number {
+  dma(user: number, command: number, page: number): number {
+    const { device, pasid } = this.users[user];
     const bytes = new Uint8Array(8);
     const view = new DataView(bytes.buffer);
     const put = (register: number, value: bigint, size: number): void => {
@@ -172,6 +213,9 @@ class Bench {
     put(R.SOURCE, iova(page), 8);
     put(R.DESTINATION, iova(page), 8);
     put(R.LENGTH, 1n, 4);
+    put(R.PASID, pasid === undefined ? 0n : BigInt(pasid) | 0x8000_0000n, 4);
+    // A request for a PASID beyond the directory turned it off.
+    put(R.CONTROL, 1n, 4);
     put(R.COMMAND, BigInt(command), 4);
     return this.client.pread(this.devices[device], BigInt(R.STATUS), 4)[0];
   }
@@ -181,20 +225,27 @@ function iova(page: number): bigint {
   return IOVA_BASE + BigInt(page) * 4096n;
 }
 
-describe("histories of requests", () => {
+const MACHINES: readonly (readonly [string, Kind])[] = [
+  ["one unit", { presets: ["scalable"], pasids: false, ats: false }],
+  ["a unit in legacy mode", { presets: ["legacy"], pasids: false, ats: false }],
+  ["two units that have everything, PASIDs and translation caches", { presets: ["full", "full"], pasids: true, ats: true }],
+  ["a unit with second stage only, and PASIDs", { presets: ["second-stage"], pasids: true, ats: false }],
+];
+
+describe.each(MACHINES)("histories of requests to %s", (_name, kind) => {
   it("agree with a model, and no DMA ever reaches what is not mapped for its device", () => {
-    const bench = new Bench();
+    const bench = new Bench(kind);
     fc.assert(
-      fc.property(fc.array(step, { minLength: 1, maxLength: 8 }), fc.array(fc.tuple(fc.nat(DEVICES - 1), fc.nat(PAGES + 6)), { minLength: 1, maxLength: 2 }), (actions, probes) => {
+      fc.property(fc.array(step, { minLength: 1, maxLength: 8 }), fc.array(fc.tuple(fc.nat(USERS.length - 1), fc.nat(PAGES + 6)), { minLength: 1, maxLength: 2 }), (actions, probes) => {
         bench.reset();
         for (const action of actions) {
           bench.apply(action);
           const touched = action.op === "map" || action.op === "unmap" ? action : { first: 0, count: 0 };
-          for (let page = 0; page < touched.count; page++) bench.devices.forEach((_, device) => bench.probe(device, touched.first + page));
-          for (const [device, page] of probes) bench.probe(device, page);
+          for (let page = 0; page < touched.count; page++) bench.users.forEach((_, user) => bench.probe(user, touched.first + page));
+          for (const [user, page] of probes) if (user < bench.users.length) bench.probe(user, page);
         }
       }),
       { numRuns: SEQUENCES },
     );
-  }, 120_000);
+  }, 300_000);
 });
