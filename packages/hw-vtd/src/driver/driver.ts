@@ -83,6 +83,7 @@ export class VtdDriver implements IommuDriver {
     const registers = new RegisterAccess(memory, options.registerBase, name, tracer);
     const caps = readCapabilities(Number(registers.read(Reg.VER, 4)), registers.read(Reg.CAP, 8), registers.read(Reg.ECAP, 8), options.haw);
     this.#caps = caps;
+    registers.place(caps);
     this.#reserved = new ReservedMemories(options.reservedMemory ?? []);
     if (!caps.queuedInvalidation) refuse("ENODEV", `${name} has no queued invalidation (ECAP.QI=0), which this driver needs`, { rule: "ECAP.QI" });
     const structures = new Structures(memory, name, tracer);

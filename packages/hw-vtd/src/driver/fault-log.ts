@@ -35,7 +35,8 @@ export class FaultLog {
       if (!this.#take(base + ((first + i) % records) * 16)) break;
     }
     // Overflow last: until then, what comes is not recorded, and no half-read record is reused.
-    this.#registers.write(Reg.FSTS, 4, BigInt(status & (Fsts.PFO | Fsts.ICE)));
+    const left = status & (Fsts.PFO | Fsts.ICE);
+    if (left !== 0) this.#registers.write(Reg.FSTS, 4, BigInt(left));
   }
 
   #take(offset: number): boolean {
