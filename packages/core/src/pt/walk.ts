@@ -185,7 +185,8 @@ export function entryAddress(format: PageTableFormat, table: number, level: numb
 
 /**
  * ORs flags into the entries that a walk from `root` reads, as accessed and dirty updates do: `accessed` into each down to
- * `leafLevel`, `dirty` into that one as well. False when memory refuses one; those above it are changed then.
+ * `leafLevel`, `dirty` into that one as well. An entry that has them is not written. False when memory refuses one; those above it are
+ * changed then.
  */
 export function setFlags(
   memory: PhysicalMemory,
@@ -200,7 +201,8 @@ export function setFlags(
   let table = root;
   for (let level = topLevel; level >= leafLevel; level--) {
     const flags = level === leafLevel ? accessed | dirty : accessed;
-    if (!memory.or64(entryAddress(format, table, level, page), flags, 0)) return false;
+    const at = entryAddress(format, table, level, page);
+    if (!memory.load64(at) || ((memory.lo & flags) !== flags && !memory.or64(at, flags, 0))) return false;
     table = entryFrame(format, memory.lo, memory.hi) * 4096;
   }
   return true;

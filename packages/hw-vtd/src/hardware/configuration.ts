@@ -178,13 +178,15 @@ export class ConfigurationReader {
     out.directory = pointer(w[0], w[1]);
     if (!out.deviceTlb && out.pageRequests) return F.SCT41;
     if (out.ridPasid >= out.pasids) return F.SCT42;
-    if (!out.pasidEnable && out.translatedPasid) return F.SCT43;
     return NONE;
   }
 
   /** What a good context entry has against a request of `kind` (`RequestKind`). */
   refuses(context: Context, kind: number, pasid: number): number {
     const ats = kind === RequestKind.TRANSLATION || kind === RequestKind.TRANSLATED;
+    // An untranslated or translation request with PASID meets SCT.6 instead (table 27).
+    const meetsPasidEnable = pasid !== NO_PASID && (kind === RequestKind.UNTRANSLATED || kind === RequestKind.TRANSLATION);
+    if (!context.legacy && context.translatedPasid && !context.pasidEnable && !meetsPasidEnable) return F.SCT43;
     if (ats && !context.deviceTlb) return context.legacy ? F.LCT5 : F.SCT5;
     if (pasid !== NO_PASID) {
       if (!context.pasidEnable && kind !== RequestKind.TRANSLATED) return F.SCT6;

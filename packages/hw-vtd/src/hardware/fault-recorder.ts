@@ -42,7 +42,8 @@ export class FaultRecorder {
   /** Records a fault of a request to memory, unless FSTS.PFO stands or every record is in use. */
   record(condition: FaultCondition, rid: number, pasid: number, page: number, access: number, kind: number = RequestKind.UNTRANSLATED): void {
     if (this.#tracer?.listener) this.#trace(condition, rid, pasid, page, access);
-    const write = (access & Access.WRITE) !== 0;
+    // A translation request is a read on the wire, whatever permissions it asks for (4.2.1).
+    const write = (access & Access.WRITE) !== 0 && kind !== RequestKind.TRANSLATION;
     const atomic = write && (access & Access.READ) !== 0;
     let high = 0n;
     // T1, T2: 00 write, 01 page request, 10 read, 11 atomic (11.4.7.6).
@@ -54,7 +55,7 @@ export class FaultRecorder {
     }
     if (pasid !== NO_PASID && this.#caps.pasid) {
       high |= (BigInt(pasid) << 40n) | PP_BIT;
-      if ((access & Access.EXECUTE) !== 0) high |= EXE_BIT;
+      if ((access & Access.EXECUTE) !== 0 && !write) high |= EXE_BIT;
       if ((access & Access.PRIVILEGED) !== 0) high |= PRIV_BIT;
     }
     this.#store(condition, rid, (BigInt(page) << 12n) & this.#addressMask, high);

@@ -317,49 +317,56 @@ export class Stages {
     const w = this.#walk;
     const second = this.#secondAnd & 3;
     const write = wanted && mayWrite && (second & SecondStage.W) !== 0;
+    const accessed = c.accessedFlags;
+    const missing =
+      (and & accessed) !== accessed || (write && (leaf & FirstStage.D) === 0) || this.#tablesMissFlags || this.#secondMissFlags(c, write);
+    // A cached table is not known by its guest address, which its dirty flag needs: from the top again.
+    if (missing && top !== c.topLevel) return this.#nested(c, page, access, privileged, kind, false);
+    const outPage = w.outPage;
     const shift = Math.min(levelShift(this.#firstFormat, level), levelShift(this.#secondFormat, w.level));
-    const output = outputCondition(c, kind, w.outPage, shift);
-    if (output !== NONE) return output;
-    this.outPage = w.outPage;
-    this.shift = shift;
     this.#setFirstRights(c, and, second);
     this.#setSecondLeaf(c, write);
     this.dirty &&= write || (leaf & FirstStage.D) !== 0;
-    const accessed = c.accessedFlags;
-    const missing = (and & accessed) !== accessed || (write && (leaf & FirstStage.D) === 0);
-    if (missing || this.#tablesMissFlags || this.#secondMissFlags(c, write)) {
-      // A cached table is not known by its guest address, which its dirty flag needs: from the top again.
-      if (top !== c.topLevel) return this.#nested(c, page, access, privileged, kind, false);
-      const failed = this.#nestedFlags(c, page, top, level, accessed, write, guest);
-      if (failed !== NONE) return failed;
-    } else this.#keepSecond(c, guest);
+    // Nothing is set in memory for a request whose output is refused.
+    const owed = missing ? this.#nestedFlags(c, page, top, level, accessed, write, guest, false) : NONE;
+    if (owed !== NONE) return owed;
+    const output = outputCondition(c, kind, outPage, shift);
+    if (output !== NONE) return output;
+    const failed = missing ? this.#nestedFlags(c, page, top, level, accessed, write, guest, true) : NONE;
+    if (failed !== NONE) return failed;
+    if (!missing) this.#keepSecond(c, guest);
+    this.outPage = outPage;
+    this.shift = shift;
     if (this.#firstTables.capacity !== 0 && level < top) this.#keepNested(c, page, top, level);
     return NONE;
   }
 
-  /** Sets what is missing of the flags, in the order of the reads: of the way to each first-stage table, of its entry, of the way to the page. */
-  #nestedFlags(c: Configuration, page: number, top: number, leafLevel: number, accessed: number, write: boolean, guest: number): number {
+  /**
+   * Sets what is missing of the flags, in the order of the reads: of the way to each first-stage table, of its entry, of the way to the
+   * page. With `set` false it tells what forbids that, and changes nothing.
+   */
+  #nestedFlags(c: Configuration, page: number, top: number, leafLevel: number, accessed: number, write: boolean, guest: number, set: boolean): number {
     for (let level = top; level >= leafLevel; level--) {
       const bits = level === leafLevel && write ? accessed | FirstStage.D : accessed;
       const at = this.#entry(page, level);
       const update = this.#memory.load64(at) && (this.#memory.lo & bits) !== bits;
-      const condition = this.#secondFlags(c, this.#guests[level], update || this.#policies.dirtyTables === "reads", update);
+      const condition = this.#secondFlags(c, this.#guests[level], update || this.#policies.dirtyTables === "reads", update, set);
       if (condition !== NONE) return condition;
       if (!update) continue;
       if ((this.#tableRights[level] & SecondStage.W) === 0) return F.SFS8;
       if (!this.#snooped(c)) return F.SFS9;
-      if (!this.#memory.or64(at, bits, 0)) return F.SFS10;
+      if (set && !this.#memory.or64(at, bits, 0)) return F.SFS10;
     }
-    return this.#secondFlags(c, guest, write, false);
+    return this.#secondFlags(c, guest, write, false, set);
   }
 
   /** `first`: a first-stage entry will be written, and says what is wrong with that. */
-  #secondFlags(c: Configuration, page: number, dirties: boolean, first: boolean): number {
+  #secondFlags(c: Configuration, page: number, dirties: boolean, first: boolean, set: boolean): number {
     if (!c.secondStageDirty) return NONE;
     this.#walkSecond(c, page);
     if (!this.#secondMissFlags(c, dirties)) return NONE;
     if (!this.#snooped(c)) return first && !this.#secondMissFlags(c, false) ? NONE : F.SSS5;
-    return this.#setSecondFlags(page, dirties) ? NONE : F.SSS6;
+    return !set || this.#setSecondFlags(page, dirties) ? NONE : F.SSS6;
   }
 
   #touchNested(c: Configuration, page: number, top: number, last: number): void {

@@ -373,6 +373,8 @@ export class Translator {
     const s = this.#stages;
     const user = pasid === NO_PASID && this.#ridPrivileged ? s.privilegedRights : s.userRights;
     const privileged = c.supervisorEnable ? s.privilegedRights : 0;
+    // A pass-through translation request may have asked for an interrupt address; an untranslated one must not find it (3.14).
+    if (isInterruptPage(s.outPage)) return;
     let data = packRights(user, privileged, s.dirty, s.snoop || c.pageSnoop);
     let shift = Math.min(s.shift, this.#policies.largestCached);
     // A large page that holds interrupt addresses, before or after, is cached in 4 KiB pieces, so that each is looked at.
