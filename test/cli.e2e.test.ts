@@ -30,7 +30,7 @@ const file = (name: string, text: string | Uint8Array): string => {
 };
 
 describe("iommu", () => {
-  it.each(["tour", "run", "walk", "dump", "decode", "acpi", "conform", "abi", "list"])("%s --help shows examples and ends with 0", (command) => {
+  it.each(["tour", "run", "walk", "dump", "decode", "fault", "acpi", "conform", "abi", "list"])("%s --help shows examples and ends with 0", (command) => {
     const { code, out } = iommu([command, "--help"]);
     expect(code).toBe(0);
     expect(out).toContain("Examples:");
@@ -52,6 +52,10 @@ describe("iommu", () => {
     ["too few words", ["decode", "vtd", "frcd", "0x1"], "2 of 64 bits"],
     ["a unit's register that is none", ["decode", "vtd", "cap", "0x1", "--dance", "0x1"], "unknown option --dance"],
     ["a unit's register without value", ["decode", "vtd", "cap", "0x1", "--ecap"], "--ecap: expected"],
+    ["faults of an IOMMU that has none", ["fault", "riscv"], "there are: vtd"],
+    ["a fault that is none", ["fault", "vtd", "SPT.44"], "near it: SPT.4.4 (0x5b)"],
+    ["a fault code that is none", ["fault", "vtd", "0x5f"], "near it: SPT.9 (0x60)"],
+    ["a request that cannot meet the fault", ["fault", "vtd", "SFS.2", "--kind", "page"], "there are: untranslated, untranslated with PASID"],
     ["a preset that is none", ["decode", "vtd", "cap", "0x1", "--preset", "none"], 'preset "none"'],
     ["an access that is none", ["walk", TABLES, "--rid", "00:03.0", "--iova", "0", "--access", "both"], "expected read or write"],
     ["a file that is not there", ["dump", "/nowhere"], "/nowhere"],
@@ -117,6 +121,37 @@ describe("iommu walk and dump", () => {
     expect(err).toContain(message);
     expect(err).not.toContain("    at ");
     expect(code).toBe(2);
+  });
+});
+
+describe("iommu fault", () => {
+  it("lists every fault with the requests that meet it", () => {
+    const { code, out } = iommu(["fault", "vtd"]);
+    expect(code).toBe(0);
+    expect(out).toContain("0x5a  SPT.3    a reserved bit is set in the PASID table entry  [untranslated, untranslated with PASID, translation,");
+    expect(out).toContain("SPD.1    the PASID directory entry could not be read  (recorded even with FPD)");
+  });
+
+  it.each(["0x5A", "90", "5Ah", "spt.3"])("causes and explains %s", (name) => {
+    const { code, out } = iommu(["fault", "vtd", name]);
+    expect(code).toBe(0);
+    expect(out).toContain("        5  reserved     0x1  VT-d 9.6: bit 5 must be 0");
+    expect(out).toContain("   103:96  FR           0x5a  SPT.3: a reserved bit is set in the PASID table entry");
+    expect(out).toContain("=> as the manual says");
+  });
+
+  it("runs every condition that shares a code, and marks the field that was changed", () => {
+    const { code, out } = iommu(["fault", "vtd", "0x5b"]);
+    expect(code).toBe(0);
+    for (const name of ["SPT.4.1", "SPT.4.2", "SPT.4.3", "SPT.4.4"]) expect(out).toContain(`${name}, reason 0x5b`);
+    expect(out).toMatch(/PGTT +0x5 +reserved +<- this/);
+  });
+
+  it("shows a qualified fault stay silent with --fpd, and one that is not, recorded", () => {
+    expect(iommu(["fault", "vtd", "SPT.2", "--fpd"]).out).toContain("record    none: the fault is qualified, and FPD=1");
+    const [shown] = JSON.parse(iommu(["fault", "vtd", "SPT.1", "--fpd", "--json"]).out) as { asExpected: boolean; record: { fields: { name: string; value: string }[] } }[];
+    expect(shown.asExpected).toBe(true);
+    expect(shown.record.fields).toContainEqual(expect.objectContaining({ name: "FR", value: "0x58" }));
   });
 });
 

@@ -6,7 +6,7 @@ import type { TranscriptPlatform } from "@iommukit/core/testing";
 import { existsSync, readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
-import { type DeviceModel, type IommuFactory, type Plugin, type ReplayUnitFactory, type TableDecoder, TOKENS } from "@iommukit/core";
+import { type DeviceModel, type FaultCatalogue, type IommuFactory, type Plugin, type ReplayUnitFactory, type TableDecoder, TOKENS } from "@iommukit/core";
 import { container, type DependencyContainer } from "tsyringe";
 
 export interface GlobalOptions {
@@ -22,6 +22,7 @@ export interface Composition {
   readonly decoders: readonly TableDecoder[];
   readonly structureDecoders: readonly StructureDecoder[];
   readonly acpiTables: readonly AcpiTable[];
+  readonly faultCatalogues: readonly FaultCatalogue[];
   readonly replayUnits: readonly ReplayUnitFactory[];
   readonly platforms: readonly TranscriptPlatform[];
   /** Machine of the config file. */
@@ -48,6 +49,7 @@ export async function compose(options: GlobalOptions): Promise<Composition> {
     decoders: all<TableDecoder>(own, TOKENS.decoders),
     structureDecoders: all<StructureDecoder>(own, TOKENS.structureDecoders),
     acpiTables: all<AcpiTable>(own, TOKENS.acpiTables),
+    faultCatalogues: all<FaultCatalogue>(own, TOKENS.faultCatalogues),
     replayUnits: all<ReplayUnitFactory>(own, TOKENS.replayUnits),
     platforms: all<TranscriptPlatform>(own, TOKENS.platforms),
     ...(config.machine === undefined ? {} : { machine: config.machine }),

@@ -129,6 +129,19 @@ Exit code 1: a bit is set that must be 0, or no line of the log was known.
     .action(async (options, command: Command) => (await import("./commands/acpi.js")).acpiEmit(options, command.optsWithGlobals()));
 
   program
+    .command("fault")
+    .description("how a fault comes about: lists a unit's faults, or causes one and explains it")
+    .argument("<iommu>", "kind of IOMMU, such as vtd")
+    .argument("[fault]", "code or the manual's name, such as 0x5A or SPT.3")
+    .option("--kind <request>", "request that meets it, such as untranslated (default: the first that can)")
+    .option("--fpd", "with fault processing disabled on the way: a qualified fault then stays silent")
+    .option("--json", "JSON instead of text")
+    .addHelpText("after", "\nExamples:\n  iommu fault vtd\n  iommu fault vtd 0x5A\n  iommu fault vtd SFS.7 --kind 'translation with PASID'\n  iommu fault vtd SPT.2 --fpd --json\n\nThe configuration is built and run each time; exit code 1 when the unit did not do what the manual says.\n")
+    .action(async (iommu: string, fault: string | undefined, options, command: Command) =>
+      (await import("./commands/fault.js")).fault(iommu, fault, options, command.optsWithGlobals()),
+    );
+
+  program
     .command("conform")
     .description("replay recorded behaviour and compare")
     .argument("<files...>", "iommu-vectors/1, iommu-tables/1 or iommufd-transcript/1 files, .gz too")

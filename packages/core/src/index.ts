@@ -21,6 +21,7 @@ export type {
   WalkStep,
 } from "./decode/types.js";
 export type { DeviceModel, PciBar, PciCapability, PciDevice, PciExtendedCapability, PciHost, PciIdentity, PciInterrupts } from "./devices/types.js";
+export type { FaultCatalogue, FaultDemonstration, FaultOptions, FaultSummary } from "./decode/faults.js";
 export { Prot } from "./driver/types.js";
 export type {
   DeviceCapabilities,

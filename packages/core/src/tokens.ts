@@ -3,7 +3,7 @@
  * process. Every token is multiple: a plugin registers one value more, the
  * composition root resolves all.
  */
-export const TOKENS: Readonly<Record<"iommus" | "devices" | "decoders" | "structureDecoders" | "acpiTables" | "replayUnits" | "platforms" | "commands", symbol>> = {
+export const TOKENS: Readonly<Record<"iommus" | "devices" | "decoders" | "structureDecoders" | "faultCatalogues" | "acpiTables" | "replayUnits" | "platforms" | "commands", symbol>> = {
   /** `IommuFactory` */
   iommus: Symbol.for("@iommukit/core:iommus"),
   /** `DeviceModel` */
@@ -14,6 +14,8 @@ export const TOKENS: Readonly<Record<"iommus" | "devices" | "decoders" | "struct
   structureDecoders: Symbol.for("@iommukit/core:structure-decoders"),
   /** `AcpiTable` */
   acpiTables: Symbol.for("@iommukit/core:acpi-tables"),
+  /** `FaultCatalogue` */
+  faultCatalogues: Symbol.for("@iommukit/core:fault-catalogues"),
   /** `ReplayUnitFactory` */
   replayUnits: Symbol.for("@iommukit/core:replay-units"),
   /** `TranscriptPlatform` */

@@ -13,6 +13,7 @@ import { dmarTable } from "./acpi/index.js";
 import { readDmarOptions } from "./acpi/options.js";
 import { dueInvalidation, ownFlags, vtdStructureDecoder, vtdTableDecoder } from "./decode/index.js";
 import { VtdDriver } from "./driver/index.js";
+import { vtdFaultCatalogue } from "./faults/index.js";
 import {
   type CacheGeometry, DEFAULT_CACHES, DEFAULT_DEVICE_TLB_TIMEOUT, DEFAULT_INTERRUPT_ENTRIES, POLICY_VALUES, REGISTER_BYTES, type VtdPolicies, VtdUnit, vtdReplayUnitFactory,
 } from "./hardware/index.js";
@@ -123,6 +124,7 @@ export const plugin: Plugin = {
     container.register(TOKENS.decoders, { useValue: vtdTableDecoder });
     container.register(TOKENS.structureDecoders, { useValue: vtdStructureDecoder });
     container.register(TOKENS.acpiTables, { useValue: dmarTable });
+    container.register(TOKENS.faultCatalogues, { useValue: vtdFaultCatalogue });
     container.register(TOKENS.platforms, { useFactory: () => transcriptPlatform(vtdIommuFactory) });
     container.register(TOKENS.replayUnits, { useValue: vtdReplayUnitFactory });
   },

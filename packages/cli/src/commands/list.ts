@@ -3,7 +3,7 @@ import { compose, type GlobalOptions } from "../composition.js";
 import { print, printJson, style } from "../style.js";
 
 export async function list(options: { readonly json?: boolean }, globals: GlobalOptions): Promise<void> {
-  const { plugins, iommus, devices, decoders, replayUnits, platforms } = await compose(globals);
+  const { plugins, iommus, devices, decoders, faultCatalogues, replayUnits, platforms } = await compose(globals);
   const named = (parts: readonly { readonly name: string; readonly about: string }[]): Record<string, string> =>
     Object.fromEntries(parts.map(({ name, about }) => [name, about]));
   const found = {
@@ -11,6 +11,7 @@ export async function list(options: { readonly json?: boolean }, globals: Global
     iommus: named(iommus),
     devices: named(devices),
     decoders: decoders.map(({ iommu }) => iommu),
+    faults: faultCatalogues.map(({ iommu }) => iommu),
     transcripts: ["none", "mock", ...platforms.map(({ platform }) => platform)],
     replay: replayUnits.map(({ iommu }) => iommu),
   };

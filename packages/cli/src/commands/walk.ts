@@ -1,5 +1,5 @@
 /** `iommu walk`: one address explained. */
-import { parseRid, type WalkAccess, type WalkReport } from "@iommukit/core";
+import { parseRid, type WalkAccess, type WalkReport, type WalkStep } from "@iommukit/core";
 import { compose, type GlobalOptions } from "../composition.js";
 import { openSource, parseNumber, type SourceOptions } from "../source.js";
 import { structureLines } from "../structure-lines.js";
@@ -47,13 +47,15 @@ export async function walk(file: string, options: WalkOptions, globals: GlobalOp
 
 /** Every structure with its fields, then the verdict. */
 export function* walkLines({ steps, verdict }: WalkReport): Generator<string> {
-  for (const { structure, section, pa, index, words, fields, depth = 0, purpose } of steps) {
-    const indent = "    ".repeat(depth);
-    const from = index ? style.dim(`  index ${hex(index.value)} = ${index.from}`) : "";
-    yield `${indent}${style.title(structure)}  at ${hex(pa)}${from}${purpose ? `  ${purpose}` : ""}  ${style.dim(`[${section}]`)}`;
-    yield* structureLines(words, fields, { indent });
-  }
+  for (const step of steps) yield* stepLines(step);
   const note = verdict.note ? `  (${verdict.note})` : "";
   if (verdict.ok) yield style.good(`=> physical address ${hex(verdict.pa)}, page of ${size(verdict.pageSize)}, ${verdict.permissions}${note}`);
   else yield style.bad(`=> blocked: reason ${verdict.code}: ${verdict.reason}${note}  [${verdict.section}]`);
+}
+
+export function* stepLines({ structure, section, pa, index, words, fields, depth = 0, purpose }: WalkStep): Generator<string> {
+  const indent = "    ".repeat(depth);
+  const from = index ? style.dim(`  index ${hex(index.value)} = ${index.from}`) : "";
+  yield `${indent}${style.title(structure)}  at ${hex(pa)}${from}${purpose ? `  ${purpose}` : ""}  ${style.dim(`[${section}]`)}`;
+  yield* structureLines(words, fields, { indent });
 }
