@@ -207,6 +207,16 @@ describe("iommu decode", () => {
   });
 });
 
+describe("iommu list", () => {
+  it("shows presets with what they announce", () => {
+    const { out } = iommu(["list", "--presets"]);
+    expect(out).toContain("vtd: qemu-11.1-fs");
+    expect(out).toContain("VER=0x10 CAP=0x81d2008c222f0606 ECAP=0x880000f00f4a");
+    const presets = JSON.parse(iommuJson(["list", "--presets", "--json"])) as { name: string; announces: string[] }[];
+    expect(presets.find(({ name }) => name === "server-spr")?.announces).toContain("NEST: nested translation");
+  });
+});
+
 describe("iommu acpi", () => {
   it("makes a table and reads it again, from a file and from standard input", () => {
     const table = file("dmar.bin", "");

@@ -161,8 +161,9 @@ Exit code 1: a bit is set that must be 0, or no line of the log was known.
   program
     .command("list")
     .description("what is loaded: IOMMUs, device models, decoders")
+    .option("--presets", "units by name, with what their registers announce")
     .option("--json", "JSON instead of text")
-    .addHelpText("after", "\nExamples:\n  iommu list\n  iommu --plugin ./my-iommu.js list\n")
+    .addHelpText("after", "\nExamples:\n  iommu list\n  iommu list --presets\n  iommu --plugin ./my-iommu.js list\n")
     .action(async (options, command: Command) => (await import("./commands/list.js")).list(options, command.optsWithGlobals()));
   return program;
 }

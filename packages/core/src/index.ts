@@ -74,6 +74,7 @@ export type {
   MachineSpec,
   ReplayUnit,
   ReplayUnitFactory,
+  UnitPreset,
 } from "./machine/types.js";
 export type { MemoryBackend, MmioHandler } from "./memory/types.js";
 export type { Plugin, PluginContainer } from "./plugin.js";

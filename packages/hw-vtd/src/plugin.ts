@@ -18,7 +18,7 @@ import {
   type CacheGeometry, DEFAULT_CACHES, DEFAULT_DEVICE_TLB_TIMEOUT, DEFAULT_INTERRUPT_ENTRIES, POLICY_VALUES, REGISTER_BYTES, type VtdPolicies, VtdUnit, vtdReplayUnitFactory,
 } from "./hardware/index.js";
 import { flagOption, numberOption, reservedMemory, unitWords } from "./options.js";
-import { PRESETS } from "./presets.js";
+import { describePreset, PRESETS } from "./presets.js";
 import { TranslationTableMode } from "./spec/entries.js";
 import { Reg } from "./spec/registers.js";
 import { transcriptPlatform } from "./transcripts.js";
@@ -113,6 +113,7 @@ function defaultMachine(): MachineSpec {
 export const vtdIommuFactory: IommuFactory = {
   name: "vtd",
   about: `Intel VT-d; presets: ${Object.keys(PRESETS).join(", ")}`,
+  presets: Object.entries(PRESETS).map(([name, preset]) => describePreset(name, preset)),
   create,
   defaultMachine,
 };

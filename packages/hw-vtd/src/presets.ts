@@ -1,5 +1,5 @@
 /** Units by name. What a preset's capability words announce is implemented. */
-import { encodeFields } from "@iommukit/core";
+import { decodeFields, encodeFields, type UnitPreset } from "@iommukit/core";
 import { CAP, ECAP } from "./spec/capabilities.js";
 
 export interface VtdPreset {
@@ -48,4 +48,56 @@ export const PRESETS: Readonly<Record<string, VtdPreset>> = {
     cap: encodeFields(CAP, { ...COMMON_CAP, SAGAW: 6n, MGAW: 47n })[0],
     ecap: encodeFields(ECAP, COMMON_ECAP)[0],
   },
+  "qemu-11.1-fs": {
+    about: "QEMU 11.1's intel-iommu with x-flts=on: scalable mode with first stage only, 48-bit host addresses, one fault record",
+    version: 0x10,
+    haw: 48,
+    cap: 0x81d2_008c_222f_0606n,
+    ecap: 0x8800_00f0_0f4an,
+  },
+  "qemu-11.1-ss": {
+    about: "QEMU 11.1's intel-iommu with scalable-mode=on: second stage only, 48-bit host addresses, one fault record",
+    version: 0x10,
+    haw: 48,
+    cap: 0x80d2_008c_222f_0606n,
+    ecap: 0x4800_80f0_0f4an,
+  },
+  "qemu-11.1-legacy": {
+    about: "QEMU 11.1's intel-iommu as it comes: legacy mode, 48-bit host addresses, one fault record",
+    version: 0x10,
+    haw: 48,
+    cap: 0x80d2_008c_222f_0606n,
+    ecap: 0xf0_0f4an,
+  },
+  "client-39": {
+    about: "a client processor's unit: legacy mode, 39-bit addresses, interrupt remapping, protected memory, snoop control, fault record at 400h",
+    version: 0x10,
+    haw: 39,
+    cap: encodeFields(CAP, { ND: 2n, PLMR: 1n, PHMR: 1n, SAGAW: 4n, MGAW: 38n, ZLR: 1n, FRO: 0x40n, SSLPS: 3n, PSI: 1n, MAMV: 18n, DWD: 1n, DRD: 1n })[0],
+    ecap: encodeFields(ECAP, { QI: 1n, IR: 1n, EIM: 1n, PT: 1n, SC: 1n, IRO: 0x50n, MHMV: 15n })[0],
+  },
+  "server-spr": {
+    about: "a server's unit of the Sapphire Rapids class: nested translation, 5 levels, PASIDs, device-TLBs, page requests, posted interrupts, 52-bit host addresses",
+    version: 0x60,
+    haw: 52,
+    cap: encodeFields(CAP, {
+      ND: 6n, PLMR: 1n, PHMR: 1n, SAGAW: 12n, MGAW: 56n, ZLR: 1n, FRO: 0x40n, SSLPS: 3n, PSI: 1n, MAMV: 18n, DWD: 1n, DRD: 1n, FS1GP: 1n, PI: 1n, FS5LP: 1n,
+      ESIRTPS: 1n, ESRTPS: 1n,
+    })[0],
+    ecap: encodeFields(ECAP, {
+      C: 1n, QI: 1n, DT: 1n, IR: 1n, EIM: 1n, PT: 1n, SC: 1n, IRO: 0x50n, MHMV: 15n, NEST: 1n, PRS: 1n, SRS: 1n, NWFS: 1n, EAFS: 1n, PSS: 19n, PASID: 1n, DIT: 1n, PDS: 1n,
+      SMTS: 1n, SSADS: 1n, SSTS: 1n, FSTS: 1n, SMPWC: 1n, RPS: 1n,
+    })[0],
+  },
 };
+
+/** Fields that are not 0, in words: "SAGAW: 48 bits, 57 bits". */
+export function describePreset(name: string, { about, version, cap, ecap, haw }: VtdPreset): UnitPreset {
+  const announced = [...decodeFields(CAP, [cap]), ...decodeFields(ECAP, [ecap])].filter(({ value }) => value !== 0n);
+  return {
+    name,
+    about,
+    registers: { VER: BigInt(version), CAP: cap, ECAP: ecap },
+    announces: [`host addresses of ${haw} bits`, ...announced.map((field) => `${field.name}: ${field.meaning ?? String(field.value)}`)],
+  };
+}

@@ -67,10 +67,21 @@ export interface IommuUnit {
   ownFlags?(step: WalkStep): bigint;
 }
 
+/** A unit by name, for option `preset` of machine files. */
+export interface UnitPreset {
+  readonly name: string;
+  readonly about: string;
+  /** Its identification registers. */
+  readonly registers: Readonly<Record<string, bigint>>;
+  /** What they say, in words. */
+  readonly announces: readonly string[];
+}
+
 export interface IommuFactory {
   /** Name in machine files. */
   readonly name: string;
   readonly about: string;
+  readonly presets?: readonly UnitPreset[];
   /** Makes the hardware, maps its registers at `registerBase`, starts the driver. Throws on options it does not know. */
   create(environment: IommuEnvironment, options: Readonly<Record<string, unknown>>): IommuUnit;
   /** Machine used when none is named: `--machine vtd`. */

@@ -154,7 +154,10 @@ const FULL: VtdPreset = {
   })[0],
 };
 
-describe.each([...Object.entries(PRESETS), ["nesting", FULL] as const])("decoder and hardware of a %s unit", (_name, preset) => {
+describe.each([...Object.entries(PRESETS), ["nesting", FULL] as const])("decoder and hardware of a %s unit", (_name, named) => {
+  // SRTP flushes the caches of this one, so that each request can be the first.
+  const preset = { ...named, cap: named.cap | (1n << 63n) };
+
   it(`agree on ${CASES} random tables`, { timeout: 120_000 }, () => {
     const seen = new Set<string>();
     const memory = new PhysicalMemory();
@@ -165,7 +168,6 @@ describe.each([...Object.entries(PRESETS), ["nesting", FULL] as const])("decoder
       const { registers, requests } = makeCase(preset, memory, seed);
       const source: TableSource = { iommu: "vtd", registers, read: (pa, target) => memory.read(pa, target) };
       for (const [i, request] of requests.entries()) {
-        // SRTP flushes every cache (CAP.ESRTPS).
         unit.clearFaults();
         unit.write(Reg.RTADDR, 8, registers.RTADDR);
         unit.write(Reg.GCMD, 4, 0xc000_0000n);
@@ -181,6 +183,6 @@ describe.each([...Object.entries(PRESETS), ["nesting", FULL] as const])("decoder
       }
     }
     // The cases are worth their time only when they reach the rows.
-    expect(seen.size).toBeGreaterThanOrEqual(preset === FULL ? 60 : preset.ecap === PRESETS.scalable.ecap ? 55 : 20);
+    expect(seen.size).toBeGreaterThanOrEqual(named === FULL ? 60 : preset.ecap === PRESETS.scalable.ecap ? 55 : 20);
   });
 });
