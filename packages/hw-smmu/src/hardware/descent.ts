@@ -2,7 +2,10 @@
  * A walk that remembers where each descriptor lies, for whatever core's walker does not do: tables that stage 2 translates,
  * big-endian ones, and descriptors that are to be updated.
  */
-import { classifyEntry, entryFrame, EntryKind, levelShift, type PageTableFormat, type PhysicalMemory } from "@iommukit/core";
+import { classifyEntry, entryFrame, EntryKind, type PageTableFormat, type PhysicalMemory } from "@iommukit/core";
+
+/** 4 KiB pages that an entry covers, by granule (4K, 16K, 64K) and level. */
+const UNITS: readonly Float64Array[] = [12, 14, 16].map((shift) => Float64Array.from({ length: 5 }, (_, level) => 2 ** (shift + level * (shift - 3) - 12)));
 
 export const DescentStatus = { OK: 0, NOT_PRESENT: 1, ADDRESS_SIZE: 2, NO_MEMORY: 3, REFUSED: 4 } as const;
 
@@ -31,10 +34,13 @@ export class Descent {
   /** @param translate for tables at intermediate addresses @returns `DescentStatus` */
   run(format: PageTableFormat, root: number, topLevel: number, page: number, bigEndian: boolean, translate: TableAddress | undefined): number {
     this.tableHi = 0;
+    const units = UNITS[(format.granuleShift - 12) >> 1];
+    const mask = (1 << format.indexBits) - 1;
     let table = root;
     for (let level = topLevel; ; level--) {
-      const unit = 2 ** (levelShift(format, level) - 12);
-      const address = table + (Math.floor(page / unit) % 2 ** format.indexBits) * 8;
+      const unit = units[level];
+      // The conversion keeps the low 32 bits, which hold the index.
+      const address = table + ((page / unit) & mask) * 8;
       const physical = translate === undefined ? address : translate(address);
       this.level = level;
       this.addresses[level] = address;
@@ -50,7 +56,7 @@ export class Descent {
       if (kind === EntryKind.RESERVED) return DescentStatus.ADDRESS_SIZE;
       const frame = entryFrame(format, this.lo, this.hi);
       if (kind === EntryKind.LEAF) {
-        this.outPage = frame - (frame % unit) + (page % unit);
+        this.outPage = unit === 1 ? frame : frame - (frame % unit) + (page % unit);
         return DescentStatus.OK;
       }
       this.tableHi |= this.hi;

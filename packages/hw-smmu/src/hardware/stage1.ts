@@ -16,6 +16,12 @@ const PAGES = 2 ** 52;
 const UNTAGGED_PAGES = 2 ** 44;
 const UNPRIVILEGED = 7;
 
+/** Where a page lies in its half of the input range, below 0 or beyond the half when it lies in neither. */
+function insideHalf(half: Half, page: number, upper: boolean): number {
+  const span = half.topByteIgnored ? UNTAGGED_PAGES : PAGES;
+  return (page % span) - (upper ? span - half.pages : 0);
+}
+
 export class Stage1 {
   outPage = 0.5;
   shift = 12;
@@ -50,10 +56,9 @@ export class Stage1 {
   resolve(c: Configuration, page: number, needed: number): boolean {
     this.#pendingSet = 0;
     this.#pendingClear = 0;
-    const upper = page % UNTAGGED_PAGES >= SIGN;
+    const upper = page >= SIGN && page % UNTAGGED_PAGES >= SIGN;
     const half = c.halves[upper ? 1 : 0];
-    const span = half.topByteIgnored ? UNTAGGED_PAGES : PAGES;
-    const inside = (page % span) - (upper ? span - half.pages : 0);
+    const inside = page < SIGN ? page : insideHalf(half, page, upper);
     const refused = !half.enabled || inside < 0 || inside >= half.pages || (half.privilegedOnly && (needed & UNPRIVILEGED) !== 0);
     if (refused || half.format === undefined) return this.#fault.stage1(Event.F_TRANSLATION);
     const { format } = half;

@@ -63,14 +63,14 @@ export class Stage2 {
   fetchAddress(c: Configuration, address: number, cause: number): number {
     const page = Math.floor(address / 4096);
     if (!this.resolve(c, page, R, cause) || !this.commit(c)) return -1;
-    return this.outPage * 4096 + (address % 4096);
+    return this.outPage * 4096 + (address - page * 4096);
   }
 
   #walkTables(c: Configuration, page: number, needed: number, cause: number): boolean {
     if (page >= c.s2Pages) return this.#fault.atStage2(Event.F_TRANSLATION, cause, page);
     const format = c.s2Format;
     if (format === undefined) throw new Error("stage 2 without tables");
-    const root = c.s2Root + Math.floor(page / c.s2TableSpan) * c.s2TableBytes;
+    const root = page < c.s2TableSpan ? c.s2Root : c.s2Root + Math.floor(page / c.s2TableSpan) * c.s2TableBytes;
     const w = this.#walk;
     const plain = !c.s2BigEndian && !c.s2UpdatesTables && walk(this.#memory, format, root, c.s2TopLevel, page, w) === WalkStatus.OK;
     if (!plain || (w.entryLo & Lo.AF) === 0) {

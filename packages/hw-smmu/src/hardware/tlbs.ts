@@ -29,6 +29,8 @@ const HALF_SPAN = 2 ** 44;
 const SIGN = 2 ** 43;
 const SIGN_EXTENSION = 2 ** 52 - HALF_SPAN;
 export function canonicalPage(page: number): number {
+  // A remainder of doubles is slow, and most addresses lie low.
+  if (page < SIGN) return page;
   const low = page % HALF_SPAN;
   return low >= SIGN ? low + SIGN_EXTENSION : low;
 }
