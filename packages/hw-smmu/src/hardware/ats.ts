@@ -22,7 +22,7 @@ import type { OutputQueue } from "./output-queue.js";
 import { PageRequestQueue } from "./page-requests.js";
 import type { RegisterBank } from "./register-bank.js";
 import { PRIVILEGED_SHIFT, R, W, X } from "./rights.js";
-import type { Translator } from "./translator.js";
+import { Look, type Translator } from "./translator.js";
 
 /** Invalidation tags of a device (PCIe 10.3). */
 const TAGS = 32;
@@ -111,7 +111,7 @@ export class AtsUnit implements AtsHardware {
     const privilege = access & Access.PRIVILEGED;
     const tries = (access & Access.WRITE) === 0 ? [Access.READ] : [Access.READ | Access.WRITE, Access.READ, Access.WRITE];
     for (const kind of tries) {
-      const found = this.#translator.resolve(c, page, kind | privilege, c.eats === Eats.SPLIT);
+      const found = this.#translator.resolve(c, page, kind | privilege, c.eats === Eats.SPLIT ? Look.TABLES : Look.CACHE);
       if (found !== -1) {
         this.#granted(c, kind, access, found, out);
         return;

@@ -12,6 +12,9 @@ import { Stage1 } from "./stage1.js";
 import { Stage2 } from "./stage2.js";
 import { canonicalPage, GLOBAL_TAG, type Tlbs } from "./tlbs.js";
 
+/** Before the tables: the input cache, its global entries only, or nothing, since it has no intermediate addresses. */
+export const Look = { CACHE: 0, MISSED: 1, TABLES: 2 } as const;
+
 export class Translator {
   /** CR0.SMMUEN, CR2, GBPA.ABORT as they are in effect. */
   enabled = false;
@@ -68,10 +71,12 @@ export class Translator {
 
   #miss(stream: number, substream: number, page: number, access: number, offset: number): number {
     if (!this.enabled) return this.#disabled(stream, substream, page, access);
+    const known = this.#slot(stream, substream);
+    const missed = known.valid && known.plain && known.stream === stream && known.substream === substream;
     const c = this.configure(stream, substream);
     if (c === undefined) return this.#refuse(this.#slot(stream, substream), stream, substream, page, access, offset);
     if (c.action === Action.ABORT) return this.#blocked(stream, substream, page, access);
-    const out = this.resolve(c, page, access);
+    const out = this.resolve(c, page, access, missed ? Look.MISSED : Look.CACHE);
     if (out === -1) return this.#refuse(c, stream, substream, page, access, offset);
     if (this.#tracer?.listener) this.#trace(stream, substream, page, access, c.action === Action.BYPASS ? "bypass" : "walk", out);
     return out;
@@ -115,13 +120,13 @@ export class Translator {
 
   /**
    * Translates under a good configuration: the output page, or -1 with the fault filled.
-   * @param walks do not look into the input cache: it has no intermediate addresses
+   * @param look `Look`: where to look before the tables
    */
-  resolve(c: Configuration, page: number, access: number, walks = false): number {
+  resolve(c: Configuration, page: number, access: number, look: number = Look.CACHE): number {
     if (c.skipsStage1 && page >= 2 ** (this.#caps.ias - 12)) return this.#tooLarge();
     if (c.action === Action.BYPASS) return this.#bypass(c, page);
     const needed = NEEDED[c.needed + (access & 15)];
-    return c.stage1 ? this.#bothStages(c, page, needed, walks) : this.#stage2Only(c, page, needed);
+    return c.stage1 ? this.#bothStages(c, page, needed, look) : this.#stage2Only(c, page, needed);
   }
 
   /** Stage 2 for an address that stage 1 is past: a translated transaction of split-stage ATS (3.9.2). */
@@ -151,10 +156,10 @@ export class Translator {
     return out.outPage;
   }
 
-  #bothStages(c: Configuration, page: number, needed: number, walks: boolean): number {
+  #bothStages(c: Configuration, page: number, needed: number, look: number): number {
     const first = this.#stage1;
     const key = canonicalPage(page);
-    const cached = walks ? -1 : this.#cached(c, page, key, needed);
+    const cached = look === Look.TABLES ? -1 : this.#cached(c, page, key, needed, look === Look.MISSED);
     if (cached !== -1) return cached;
     if (!first.resolve(c, page, needed)) return -1;
     this.rights = first.rights;
@@ -172,14 +177,14 @@ export class Translator {
     return outPage;
   }
 
-  /** The input cache where the first look could not tell: under a top byte, or for a global entry. Its limits are checked as a walk does. */
-  #cached(c: Configuration, page: number, key: number, needed: number): number {
+  /** The input cache, under a top byte and for global entries too; its limits are checked as a walk does. @param missed there is no entry of this ASID */
+  #cached(c: Configuration, page: number, key: number, needed: number, missed: boolean): number {
     const { tlb } = c;
     if (tlb === undefined) return -1;
     const half = c.halves[key >= 2 ** 51 ? 1 : 0];
     if (key !== page && !half.topByteIgnored) return -1;
     if (half.privilegedOnly && (needed & 7) !== 0) return -1;
-    let slot = c.plain ? -1 : tlb.lookup(c.tagA, c.tagB, key);
+    let slot = missed ? -1 : tlb.lookup(c.tagA, c.tagB, key);
     if (slot === -1 && this.#tlbs.globals) slot = tlb.lookup(c.tagA & ~0xffff, c.tagB | GLOBAL_TAG, key);
     if (slot === -1 || (tlb.data(slot) & needed) !== needed) return -1;
     this.rights = tlb.data(slot);

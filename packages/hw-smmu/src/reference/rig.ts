@@ -12,8 +12,8 @@ const LOG2_QUEUE = 4;
 const shared = new PhysicalMemory();
 shared.addRam(0, RAM);
 
-/** AF, readable and writable by all, not global; for stage 2 also write-back memory. */
-export const LEAF1 = 0xc40;
+/** AF, readable and writable by all; a global entry of stage 1, write-back memory in stage 2. */
+export const LEAF1 = 0x440;
 export const LEAF2 = 0x4fc;
 
 const big = (values: Values): Record<string, bigint> => Object.fromEntries(Object.entries(values).map(([name, value]) => [name, BigInt(value)]));

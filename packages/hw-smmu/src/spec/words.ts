@@ -3,7 +3,10 @@ import type { Field, FieldTable } from "@iommukit/core";
 
 export type Fields = Readonly<Record<string, number>>;
 
-/** Value of bits [low + width - 1 : low]; widths up to 53. */
+/** Widest field that is read as a number: of 54 bits, only addresses of messages, exact below 2^55. */
+const WIDEST = 54;
+
+/** Value of bits [low + width - 1 : low], up to WIDEST of them. */
 export function readBits(words: Uint32Array, low: number, width: number): number {
   let value = 0;
   let scale = 1;
@@ -18,11 +21,11 @@ export function readBits(words: Uint32Array, low: number, width: number): number
   return value;
 }
 
-/** Every named field of up to 53 bits. An address field gives the address, not the bits that hold it. */
+/** Every named field but the widest. An address field gives the address, not the bits that hold it. */
 export function readFields(table: FieldTable, words: Uint32Array): Record<string, number> {
   const fields: Record<string, number> = {};
   for (const field of table.fields) {
-    if (!isNamed(field) || field.width > 53) continue;
+    if (!isNamed(field) || field.width > WIDEST) continue;
     const value = readBits(words, field.low, field.width);
     fields[field.name] = isAddress(field) ? value * 2 ** (field.low & 63) : value;
   }
