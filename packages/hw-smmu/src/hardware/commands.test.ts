@@ -88,6 +88,15 @@ describe("errors and recovery (4.8)", () => {
     expect(rig.commandError).toBe(0);
   });
 
+  it("nothing runs until it is acknowledged, though the command is mended and PROD written", () => {
+    const rig = new Rig().start();
+    const bad = rig.queueWords([0n, 0n]);
+    rig.submit();
+    rig.memory.writeU64(bad, BigInt(Op.SYNC));
+    rig.command("SYNC");
+    expect(rig.read(Reg.CMDQ_CONS) & 0xf_ffff).toBe(0);
+  });
+
   it("turning the queue off does not acknowledge", () => {
     const rig = new Rig().start();
     rig.queueWords([0n, 0n]);
@@ -218,6 +227,7 @@ describe("TLBI: what goes and what stays (4.4, 13.2)", () => {
     ["TLBI_NSNH_ALL", {}, ["5+0", "5+16"]],
     ["TLBI_NH_ALL", { VMID: 3 }, without("1+0", "1+1", "2+0", "1+16")],
     ["TLBI_NH_ASID", { VMID: 3, ASID: 9 }, without("1+0", "1+1")],
+    ["TLBI_NH_ASID", { VMID: 3, ASID: 0 }, EVERYTHING],
     ["TLBI_NH_VA", { VMID: 3, ASID: 9, Addr }, without("1+0")],
     ["TLBI_NH_VA", { VMID: 3, ASID: 10, Addr }, without("2+0")],
     ["TLBI_NH_VA", { VMID: 3, ASID: 99, Addr: Addr + 16n }, without("1+16")],

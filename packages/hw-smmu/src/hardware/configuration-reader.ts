@@ -36,7 +36,7 @@ export function readStreamTable(base: bigint, cfg: number, caps: Capabilities): 
   const twoLevel = caps.twoLevelStream && ((cfg >>> 16) & 3) === 1;
   const low = twoLevel ? Math.max(5, log2Size - split - 1 + 3) : log2Size + 5;
   const address = Number(base & 0xff_ffff_ffff_ffc0n);
-  return { base: low >= 55 ? 0 : address - (address % 2 ** (low + 1)), log2Size, split, twoLevel };
+  return { base: address - (address % 2 ** (low + 1)), log2Size, split, twoLevel };
 }
 
 export class ConfigurationReader {

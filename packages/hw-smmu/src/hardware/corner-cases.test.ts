@@ -155,6 +155,15 @@ describe("bypass and sizes (3.4)", () => {
     expect(rig.event()).toMatchObject({ name: "F_ADDR_SIZE", fields: { S2: 0 } });
   });
 
+  it("stage 2 bypassed: an intermediate address beyond the output size is cut off (corner case 7)", () => {
+    // 40 bits of intermediate addresses come with AArch32 tables, whatever the output size.
+    const rig = new Rig({ ...narrow, idr0: narrow.idr0 | 4, idr5: (narrow.idr5 & ~7) | 1 });
+    const table = rig.frames.alloc();
+    rig.ste({ S1ContextPtr: BigInt(table) >> 6n, S1CDMax: 1, S1DSS: 1 }).start();
+    expect([rig.dma(2 ** 25 + PAGE), rig.dma(2 ** 28)]).toEqual([PAGE, -1]);
+    expect(rig.names()).toEqual(["F_ADDR_SIZE"]);
+  });
+
   it("the input address is recorded whole, tag and offset included (corner case 50)", () => {
     const rig = new Rig();
     rig.stage1Stream({ TBI0: 1 });
