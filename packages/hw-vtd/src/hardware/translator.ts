@@ -1,5 +1,5 @@
 /** Requests to addresses (VT-d 3, 4.2, 7.1): the order of checks is that of data, then of the manual's wording. */
-import { Access, CompletionStatus, NO_PASID, type PhysicalMemory, type Tracer, type TranslationCompletion } from "@iommukit/core";
+import { Access, CompletionStatus, type Iotlb, NO_PASID, type PhysicalMemory, type Tracer, type TranslationCompletion } from "@iommukit/core";
 import type { Capabilities } from "../spec/capabilities.js";
 import { Pgtt, TranslationTableMode } from "../spec/entries.js";
 import { FAULTS, faultIndex, outcomeOf } from "../spec/faults.js";
@@ -51,9 +51,11 @@ export class Translator {
   readonly #name: string;
   readonly #caps: Capabilities;
   readonly #policies: VtdPolicies;
-  readonly #caches: Caches;
+  // `private`, not `#`, where every request passes: see `Iotlb`.
+  private readonly caches: Caches;
+  private readonly iotlb: Iotlb;
   readonly #faults: FaultRecorder;
-  readonly #tracer: Tracer | undefined;
+  private readonly tracer: Tracer | undefined;
   readonly #reader: ConfigurationReader;
   readonly #stages: Stages;
   readonly #hostPermissions: HostPermissions;
@@ -74,9 +76,10 @@ export class Translator {
     this.#name = name;
     this.#caps = caps;
     this.#policies = policies;
-    this.#caches = caches;
+    this.caches = caches;
+    this.iotlb = caches.iotlb;
     this.#faults = faults;
-    this.#tracer = tracer;
+    this.tracer = tracer;
     this.#reader = new ConfigurationReader(memory, caps, policies);
     this.#stages = new Stages(memory, caps, policies, caches);
     this.#recentWalk = new QuickWalk(memory, firstStageFormat(caps), secondStageFormat(caps), caches);
@@ -108,17 +111,17 @@ export class Translator {
   translate(rid: number, pasid: number, page: number, access: number): number {
     // Plain reads and writes; nothing in the IOTLB covers what is not translated.
     if (access < EXECUTE && this.#on === 1) {
-      const { iotlb } = this.#caches;
+      const { iotlb } = this;
       const slot = iotlb.lookup(rid, pasid, page);
       if (slot !== -1) {
         const data = iotlb.data(slot);
         // A write that would dirty a clean entry, and a denied request, go to the tables.
         if ((data & access) === access) {
           const out = iotlb.output(slot, page);
-          if (this.#tracer?.listener) this.#trace(rid, pasid, page, access, "iotlb", out, (data & SNOOP) !== 0);
+          if (this.tracer?.listener) this.#trace(rid, pasid, page, access, "iotlb", out, (data & SNOOP) !== 0);
           return out;
         }
-      } else if (access === READ && rid === this.#recentRid && pasid === this.#recentPasid && this.#caches.epoch === this.#recentEpoch) {
+      } else if (access === READ && rid === this.#recentRid && pasid === this.#recentPasid && this.caches.epoch === this.#recentEpoch) {
         const out = this.#quickMiss(rid, pasid, page);
         if (out !== -1) return out;
       }
@@ -139,7 +142,7 @@ export class Translator {
     if (this.#answerFromCache(rid, pasid, page, asked, out)) return;
     const condition = this.#translation(rid, pasid, page, asked, out);
     if (condition !== NONE) this.#refuseTranslation(condition, rid, pasid, page, asked, out);
-    if (this.#tracer?.listener) this.#trace(rid, pasid, page, asked, "walk", condition === NONE && (out.read || out.write) ? this.#stages.outPage : -1, out.noSnoop);
+    if (this.tracer?.listener) this.#trace(rid, pasid, page, asked, "walk", condition === NONE && (out.read || out.write) ? this.#stages.outPage : -1, out.noSnoop);
   }
 
   /** A request with a translated address (4.2.4): the output page, or -1 when it is blocked. */
@@ -175,7 +178,7 @@ export class Translator {
       if (this.enabled) return this.#block(F.IRR29, rid, pasid, page, access);
     }
     if (!this.enabled) {
-      if (this.#tracer?.listener) this.#trace(rid, pasid, page, access, "bypass", page, false);
+      if (this.tracer?.listener) this.#trace(rid, pasid, page, access, "bypass", page, false);
       return page;
     }
     const found = this.#configure(rid, pasid, access);
@@ -183,7 +186,7 @@ export class Translator {
     const condition = this.#resolve(RequestKind.UNTRANSLATED, rid, pasid, page, access);
     if (condition !== NONE) return this.#block(condition, rid, pasid, page, access);
     const s = this.#stages;
-    if (this.#tracer?.listener) this.#trace(rid, pasid, page, access, "walk", s.outPage, s.snoop || this.configuration.pageSnoop);
+    if (this.tracer?.listener) this.#trace(rid, pasid, page, access, "walk", s.outPage, s.snoop || this.configuration.pageSnoop);
     return s.outPage;
   }
 
@@ -193,18 +196,18 @@ export class Translator {
     const data = quick.walk(page);
     if (data === 0) return -1;
     const { outPage } = quick;
-    this.#caches.iotlb.add(quick.key, page, outPage, data);
-    if (this.#tracer?.listener) this.#trace(rid, pasid, page, READ, "walk", outPage, (data & SNOOP) !== 0);
+    this.iotlb.add(quick.key, page, outPage, data);
+    if (this.tracer?.listener) this.#trace(rid, pasid, page, READ, "walk", outPage, (data & SNOOP) !== 0);
     return outPage;
   }
 
   #privilegedHit(rid: number, pasid: number, page: number, access: number): number {
-    const { iotlb } = this.#caches;
+    const { iotlb } = this.caches;
     const slot = iotlb.lookup(rid, pasid, page);
     const needed = (access & 3) << PRIVILEGED_SHIFT;
     if (slot === -1 || (iotlb.data(slot) & needed) !== needed) return -1;
     const out = iotlb.output(slot, page);
-    if (this.#tracer?.listener) this.#trace(rid, pasid, page, access, "iotlb", out, (iotlb.data(slot) & SNOOP) !== 0);
+    if (this.tracer?.listener) this.#trace(rid, pasid, page, access, "iotlb", out, (iotlb.data(slot) & SNOOP) !== 0);
     return out;
   }
 
@@ -219,7 +222,7 @@ export class Translator {
 
   /** `configuration` is right for later requests of the same kind while both caches keep what they have. */
   #remember(rid: number, pasid: number): void {
-    const { contexts, pasids } = this.#caches;
+    const { contexts, pasids } = this.caches;
     if (contexts.capacity === 0 || (pasids.capacity === 0 && !this.#context.legacy)) return;
     const c = this.configuration;
     const privileged = pasid === NO_PASID && this.#ridPrivileged;
@@ -233,7 +236,7 @@ export class Translator {
     this.#recentWalk = c.quick;
     this.#recentRid = rid;
     this.#recentPasid = pasid;
-    this.#recentEpoch = this.#caches.epoch;
+    this.#recentEpoch = this.caches.epoch;
   }
 
   /** From a good context to who translates. */
@@ -251,7 +254,7 @@ export class Translator {
     this.#recentRid = NOBODY;
     const mode = this.#modeCondition(kind, pasid, access);
     if (mode !== NONE) return mode;
-    const cached = this.#caches.contexts.lookup(rid, NO_PASID);
+    const cached = this.caches.contexts.lookup(rid, NO_PASID);
     let condition: number = NONE;
     if (cached === undefined) {
       const spare = this.#spareContext;
@@ -273,16 +276,16 @@ export class Translator {
   }
 
   #keepContext(context: Context): void {
-    const { contexts } = this.#caches;
+    const { contexts } = this.caches;
     if (contexts.capacity === 0) return;
     this.#spareContext = contexts.insert(context) ?? new Context();
-    this.#caches.epoch++;
+    this.caches.epoch++;
   }
 
   /** The PASID entry for an effective PASID: leaves `configuration`. */
   #findConfiguration(pasid: number): number {
     const context = this.#context;
-    const { pasids } = this.#caches;
+    const { pasids } = this.caches;
     const cached = pasids.lookup(context.rid, pasid);
     if (cached !== undefined) {
       this.configuration = cached;
@@ -297,7 +300,7 @@ export class Translator {
     const absent = this.#caps.cachingMode && this.#policies.absentPasids !== "uncached" && spare.condition !== NONE;
     if (pasids.capacity !== 0 && (condition === NONE || absent)) {
       this.#spareConfiguration = pasids.insert(spare) ?? new Configuration();
-      this.#caches.epoch++;
+      this.caches.epoch++;
     }
     return condition;
   }
@@ -340,7 +343,7 @@ export class Translator {
 
   /** With CM=1 what a second stage refused may be cached (6.1), and is: an entry there that does not allow the request answers it. */
   #cachedRefusal(c: Configuration, kind: number, rid: number, pasid: number, page: number, access: number): number {
-    const { iotlb } = this.#caches;
+    const { iotlb } = this.caches;
     const slot = iotlb.lookup(rid, pasid, page);
     if (slot === -1) return NONE;
     const data = iotlb.data(slot);
@@ -386,14 +389,14 @@ export class Translator {
   }
 
   #insert(c: Configuration, rid: number, pasid: number, page: number, outPage: number, shift: number, data: number): void {
-    const { iotlb } = this.#caches;
+    const { iotlb } = this.caches;
     iotlb.insert(rid, pasid, page, shift, outPage, data, c.group, c.pasid);
   }
 
   /** A translation request that the IOTLB can answer in full. */
   #answerFromCache(rid: number, pasid: number, page: number, access: number, out: TranslationCompletion): boolean {
     if ((access & Access.EXECUTE) !== 0 || (pasid === NO_PASID && isInterruptPage(page))) return false;
-    const { iotlb } = this.#caches;
+    const { iotlb } = this.caches;
     const slot = iotlb.lookup(rid, pasid, page);
     if (slot === -1) return false;
     const data = iotlb.data(slot);
@@ -402,7 +405,7 @@ export class Translator {
     const found = this.#findContext(RequestKind.TRANSLATION, rid, pasid, access);
     if (found !== NONE) return false;
     complete(out, iotlb.output(slot, page), iotlb.shift(slot), access & 3, (data & SNOOP) !== 0);
-    if (this.#tracer?.listener) this.#trace(rid, pasid, page, access, "iotlb", iotlb.output(slot, page), out.noSnoop);
+    if (this.tracer?.listener) this.#trace(rid, pasid, page, access, "iotlb", iotlb.output(slot, page), out.noSnoop);
     return true;
   }
 
@@ -446,13 +449,13 @@ export class Translator {
   }
 
   #block(condition: number, rid: number, pasid: number, page: number, access: number): number {
-    if (this.#tracer?.listener) this.#trace(rid, pasid, page, access, "walk", -1, false);
+    if (this.tracer?.listener) this.#trace(rid, pasid, page, access, "walk", -1, false);
     this.report(condition, RequestKind.UNTRANSLATED, rid, pasid, page, access);
     return -1;
   }
 
   #trace(rid: number, pasid: number, page: number, access: number, source: "iotlb" | "walk" | "bypass", out: number, snooped: boolean): void {
-    this.#tracer?.listener?.({
+    this.tracer?.listener?.({
       kind: "translation",
       unit: this.#name,
       rid,

@@ -64,7 +64,9 @@ export class VtdUnit implements IommuHardware, MmioHandler {
   readonly caches: Caches;
   /** Present when ECAP.DT is set. */
   readonly ats?: AtsHardware;
-  readonly #translator: Translator;
+  // `private`, not `#`, where every request passes: see `Iotlb`.
+  private readonly translator: Translator;
+  private readonly protectedMemory: ProtectedMemory;
   readonly #faults: FaultRecorder;
   readonly #deviceTlbs: DeviceTlbs;
   readonly #queue: InvalidationQueue;
@@ -72,7 +74,6 @@ export class VtdUnit implements IommuHardware, MmioHandler {
   readonly #pageRequests: PageRequests;
   readonly #pageEvent: EventMessage;
   readonly #registerInvalidation: RegisterInvalidation;
-  readonly #protected: ProtectedMemory;
   readonly #interrupts: InterruptRemapper;
   /** What passes the translator is looked at once more. */
   #guarded = false;
@@ -93,7 +94,7 @@ export class VtdUnit implements IommuHardware, MmioHandler {
     this.caches = new Caches(options.caches ?? {}, policies);
     const send = (address: bigint, data: number): boolean => options.onMessage?.(address, data) ?? false;
     this.#faults = new FaultRecorder(this.name, this.bank, caps, new EventMessage(this.bank, Reg.FECTL, send), options.compressFaults ?? false, tracer);
-    this.#translator = new Translator(this.name, memory, caps, policies, this.caches, this.#faults, tracer);
+    this.translator = new Translator(this.name, memory, caps, policies, this.caches, this.#faults, tracer);
     this.#interrupts = new InterruptRemapper(memory, caps, this.#faults, send, {
       name: this.name,
       tracer,
@@ -109,25 +110,25 @@ export class VtdUnit implements IommuHardware, MmioHandler {
     });
     this.#pageEvent = new EventMessage(this.bank, Reg.PECTL, send);
     this.#pageRequests = new PageRequests({
-      name: this.name, tracer, bank: this.bank, memory, caps, caches: this.caches, translator: this.#translator, deviceTlbs: this.#deviceTlbs, event: this.#pageEvent,
+      name: this.name, tracer, bank: this.bank, memory, caps, caches: this.caches, translator: this.translator, deviceTlbs: this.#deviceTlbs, event: this.#pageEvent,
     });
     this.#registerInvalidation = new RegisterInvalidation(this.bank, caps, this.caches);
-    this.#protected = new ProtectedMemory(caps, this.bank);
+    this.protectedMemory = new ProtectedMemory(caps, this.bank);
     this.#effects = this.#writeEffects();
     if (caps.deviceTlb) this.ats = this.#atsHardware();
   }
 
   #atsHardware(): AtsHardware {
     return {
-      requestTranslation: (rid, pasid, page, access, out) => this.#translator.requestTranslation(rid, pasid, page, access, out),
+      requestTranslation: (rid, pasid, page, access, out) => this.translator.requestTranslation(rid, pasid, page, access, out),
       translated: (rid, pasid, page, access) => {
-        const out = this.#translator.translated(rid, pasid, page, access);
-        return this.#protected.enabled && this.#protected.blocks(out, true) ? -1 : out;
+        const out = this.translator.translated(rid, pasid, page, access);
+        return this.protectedMemory.enabled && this.protectedMemory.blocks(out, true) ? -1 : out;
       },
       requestPage: (request) => this.#pageRequests.request(request),
       // With translation off, a completion is an Unsupported Request (4.2.1).
       completeInvalidation: (rid, tags, count) => {
-        if (this.#translator.enabled) this.#queue.complete(rid, tags, count);
+        if (this.translator.enabled) this.#queue.complete(rid, tags, count);
       },
       connectEndpoint: (rid, endpoint) => this.#deviceTlbs.connect(rid, endpoint),
     };
@@ -135,30 +136,30 @@ export class VtdUnit implements IommuHardware, MmioHandler {
 
   /** Latched translation table mode. */
   get mode(): number {
-    return this.#translator.mode;
+    return this.translator.mode;
   }
 
   translate(rid: number, pasid: number, page: number, access: number): number {
-    const out = this.#translator.translate(rid, pasid, page, access);
+    const out = this.translator.translate(rid, pasid, page, access);
     return this.#guarded ? this.#guard(out, rid, pasid, page, access) : out;
   }
 
   #guard(out: number, rid: number, pasid: number, page: number, access: number): number {
-    const translated = this.#translator.enabled;
-    if (this.#protected.enabled && this.#protected.blocks(out, translated)) return -1;
+    const translated = this.translator.enabled;
+    if (this.protectedMemory.enabled && this.protectedMemory.blocks(out, translated)) return -1;
     // With translation off, the translator does not look at the range of interrupts (3.14).
     const reads = (access & (Access.READ | Access.ZERO_LENGTH)) === Access.READ;
     if (translated || !this.#interrupts.enabled || !reads || !isInterruptPage(page)) return out;
-    this.#translator.report(NO_INTERRUPT, RequestKind.UNTRANSLATED, rid, pasid, page, access);
+    this.translator.report(NO_INTERRUPT, RequestKind.UNTRANSLATED, rid, pasid, page, access);
     return -1;
   }
 
   #updateGuard(): void {
-    this.#guarded = this.#protected.enabled || (this.#interrupts.enabled && !this.#translator.enabled);
+    this.#guarded = this.protectedMemory.enabled || (this.#interrupts.enabled && !this.translator.enabled);
   }
 
   interrupt(rid: number, address: bigint, data: number, length = 4): boolean {
-    return this.#interrupts.request(rid, address, data, length, this.#translator.enabled || this.#interrupts.enabled);
+    return this.#interrupts.request(rid, address, data, length, this.translator.enabled || this.#interrupts.enabled);
   }
 
   /** The outstanding device-TLB invalidations have waited long enough: FSTS.ITE. */
@@ -214,7 +215,7 @@ export class VtdUnit implements IommuHardware, MmioHandler {
       [Reg.PRS, () => this.#pageRequests.statusCleared()],
       [Reg.PECTL, () => this.#pageEvent.deliver()],
       [Reg.PMEN, () => {
-        this.#protected.update();
+        this.protectedMemory.update();
         this.#updateGuard();
       }],
     ]);
@@ -237,7 +238,7 @@ export class VtdUnit implements IommuHardware, MmioHandler {
       latchInterruptTable: () => this.#interrupts.latchTable(this.bank.get(Reg.IRTA)),
       queue: (enabled) => this.#queue.enable(enabled),
       translation: (enabled) => {
-        this.#translator.enabled = enabled;
+        this.translator.enabled = enabled;
         // Turning translation off flushes every DMA cache of a scalable-mode unit (11.4.4.1).
         if (!enabled && this.capabilities.scalableMode) this.caches.removeAll();
       },
@@ -246,7 +247,7 @@ export class VtdUnit implements IommuHardware, MmioHandler {
         this.#interrupts.compatibility = enabled;
       },
     });
-    if (!this.#translator.enabled && !this.#interrupts.enabled) this.#faults.restart();
+    if (!this.translator.enabled && !this.#interrupts.enabled) this.#faults.restart();
     this.#updateGuard();
     this.#queue.run();
   }
@@ -254,9 +255,9 @@ export class VtdUnit implements IommuHardware, MmioHandler {
   /** While translation is on, the mode and SSIRWE change on units with ESRTPS only (6.6). */
   #latchRootTable(): void {
     const written = this.bank.get(Reg.RTADDR);
-    const frozen = this.#translator.enabled && !this.capabilities.srtpFlushes ? MODE_BITS : 0n;
+    const frozen = this.translator.enabled && !this.capabilities.srtpFlushes ? MODE_BITS : 0n;
     this.#rootTable = (written & ~frozen) | (this.#rootTable & frozen);
-    this.#translator.latchRootTable(this.#rootTable);
+    this.translator.latchRootTable(this.#rootTable);
     if (this.capabilities.srtpFlushes) this.caches.removeAll();
   }
 }
