@@ -7,7 +7,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { buildShim, findCompiler } from "../packages/door/dist/shim.js";
+import { buildShim, findCompiler } from "../packages/door/dist/preload/shim.js";
 import { cHeader } from "../packages/core/dist/abi/index.js";
 
 const here = import.meta.dirname;

@@ -1,10 +1,9 @@
 /** A client's memory through /proc/PID/mem, and what may be done to it by /proc/PID/maps. */
 import { closeSync, existsSync, openSync, readSync, writeSync } from "node:fs";
-import { type FrameIdentity, IommuError, type PageCounters, type PinnedMemory, type UserBytes, type UserMemory } from "@iommukit/core";
+import { type FrameIdentity, IommuError, type PageCounters, type PinnedMemory, type UserMemory } from "@iommukit/core";
 import type { FrameRegistry } from "./frames.js";
 import { framesOf, mappingsOf } from "./mappings.js";
 import { PinnedRange } from "./pinned-range.js";
-import type { Copy } from "./protocol.js";
 
 function fault(address: bigint, what: string): IommuError {
   return new IommuError("EFAULT", { message: `user address 0x${address.toString(16)} ${what}`, rule: "the caller's memory" });
@@ -146,43 +145,5 @@ export class ClientMemory implements UserMemory {
   close(): void {
     this.#open?.close();
     this.#open = undefined;
-  }
-}
-
-/**
- * The argument of an ioctl that came along with the request: reads and writes of it
- * need no system call, and go back with the answer.
- */
-export class InlineArgument implements UserBytes {
-  readonly copies: Copy[] = [];
-  readonly #behind: UserBytes;
-  readonly #start: bigint;
-  readonly #bytes: Uint8Array;
-
-  constructor(behind: UserBytes, start: bigint, bytes: Uint8Array) {
-    this.#behind = behind;
-    this.#start = start;
-    this.#bytes = Uint8Array.from(bytes);
-  }
-
-  #offset(address: bigint, length: number): number {
-    const offset = address - this.#start;
-    return offset >= 0n && offset + BigInt(length) <= BigInt(this.#bytes.length) ? Number(offset) : -1;
-  }
-
-  read(address: bigint, target: Uint8Array): void {
-    const offset = this.#offset(address, target.length);
-    if (offset === -1) this.#behind.read(address, target);
-    else target.set(this.#bytes.subarray(offset, offset + target.length));
-  }
-
-  write(address: bigint, source: Uint8Array): void {
-    const offset = this.#offset(address, source.length);
-    if (offset === -1) {
-      this.#behind.write(address, source);
-      return;
-    }
-    this.#bytes.set(source, offset);
-    this.copies.push({ address, bytes: Uint8Array.from(source) });
   }
 }

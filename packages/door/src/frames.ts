@@ -23,6 +23,11 @@ export class FrameRegistry {
     return file !== undefined && this.#devices.has(file);
   }
 
+  /** Ranges that are held. */
+  get size(): number {
+    return this.#held.size;
+  }
+
   hold(runs: readonly FrameRun[]): HeldFrames {
     const held = new HeldFrames(this, runs, (done) => this.#held.delete(done));
     this.#held.add(held);

@@ -1,3 +1,4 @@
-export { findCompiler } from "./shim.js";
-export { runProgram } from "./run.js";
-export type { RunOptions } from "./run.js";
+export type { DoorCounts } from "./door.js";
+export { findCompiler } from "./preload/shim.js";
+export { DOORS, runProgram } from "./run.js";
+export type { DoorKind, RunOptions } from "./run.js";

@@ -6,7 +6,7 @@ import { homedir, tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-const SOURCES = fileURLToPath(new URL("../native/", import.meta.url));
+const SOURCES = fileURLToPath(new URL("../../native/", import.meta.url));
 const FLAGS = ["-O2", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror"];
 
 /** Full path of cc, gcc or clang; undefined when none is on the PATH. */

@@ -1,0 +1,60 @@
+/** A client process: what a call may reach of it, whichever way the call came. */
+import type { CallContext, KernelFile, OpenFile, UserBytes } from "@iommukit/core";
+import { ClientMemory } from "./client-memory.js";
+import { effectiveCapabilities, memlockLimit } from "./credentials.js";
+import type { FrameRegistry } from "./frames.js";
+
+/** Where a call puts files that it makes; how a client gets its descriptors is the transport's business. */
+export interface NewDescriptors {
+  /** Number of the descriptor that the caller has, or will have once the call succeeds. */
+  install(file: KernelFile): number;
+  uninstall(fd: number): void;
+}
+
+/** What clients of one door have in common. */
+export interface ClientEnvironment {
+  readonly frames: FrameRegistry;
+  /** Capabilities, without CAP_, that every client has besides its own. */
+  readonly grant: readonly string[];
+  /** Locked pages of the user that all clients run as. */
+  readonly user: { locked: number };
+  /** The file behind a client's descriptor; throws EBADF. */
+  fileOf(pid: number, fd: number): OpenFile | undefined;
+}
+
+export class Client {
+  readonly pid: number;
+  readonly memory: ClientMemory;
+  readonly #environment: ClientEnvironment;
+
+  constructor(pid: number, environment: ClientEnvironment) {
+    this.pid = pid;
+    this.#environment = environment;
+    this.memory = new ClientMemory(pid, environment.frames);
+  }
+
+  /** @param memory for the arguments of this call @param descriptors only calls that may make files need them */
+  context(memory: UserBytes = this.memory, descriptors?: NewDescriptors): CallContext {
+    const { pid } = this;
+    const { grant, user } = this.#environment;
+    return {
+      pid,
+      memory,
+      process: this.memory,
+      user,
+      file: (fd) => this.#environment.fileOf(pid, fd),
+      mapsRegisters: false,
+      install: (file) => {
+        if (descriptors === undefined) throw new Error("a call that makes no file made one");
+        return descriptors.install(file);
+      },
+      uninstall: (fd) => descriptors?.uninstall(fd),
+      get capabilities() {
+        return new Set([...effectiveCapabilities(pid), ...grant]);
+      },
+      get memlockLimit() {
+        return memlockLimit(pid);
+      },
+    };
+  }
+}
