@@ -59,21 +59,21 @@ const start = (...args) => {
   return Number(process.hrtime.bigint() - before) / 1e6;
 };
 
-async function doorIoctl() {
+const doorIoctl = (door) => async () => {
   writeFileSync(join(folder, "iommukit-abi.h"), cHeader());
   const client = join(folder, "door-client");
   execFileSync(compiler, ["-O2", "-Wall", `-I${folder}`, "-o", client, join(here, "native/door-client.c")]);
   buildShim();
   const through = () =>
     new Promise((done, fail) => {
-      const child = spawn(process.execPath, [resolve(here, "../packages/cli/dist/main.js"), "run", "--", client], { stdio: ["ignore", "pipe", "inherit"] });
+      const child = spawn(process.execPath, [resolve(here, "../packages/cli/dist/main.js"), "run", "--door", door, "--", client], { stdio: ["ignore", "pipe", "inherit"] });
       let output = "";
       child.stdout.on("data", (chunk) => (output += chunk));
       child.on("close", (code) => (code === 0 ? done(Number(output) / 1000) : fail(new Error(`door-client ended with ${code}`))));
     });
   const [mine, theirs] = await interleave(through, () => c("pingpong") / 1000);
   return { value: mine, unit: "us", baseline: theirs, ratio: mine / theirs };
-}
+};
 
 /** Areas of one IOAS, by how many there are; measured once, reported by several rows. */
 const AREAS = [1000, 10_000, 100_000, 262_144, 1_000_000];
@@ -130,7 +130,8 @@ const benches = [
     const attached = js("areas", 1_000_000, "device").bytes;
     return { value: attached, unit: "B", baseline: areaCurve().at(-1).bytes, ratio: attached };
   }],
-  ["door-ioctl", 2.5, "below", doorIoctl],
+  ["door-ioctl", 2.5, "below", doorIoctl("preload")],
+  ["door-ioctl-seccomp", 2.5, "below", doorIoctl("seccomp")],
   ["cli-start", 2.5, "below", async () => {
     const [mine, theirs] = await interleave(() => start(resolve(here, "../packages/cli/dist/main.js"), "--help"), () => start("-e", "0"));
     return { value: mine, unit: "ms", baseline: theirs, ratio: mine / theirs };

@@ -1,10 +1,12 @@
 /**
- * The kernel's own VFIO selftests, unmodified, through `iommu run`. Built from Debian's linux-source-7.2.
+ * The kernel's own VFIO selftests, unmodified, through `iommu run`, and the door that "--door" names. Built from Debian's
+ * linux-source-7.2.
  * Ends with "N passed, N failed".
  */
 import { execFileSync, spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
+import { parseArgs } from "node:util";
 import { unpacked } from "./debian.mjs";
 import { flags, folder, outcome, selftests, tree, unpackSource } from "./kernel-source.mjs";
 
@@ -19,6 +21,8 @@ const PROGRAMS = {
 const DEVICES = ["0000:00:03.0", "0000:00:04.0"];
 /** All devices at once. */
 const PARALLEL = "vfio_pci_device_init_perf_test";
+
+const { values: { door } } = parseArgs({ options: { door: { type: "string", default: "preload" } } });
 
 unpackSource();
 // Its header; the library itself belongs to every Debian.
@@ -47,7 +51,7 @@ let good = 0;
 let bad = 0;
 for (const [name, executions] of Object.entries(PROGRAMS)) {
   const args = name === PARALLEL ? DEVICES : DEVICES.slice(0, 1);
-  const { stdout, stderr, status } = spawnSync(process.execPath, [iommu, "run", "--", join(out, name), ...args], { encoding: "utf8", timeout: 120_000 });
+  const { stdout, stderr, status } = spawnSync(process.execPath, [iommu, "run", "--door", door, "--", join(out, name), ...args], { encoding: "utf8", timeout: 120_000 });
   const { passed, skipped, failed } = outcome(stdout);
   const lost = executions - passed.length - skipped.length - failed.length;
   console.log(`${name}: ${passed.length} of ${executions} passed, ${skipped.length} skipped`);

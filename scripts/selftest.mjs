@@ -1,9 +1,11 @@
 /**
- * The kernel's own iommufd selftest, unmodified, through `iommu run` on the mock IOMMU. Builds it from Debian's linux-source-7.2.
+ * The kernel's own iommufd selftest, unmodified, through `iommu run` on the mock IOMMU. Builds it from Debian's linux-source-7.2;
+ * with "--door seccomp" as a static program, which no preloaded library reaches.
  * Ends with "N passed, N failed"; a test that Linux would skip with the same resources counts as passed when it is skipped here.
  */
 import { execFileSync, spawn } from "node:child_process";
 import { join, resolve } from "node:path";
+import { parseArgs } from "node:util";
 import { unpacked } from "./debian.mjs";
 import { architecture, flags, folder, outcome, selftests, unpackSource } from "./kernel-source.mjs";
 
@@ -11,16 +13,19 @@ const EXECUTIONS = 246;
 /** Of the fixture without a virtual IOMMU: skipped by design. */
 const SKIPPED = 5;
 
+const { values: { door } } = parseArgs({ options: { door: { type: "string", default: "preload" } } });
+const isStatic = door === "seccomp";
+
 unpackSource();
 const capability = unpacked("libcap-dev");
-const program = join(folder, "iommufd");
+const program = join(folder, isStatic ? "iommufd-static" : "iommufd");
 execFileSync("gcc", [
-  ...flags(), "-idirafter", join(capability, "usr/include"), "-o", program, join(selftests, "iommu/iommufd.c"),
+  ...flags(), ...(isStatic ? ["-static"] : []), "-idirafter", join(capability, "usr/include"), "-o", program, join(selftests, "iommu/iommufd.c"),
   join(capability, "usr/lib", architecture, "libcap.a"),
 ], { stdio: "inherit" });
 
 const iommu = resolve(import.meta.dirname, "../packages/cli/dist/main.js");
-const child = spawn(process.execPath, [iommu, "run", "--machine", "mock", "--grant", "SYS_RESOURCE", "--", program], { stdio: ["ignore", "pipe", "ignore"] });
+const child = spawn(process.execPath, [iommu, "run", "--door", door, "--machine", "mock", "--grant", "SYS_RESOURCE", "--", program], { stdio: ["ignore", "pipe", "ignore"] });
 let output = "";
 child.stdout.on("data", (chunk) => (output += chunk));
 child.on("close", (code) => {

@@ -1,36 +1,14 @@
 /** A device as a native program meets it: /sys, interrupts by eventfd, BARs in its memory. Needs a C compiler. */
 import { execFileSync, spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { buildMachine } from "@iommukit/core";
-import { cHeader } from "@iommukit/core/abi";
-import { dmaTestModel } from "@iommukit/core/devices";
-import { findCompiler, runProgram } from "@iommukit/door";
-import { vtdIommuFactory } from "@iommukit/hw-vtd/plugin";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { C, CLI, compiler, doors, type Ended, Workshop } from "./native.js";
 
-const compiler = findCompiler();
-if (compiler === undefined) console.warn("SKIPPED: the door needs a C compiler (cc, gcc or clang), and none is on the PATH");
-
-const C = `#define _GNU_SOURCE
+const DEVICE = `${C}
 #include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
-#include <poll.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/eventfd.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <unistd.h>
-#include "iommukit-abi.h"
-#define CHECK(x) do { if (!(x)) { printf("line %d: %s (errno %d)\\n", __LINE__, #x, errno); exit(1); } } while (0)
 #define REGION(n) ((off_t)(n) << 40)
 static int iommufd, device, ioas;
 static void attach(void)
@@ -57,27 +35,13 @@ static int irqs(uint32_t index, uint32_t flags, uint32_t start, uint32_t count, 
 static void put(uint32_t at, uint32_t value) { CHECK(pwrite(device, &value, 4, at) == 4); }
 `;
 
-describe.skipIf(compiler === undefined)("a device through the preload door", () => {
-  let folder: string;
-  beforeAll(() => {
-    folder = mkdtempSync(join(tmpdir(), "iommukit-device-"));
-    writeFileSync(join(folder, "iommukit-abi.h"), cHeader());
-  });
-  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+describe.skipIf(compiler === undefined).each(doors)("a device through the %s door", (door) => {
+  let shop: Workshop;
+  beforeAll(() => void (shop = new Workshop()));
+  afterAll(() => shop.close());
 
-  const compile = (name: string, body: string): string => {
-    const file = join(folder, `${name}.c`);
-    writeFileSync(file, C + body);
-    execFileSync(compiler ?? "cc", ["-Wall", "-Werror", "-Wno-unused-function", `-I${folder}`, "-o", join(folder, name), file]);
-    return join(folder, name);
-  };
-  const run = async (program: string): Promise<{ code: number; output: string }> => {
-    const output: string[] = [];
-    const push = (text: string): void => void output.push(text);
-    const { nodes } = buildMachine(vtdIommuFactory.defaultMachine?.(), { iommus: [vtdIommuFactory], devices: [dmaTestModel] });
-    const code = await runProgram({ nodes, command: program, args: [], onOutput: push, warn: push });
-    return { code, output: output.join("") };
-  };
+  const compile = (name: string, body: string): string => shop.compile(name, DEVICE + body, ...(door === "seccomp" ? ["-static"] : []));
+  const run = (program: string): Promise<Ended> => shop.run(program, { door });
 
   it("is found in /sys as on a real machine, and only it", async () => {
     const program = compile("sysfs", `int main(void) {
@@ -199,7 +163,6 @@ describe.skipIf(compiler === undefined)("a device through the preload door", () 
   });
 
   it("is recorded, and the recording plays as it was", () => {
-    const cli = new URL("../packages/cli/dist/main.js", import.meta.url).pathname;
     const program = compile("recorded", `int main(void) {
   attach();
   char *memory = mmap(NULL, 0x200000, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -229,29 +192,28 @@ describe.skipIf(compiler === undefined)("a device through the preload door", () 
   CHECK(ioctl(iommufd, IOMMU_IOAS_IOVA_RANGES, (void *)8) == -1 && errno == EFAULT);
   return 0;
 }`);
-    const file = join(folder, "recorded.jsonl");
-    const output = execFileSync(process.execPath, [cli, "run", "--record", file, "--", program], { encoding: "utf8" });
+    const file = join(shop.folder, "recorded.jsonl");
+    const output = execFileSync(process.execPath, [CLI, "run", "--door", door, "--record", file, "--", program], { encoding: "utf8" });
     expect(output).toBe("");
     const text = readFileSync(file, "utf8");
     expect(text).toContain('"name":"IOMMU_IOAS_MAP_FILE"');
-    expect(execFileSync(process.execPath, [cli, "conform", file], { encoding: "utf8" })).toContain("1 passed, 0 failed");
+    expect(execFileSync(process.execPath, [CLI, "conform", file], { encoding: "utf8" })).toContain("1 passed, 0 failed");
     // What the device read is part of it.
     writeFileSync(file, text.replace(Buffer.from("hello").toString("hex"), Buffer.from("HELLO").toString("hex")));
-    expect(spawnSync(process.execPath, [cli, "conform", file], { encoding: "utf8" }).stdout).toContain("0 passed, 1 failed");
+    expect(spawnSync(process.execPath, [CLI, "conform", file], { encoding: "utf8" }).stdout).toContain("0 passed, 1 failed");
   });
 
   it("leaves no folder behind, even when the door is killed", async () => {
-    const trees = (): string[] => readdirSync(tmpdir()).filter((name) => name.startsWith("iommukit-sys-"));
-    const program = compile("wait", 'int main(void) { puts(getenv("IOMMUKIT_SYSFS")); fflush(stdout); pause(); return 0; }');
-    const cli = new URL("../packages/cli/dist/main.js", import.meta.url).pathname;
-    const door = spawn(process.execPath, [cli, "run", "--", program], { stdio: ["ignore", "pipe", "ignore"] });
-    const path = await new Promise<string>((resolve) => door.stdout.once("data", (chunk: Buffer) => resolve(chunk.toString().trim())));
-    expect(existsSync(join(path, "sys/bus/pci/devices/0000:00:03.0"))).toBe(true);
-    door.kill("SIGKILL");
-    const gone = async (): Promise<void> => {
-      for (let i = 0; i < 200 && existsSync(path); i++) await new Promise((resolve) => setTimeout(resolve, 25));
-    };
-    await gone();
-    expect(existsSync(path), trees().join()).toBe(false);
+    const program = compile("wait", 'int main(void) { char byte; puts("ready"); fflush(stdout); return (int)read(0, &byte, 1); }');
+    const temporary = join(shop.folder, "temporary");
+    mkdirSync(temporary, { recursive: true });
+    const child = spawn(process.execPath, [CLI, "run", "--door", door, "--", program], { stdio: ["pipe", "pipe", "ignore"], env: { ...process.env, TMPDIR: temporary } });
+    await new Promise((resolve) => child.stdout.once("data", resolve));
+    const trees = (): string[] => readdirSync(temporary);
+    expect(trees().map((name) => existsSync(join(temporary, name, "sys/bus/pci/devices/0000:00:03.0")))).toEqual([true]);
+    child.kill("SIGKILL");
+    for (let i = 0; i < 200 && trees().length > 0; i++) await new Promise((resolve) => setTimeout(resolve, 25));
+    expect(trees()).toEqual([]);
+    child.stdin.end();
   });
 });

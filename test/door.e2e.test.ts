@@ -1,66 +1,24 @@
-/** The native example and odd clients through the preload door. Needs a C compiler. */
-import { execFileSync, spawn, spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+/** The native example and odd clients through each door. Needs a C compiler. */
+import { spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { connect } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { buildMachine, type Machine, Tracer } from "@iommukit/core";
-import { cHeader } from "@iommukit/core/abi";
-import { dmaTestModel } from "@iommukit/core/devices";
-import { findCompiler, runProgram } from "@iommukit/door";
-import { vtdIommuFactory } from "@iommukit/hw-vtd/plugin";
+import { Tracer } from "@iommukit/core";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Door } from "../packages/door/src/door.js";
 import { PreloadServer } from "../packages/door/src/preload/server.js";
+import { C, CLI, compiler, doors, type Ended, machineOf, Workshop } from "./native.js";
 
-const compiler = findCompiler();
-if (compiler === undefined) console.warn("SKIPPED: the door needs a C compiler (cc, gcc or clang), and none is on the PATH");
+describe.skipIf(compiler === undefined).each(doors)("the %s door", (door) => {
+  let shop: Workshop;
 
-function machineOf(tracer?: Tracer): Machine {
-  return buildMachine(vtdIommuFactory.defaultMachine?.(), { iommus: [vtdIommuFactory], devices: [dmaTestModel] }, tracer);
-}
+  beforeAll(() => void (shop = new Workshop()));
+  afterAll(() => shop.close());
 
-describe.skipIf(compiler === undefined)("the preload door", () => {
-  let folder: string;
-
-  beforeAll(() => {
-    folder = mkdtempSync(join(tmpdir(), "iommukit-door-"));
-    writeFileSync(join(folder, "iommukit-abi.h"), cHeader());
-  });
-  afterAll(() => rmSync(folder, { recursive: true, force: true }));
-
-  const compile = (name: string, source: string, flags: string[] = []): string => {
-    const file = join(folder, `${name}.c`);
-    writeFileSync(file, source);
-    execFileSync(compiler ?? "cc", ["-Wall", "-Werror", "-Wno-unused-function", `-I${folder}`, ...flags, "-o", join(folder, name), file, "-lpthread"]);
-    return join(folder, name);
-  };
-  const run = async (program: string, tracer?: Tracer, args: string[] = []): Promise<{ code: number; output: string }> => {
-    const output: string[] = [];
-    const push = (text: string): void => void output.push(text);
-    const code = await runProgram({ nodes: machineOf(tracer).nodes, command: program, args, onOutput: push, warn: push });
-    return { code, output: output.join("") };
-  };
-  const C = `#define _GNU_SOURCE
-#include <assert.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <pthread.h>
-#include <signal.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
-#include "iommukit-abi.h"
-#define CHECK(x) do { if (!(x)) { printf("line %d: %s (errno %d)\\n", __LINE__, #x, errno); exit(1); } } while (0)
-static int alloc(int fd) { struct iommu_ioas_alloc a = { .size = sizeof(a) }; return ioctl(fd, IOMMU_IOAS_ALLOC, &a) == 0 ? (int)a.out_ioas_id : -errno; }
-`;
+  // What no library can be preloaded into is the other door's daily bread.
+  const compile = (name: string, source: string): string => shop.compile(name, source, ...(door === "seccomp" ? ["-static"] : []));
+  const run = (program: string, tracer?: Tracer, args: string[] = []): Promise<Ended> => shop.run(program, { door, nodes: machineOf(tracer).nodes, args });
 
   it("runs the example unmodified", async () => {
     const program = compile("roundtrip", readFileSync(new URL("../examples/native/dma-roundtrip.c", import.meta.url), "utf8"));
@@ -169,30 +127,59 @@ int main(void) {
     );
     expect((await run(program, undefined, ["42"])).code).toBe(42);
     expect((await run(program, undefined, ["kill"])).code).toBe(128 + 9);
-    expect((await run(join(folder, "nothing-here"))).code).toBe(127);
-    expect((await run(join(folder, "iommukit-abi.h"))).code).toBe(126);
+    expect((await run(join(shop.folder, "nothing-here"))).code).toBe(127);
+    expect((await run(join(shop.folder, "iommukit-abi.h"))).code).toBe(126);
   });
 
-  it("says when a program cannot be reached", async () => {
-    const program = compile("static", `${C}int main(void) { return open("/dev/iommu", O_RDWR) >= 0 ? 0 : 3; }`, ["-static"]);
-    const { code, output } = await run(program);
-    expect(output).toContain("is statically linked");
-    expect(code).toBe(3);
-  });
-
-  it("dies with its door", async () => {
-    const program = compile("waits", `${C}int main(void) { int fd = open("/dev/iommu", O_RDWR); CHECK(alloc(fd) == 1); printf("%d\\n", getpid()); fflush(stdout); for (;;) pause(); }`);
-    const parent = spawn(process.execPath, [join(import.meta.dirname, "../packages/cli/dist/main.js"), "run", "--", program], { stdio: ["ignore", "pipe", "inherit"] });
-    const pid = await new Promise<number>((resolve) => parent.stdout.once("data", (chunk: Buffer) => resolve(Number(chunk.toString()))));
-    parent.kill("SIGKILL");
-    await new Promise((resolve) => parent.once("exit", resolve));
-    const gone = (): boolean => spawnSync("kill", ["-0", String(pid)]).status !== 0;
-    for (let i = 0; i < 100 && !gone(); i++) await new Promise((resolve) => setTimeout(resolve, 20));
-    expect(gone()).toBe(true);
+  it("answers with EIO at once when it has died, and leaves the rest of the system as it is", async () => {
+    const program = compile("orphan", `${C}int main(void) {
+  int fd = open("/dev/iommu", O_RDWR), device = open("/dev/vfio/devices/vfio0", O_RDWR);
+  CHECK(alloc(fd) == 1);
+  puts("ready");
+  fflush(stdout);
+  char byte;
+  int answer;
+  do answer = alloc(fd); while (answer > 0);
+  struct timespec before, after;
+  clock_gettime(CLOCK_MONOTONIC, &before);
+  CHECK(answer == -EIO && alloc(fd) == -EIO);
+  CHECK(pread(device, &byte, 1, 0) == -1 && errno == EIO);
+  CHECK(open("/dev/iommu", O_RDWR) == -1 && errno == EIO);
+  clock_gettime(CLOCK_MONOTONIC, &after);
+  CHECK(after.tv_sec - before.tv_sec < 5);
+  int other = open("/dev/null", O_RDWR);
+  CHECK(other >= 0 && write(other, "x", 1) == 1);
+  CHECK(close(fd) == 0 && close(device) == 0);
+  puts("well");
+  return 0;
+}`);
+    const child = spawn(process.execPath, [CLI, "run", "--door", door, "--", program], { stdio: ["ignore", "pipe", "inherit"] });
+    let output = "";
+    await new Promise<void>((resolve) => child.stdout.on("data", (chunk: Buffer) => {
+      output += chunk.toString();
+      resolve();
+    }));
+    child.kill("SIGKILL");
+    await new Promise((resolve) => child.once("exit", resolve));
+    await new Promise((resolve) => child.stdout.once("close", resolve));
+    expect(output).toBe("ready\nwell\n");
   });
 });
 
-describe("the door's socket", () => {
+describe.skipIf(compiler === undefined)("a program that no library is preloaded into", () => {
+  it("is told which door it needs", async () => {
+    const shop = new Workshop();
+    const program = shop.compile("static", `${C}int main(void) { return open("/dev/iommu", O_RDWR) >= 0 ? 0 : 3; }`, "-static");
+    const { code, output } = await shop.run(program, { door: "preload" });
+    expect(output).toContain("is statically linked");
+    expect(output).toContain("--door seccomp");
+    expect(code).toBe(3);
+    expect(await shop.run(program, { door: "seccomp" })).toEqual({ code: 0, output: "" });
+    shop.close();
+  });
+});
+
+describe("the preload door's socket", () => {
   it("survives a client that knows the token and then says anything", async () => {
     const behind = new Door(machineOf().nodes);
     const door = new PreloadServer(behind);

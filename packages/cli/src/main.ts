@@ -35,12 +35,13 @@ function build(): Command {
     .argument("<program>", "program to run")
     .argument("[args...]", "its arguments")
     .option("--machine <name|file>", "machine that the program finds: a file, vtd, none (no devices), mock (the kernel's test command) (default: vtd)")
+    .option("--door <name>", "how the program's calls get here: preload (a library in front of libc) or seccomp (the kernel sends them, for static and Go programs and raw system calls)", "preload")
     .option("--grant <capability>", "judge calls as if the program had this capability too, such as SYS_RESOURCE (repeatable)", collect, [])
     .option("--log [file]", "print every call with its answer, and the reason of a refusal (default: to standard error)")
     .option("--sanitize", "compare every translation with the tables in memory: report stale use, missing and too narrow invalidations (exit code 1)")
     .option("--record <file>", "record every call with its answer, for iommu conform (iommufd-transcript/1)")
     .passThroughOptions()
-    .addHelpText("after", "\nExamples:\n  iommu run -- ./my-vmm --device vfio0\n  iommu run --log -- ./dma-roundtrip\n  iommu run --machine machine.json --log calls.txt -- ./test\n  iommu run --record calls.jsonl -- ./test && iommu conform calls.jsonl\n\nThe program's exit code is passed on; 128 + n when signal n killed it.\n")
+    .addHelpText("after", "\nExamples:\n  iommu run -- ./my-vmm --device vfio0\n  iommu run --log -- ./dma-roundtrip\n  iommu run --machine machine.json --log calls.txt -- ./test\n  iommu run --record calls.jsonl -- ./test && iommu conform calls.jsonl\n  iommu run --door seccomp -- ./static-vmm\n\nThe seccomp door takes x86-64 Linux 5.19; where it cannot be had, the command says why and ends with 2.\n\nThe program's exit code is passed on; 128 + n when signal n killed it.\n")
     .action(async (name: string, args: string[], options, command: Command) =>
       (await import("./commands/run.js")).run(name, args, options, command.optsWithGlobals()),
     );

@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -30,12 +29,11 @@ static __thread int rpc_fd __attribute__((tls_model("initial-exec"))) = -1;
 static __thread uint64_t rpc_inode __attribute__((tls_model("initial-exec")));
 static __thread int rpc_pid __attribute__((tls_model("initial-exec")));
 
-/* The door's name, without the leading NUL of the abstract namespace, its token, and the process to die with. */
+/* The door's name, without the leading NUL of the abstract namespace, and its token. */
 __attribute__((constructor)) static void door_setup(void)
 {
 	const char *name = getenv("IOMMUKIT_DOOR");
 	const char *token = getenv("IOMMUKIT_TOKEN");
-	const char *parent = getenv("IOMMUKIT_PARENT");
 	size_t length = name ? strlen(name) : 0;
 
 	if (length == 0 || length + 1 > sizeof(door_address.sun_path) || !token || strlen(token) != TOKEN_BYTES)
@@ -45,9 +43,6 @@ __attribute__((constructor)) static void door_setup(void)
 	/* Node 20 binds an abstract name padded with zeros to the whole of sun_path. */
 	door_address_length = sizeof(door_address);
 	memcpy(door_token, token, TOKEN_BYTES);
-	/* Without its door the program would only see errors: it goes with it. */
-	if (parent && getppid() == atoi(parent))
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
 }
 
 int door_available(void)
@@ -286,7 +281,7 @@ static int greeted(enum operation op, const char *path, int open_flags, uint64_t
 	int fd = dial(0);
 
 	if (fd < 0)
-		return errno == EMFILE ? -EMFILE : -ENODEV;
+		return errno == EMFILE ? -EMFILE : -EIO;
 	if (socket_inode(fd, inode) != 0) {
 		raw_close(fd);
 		return -ENODEV;

@@ -1,6 +1,8 @@
 /** Calls on an open file, free of any transport: a result or a negative errno. */
 import { IommuError, type KernelFile, type UserBytes } from "@iommukit/core";
 import type { Client, NewDescriptors } from "./client.js";
+import type { ServedFile } from "./open-files.js";
+import { SystemError } from "./system.js";
 
 export const EINVAL = 22;
 const EIO = 5;
@@ -13,19 +15,20 @@ export const IO_BYTES = 4096;
 export class AskAgain extends Error {}
 
 /** Runs a call; a refusal becomes its negative errno, anything else EIO. */
-export function attempt(run: () => number): number {
+export function attempt<T = number>(run: () => T): T | number {
   try {
     return run();
   } catch (error) {
     if (error instanceof IommuError) return -error.code;
     if (error instanceof AskAgain) return -EAGAIN;
+    if (error instanceof SystemError) return -error.errno; // as a rule the client has died
     process.stderr.write(`iommu: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
     return -EIO;
   }
 }
 
-export function ioctl(file: KernelFile, client: Client, memory: UserBytes, descriptors: NewDescriptors, request: number, argument: bigint): number {
-  return attempt(() => file.ioctl(client.context(memory, descriptors), request, argument));
+export function ioctl({ file, held }: ServedFile, client: Client, memory: UserBytes, descriptors: NewDescriptors, request: number, argument: bigint): number {
+  return attempt(() => file.ioctl(client.context({ memory, descriptors, held }), request, argument));
 }
 
 export interface ReadAnswer {

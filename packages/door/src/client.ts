@@ -3,12 +3,21 @@ import type { CallContext, KernelFile, OpenFile, UserBytes } from "@iommukit/cor
 import { ClientMemory } from "./client-memory.js";
 import { effectiveCapabilities, memlockLimit } from "./credentials.js";
 import type { FrameRegistry } from "./frames.js";
+import type { HeldDescriptors } from "./held-descriptors.js";
 
 /** Where a call puts files that it makes; how a client gets its descriptors is the transport's business. */
 export interface NewDescriptors {
   /** Number of the descriptor that the caller has, or will have once the call succeeds. */
   install(file: KernelFile): number;
   uninstall(fd: number): void;
+}
+
+/** What an ioctl needs besides what every call has. */
+export interface IoctlMeans {
+  /** For the arguments of this call. */
+  readonly memory: UserBytes;
+  readonly descriptors: NewDescriptors;
+  readonly held: HeldDescriptors;
 }
 
 /** What clients of one door have in common. */
@@ -19,7 +28,7 @@ export interface ClientEnvironment {
   /** Locked pages of the user that all clients run as. */
   readonly user: { locked: number };
   /** The file behind a client's descriptor; throws EBADF. */
-  fileOf(pid: number, fd: number): OpenFile | undefined;
+  fileOf(pid: number, fd: number, held: HeldDescriptors): OpenFile | undefined;
 }
 
 export class Client {
@@ -33,19 +42,22 @@ export class Client {
     this.memory = new ClientMemory(pid, environment.frames);
   }
 
-  /** @param memory for the arguments of this call @param descriptors only calls that may make files need them */
-  context(memory: UserBytes = this.memory, descriptors?: NewDescriptors): CallContext {
+  context(means?: IoctlMeans): CallContext {
     const { pid } = this;
+    const { memory = this.memory, descriptors, held } = means ?? {};
     const { grant, user } = this.#environment;
     return {
       pid,
       memory,
       process: this.memory,
       user,
-      file: (fd) => this.#environment.fileOf(pid, fd),
+      file: (fd) => {
+        if (held === undefined) throw new Error("only an ioctl names descriptors");
+        return this.#environment.fileOf(pid, fd, held);
+      },
       mapsRegisters: false,
       install: (file) => {
-        if (descriptors === undefined) throw new Error("a call that makes no file made one");
+        if (descriptors === undefined) throw new Error("only an ioctl makes files");
         return descriptors.install(file);
       },
       uninstall: (fd) => descriptors?.uninstall(fd),

@@ -34,7 +34,7 @@ export class Door {
   constructor(nodes: DeviceNodes, grant: readonly string[] = []) {
     const frames = new FrameRegistry();
     this.nodes = nodes;
-    this.#environment = { frames, grant, user: { locked: 0 }, fileOf: (pid, fd) => this.files.of(pid, fd, frames) };
+    this.#environment = { frames, grant, user: { locked: 0 }, fileOf: (pid, fd, held) => this.files.of(pid, fd, frames, held) };
   }
 
   get counts(): DoorCounts {

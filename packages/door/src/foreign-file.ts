@@ -2,6 +2,7 @@
 import { closeSync, fstatSync, openSync, readSync, writeSync } from "node:fs";
 import { type FrameIdentity, type MemoryFile, type PinnedMemory, refuse } from "@iommukit/core";
 import type { FrameRegistry, HeldFrames } from "./frames.js";
+import type { HeldDescriptors, OwnedDescriptor } from "./held-descriptors.js";
 import { fileKey } from "./mappings.js";
 
 const PAGE = 4096n;
@@ -13,26 +14,22 @@ export class ForeignMemoryFile implements MemoryFile {
   readonly #path: string;
   readonly #frames: FrameRegistry;
   /** Opened when the descriptor was named: the client may close its own. */
-  readonly #fd: number;
+  readonly #owned: OwnedDescriptor;
 
-  constructor(path: string, frames: FrameRegistry) {
+  constructor(path: string, frames: FrameRegistry, held: HeldDescriptors) {
     this.#path = path;
     this.#frames = frames;
-    this.#fd = openSync(path, "r+");
-    this.identity = fileKey(this.#fd);
+    this.#owned = held.own(openSync(path, "r+"), this);
+    this.identity = fileKey(this.#owned.fd);
   }
 
   pin(offset: bigint, length: bigint): PinnedMemory {
-    const { size } = fstatSync(this.#fd, { bigint: true });
+    const { size } = fstatSync(this.#owned.fd, { bigint: true });
     const end = ((size + PAGE - 1n) / PAGE) * PAGE;
     if (offset + length > end) refuse("EINVAL", `0x${offset.toString(16)} + 0x${length.toString(16)} lies behind the end of ${this.#path} at 0x${size.toString(16)}`, { argument: "fd" });
-    const file = fileKey(this.#fd);
+    const file = this.identity;
     const frames = this.#frames.hold([{ space: file, first: offset / PAGE, count: Number(length / PAGE) }]);
-    return new PinnedFile(openSync(`/proc/self/fd/${this.#fd}`, "r+"), Number(offset), frames);
-  }
-
-  close(): void {
-    closeSync(this.#fd);
+    return new PinnedFile(openSync(`/proc/self/fd/${this.#owned.fd}`, "r+"), Number(offset), frames);
   }
 }
 

@@ -18,7 +18,7 @@ export interface ProcessMapping {
   readonly name: string;
 }
 
-function* allMappings(pid: number): Generator<ProcessMapping> {
+export function* allMappings(pid: number): Generator<ProcessMapping> {
   let text = "";
   try {
     text = readFileSync(`/proc/${pid}/maps`, "latin1");
@@ -68,7 +68,10 @@ export function framesOf(pid: number, mapping: ProcessMapping, start: bigint, la
 
 /** "00:01 1042", as /proc/PID/maps has it. */
 export function fileKey(fd: number): string {
-  const { dev, ino } = fstatSync(fd, { bigint: true });
+  return identityOf(fstatSync(fd, { bigint: true }));
+}
+
+export function identityOf({ dev, ino }: { readonly dev: bigint; readonly ino: bigint }): string {
   // Linux's encoding of a device number: minor in bits 7:0 and from 20 up, major in bits 19:8.
   const major = (dev >> 8n) & 0xfffn;
   const minor = (dev & 0xffn) | ((dev >> 12n) & 0xfff00n);

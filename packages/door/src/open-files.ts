@@ -1,9 +1,11 @@
 /** Files that clients have open. A fake descriptor is one end of a socket: its inode is the file's name, however it was passed on. */
-import { readlinkSync } from "node:fs";
+import { readlinkSync, statSync } from "node:fs";
 import { type KernelFile, type OpenFile, refuse } from "@iommukit/core";
 import { ClientEventfd } from "./client-eventfd.js";
 import { ForeignMemoryFile } from "./foreign-file.js";
 import type { FrameRegistry } from "./frames.js";
+import { HeldDescriptors } from "./held-descriptors.js";
+import { identityOf } from "./mappings.js";
 
 const POLLIN = 1;
 
@@ -16,6 +18,8 @@ export interface FileEnd {
 export interface ServedFile {
   readonly file: KernelFile;
   readonly end: FileEnd;
+  /** What calls on it took from clients. */
+  readonly held: HeldDescriptors;
   /** A byte waits at the client's end. */
   readable: boolean;
 }
@@ -36,7 +40,7 @@ export class OpenFiles {
   /** @throws IommuError EINVAL when the socket has a file already */
   add(inode: bigint, file: KernelFile, end: FileEnd): void {
     if (this.#files.has(inode)) refuse("EINVAL", `socket ${inode} is an open file already`, { argument: "inode" });
-    const served: ServedFile = { file, end, readable: false };
+    const served: ServedFile = { file, end, held: new HeldDescriptors(), readable: false };
     this.#files.set(inode, served);
     if (file.poll) this.#polled.add(served);
     else show(served); // always readable, as in Linux
@@ -49,6 +53,7 @@ export class OpenFiles {
     this.#files.delete(inode);
     this.#polled.delete(served);
     served.file.release();
+    served.held.close();
   }
 
   releaseAll(): void {
@@ -61,7 +66,7 @@ export class OpenFiles {
   }
 
   /** Descriptor number of a client to file. @throws IommuError EBADF */
-  of(pid: number, fd: number, frames: FrameRegistry): OpenFile | undefined {
+  of(pid: number, fd: number, frames: FrameRegistry, held: HeldDescriptors): OpenFile | undefined {
     const path = `/proc/${pid}/fd/${fd}`;
     let link: string;
     try {
@@ -72,8 +77,9 @@ export class OpenFiles {
     const inode = socketInode(link);
     if (inode !== undefined) return this.#files.get(inode)?.file;
     try {
-      if (link === "anon_inode:[eventfd]") return new ClientEventfd(pid, fd);
-      return link.startsWith("/") ? new ForeignMemoryFile(path, frames) : undefined;
+      if (link === "anon_inode:[eventfd]") return new ClientEventfd(pid, fd, held);
+      if (!link.startsWith("/")) return undefined;
+      return held.shared(identityOf(statSync(path, { bigint: true })), () => new ForeignMemoryFile(path, frames, held));
     } catch {
       return undefined;
     }

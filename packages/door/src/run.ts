@@ -4,6 +4,7 @@ import { delimiter, join } from "node:path";
 import type { DeviceNodes } from "@iommukit/core";
 import { Door, type DoorCounts } from "./door.js";
 import { PreloadTransport } from "./preload/launch.js";
+import { SeccompTransport } from "./seccomp/launch.js";
 import { SysfsFolder } from "./sysfs-folder.js";
 import type { Launched, Transport } from "./transport.js";
 
@@ -65,8 +66,8 @@ export async function runProgram(options: RunOptions): Promise<number> {
   }
 }
 
-function openTransport(_kind: DoorKind, door: Door): Promise<Transport> {
-  return PreloadTransport.open(door);
+async function openTransport(kind: DoorKind, door: Door): Promise<Transport> {
+  return kind === "seccomp" ? new SeccompTransport(door) : PreloadTransport.open(door);
 }
 
 /** Waits for the program, and passes signals on. */

@@ -2,7 +2,7 @@
 import { closeSync, createWriteStream, openSync, writeSync } from "node:fs";
 import { buildMachine, type DeviceNodes, type Machine, Tracer, traceNodes } from "@iommukit/core";
 import { bareNodes, recordNodes } from "@iommukit/core/testing";
-import { runProgram } from "@iommukit/door";
+import { type DoorKind, DOORS, runProgram } from "@iommukit/door";
 import { chooseMachine, compose, type Composition, type GlobalOptions } from "../composition.js";
 import { eventLine } from "../events.js";
 import { sanitize } from "../sanitize.js";
@@ -10,9 +10,10 @@ import { sanitize } from "../sanitize.js";
 export async function run(
   program: string,
   args: readonly string[],
-  options: { readonly machine?: string; readonly log?: true | string; readonly record?: string; readonly sanitize?: true; readonly grant: readonly string[] },
+  options: { readonly machine?: string; readonly door: string; readonly log?: true | string; readonly record?: string; readonly sanitize?: true; readonly grant: readonly string[] },
   globals: GlobalOptions,
 ): Promise<void> {
+  const door = doorOf(options.door);
   const composition = await compose(globals);
   const tracer = new Tracer();
   const machine = machineOf(composition, options.machine);
@@ -33,11 +34,17 @@ export async function run(
     });
   }
   try {
-    const exitCode = await runProgram({ nodes, command: program, args, grant: options.grant.map((name) => name.replace(/^CAP_/, "")) });
+    const exitCode = await runProgram({ nodes, door, command: program, args, grant: options.grant.map((name) => name.replace(/^CAP_/, "")) });
     process.exitCode = sanitizer ? sanitizer.exitCode(exitCode) : exitCode;
   } finally {
     if (recording !== undefined) closeSync(recording);
   }
+}
+
+function doorOf(name: string): DoorKind {
+  const door = DOORS.find((known) => known === name);
+  if (door === undefined) throw new Error(`no such door: ${name} (there are ${DOORS.join(" and ")})`);
+  return door;
 }
 
 /** "none" and "mock" have no devices: /dev/iommu alone, the latter with the kernel's test command. */

@@ -30,8 +30,9 @@ import type { IommuFactory, IommuUnit, MachineSpec } from "./types.js";
 const LOW_RAM_LIMIT = 0xc000_0000;
 const HIGH_RAM_BASE = 0x1_0000_0000;
 const WINDOW_BASE = 0x10_0000_0000;
-/** Where firmware begins to place BARs. */
+/** Where firmware begins to place BARs; lower when there are more than fit below the first unit's registers. */
 const BAR_BASE = 0xfea0_0000;
+const BAR_ALIGNMENT = 0x10_0000;
 /** Drivers take their frames from here up; below lies what firmware would own. */
 const FRAMES_START = 0x10_0000;
 
@@ -142,7 +143,8 @@ function routing(unit: IommuUnit, device: IommuDevice, interrupts: InterruptCont
 /** As firmware does: large BARs first, each aligned to its size. Other devices reach those of memory by DMA. */
 function placeBars(functions: readonly PciFunction[], memory: PhysicalMemory): void {
   const bars = functions.flatMap((pci) => pci.device.bars.map((bar) => ({ pci, bar })));
-  let address = BAR_BASE;
+  const total = bars.reduce((sum, { bar }) => sum + bar.size, 0);
+  let address = Math.min(BAR_BASE, Math.floor((registerBaseOf(0) - total) / BAR_ALIGNMENT) * BAR_ALIGNMENT);
   for (const { pci, bar } of bars.sort((a, b) => b.bar.size - a.bar.size)) {
     address = Math.ceil(address / bar.size) * bar.size;
     pci.placeBar(bar.index, address);

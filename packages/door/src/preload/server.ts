@@ -164,7 +164,7 @@ export class PreloadServer {
     const position = request.op === Operation.PREAD || request.op === Operation.PWRITE ? request.a : undefined;
     switch (request.op) {
       case Operation.IOCTL:
-        return this.#ioctl(file, client, request);
+        return this.#ioctl(served, client, request);
       case Operation.PREAD:
       case Operation.READ: {
         if (request.c > IO_BYTES) return plain(-EINVAL);
@@ -181,10 +181,10 @@ export class PreloadServer {
     }
   }
 
-  #ioctl(file: KernelFile, client: Client, request: Request): Answer {
+  #ioctl(served: ServedFile, client: Client, request: Request): Answer {
     const memory = new InlineArgument(client.memory, request.b, request.input);
     const spare = new Spare(request.flags & HAS_SPARE ? Number(request.a >> 32n) : undefined);
-    const result = ioctl(file, client, memory, spare, Number(request.a & 0xffff_ffffn), request.b);
+    const result = ioctl(served, client, memory, spare, Number(request.a & 0xffff_ffffn), request.b);
     const { copies } = memory;
     if (spare.wanted) return { result, copies: [], flags: ReplyFlag.WANTS_SPARE };
     if (spare.file === undefined) return { result, copies, flags: 0 };

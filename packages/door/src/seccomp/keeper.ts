@@ -1,0 +1,85 @@
+/**
+ * A process beside the door that starts the program and outlives the door: without anyone at the listener, every call that the
+ * filter sends there would fail with ENOSYS, opens of ordinary files too. When the door has gone, calls to it fail with EIO here
+ * and all others take their way.
+ */
+import { closeSync, readlinkSync, readSync } from "node:fs";
+import { Worker } from "node:worker_threads";
+import { pollNow, POLLHUP, POLLIN, watch } from "../system.js";
+import { Listener, type Notification } from "./listener.js";
+import type { FromSpawner, ToKeeper } from "./messages.js";
+import { readString } from "./remote-memory.js";
+import { FIRST_FD, SYS } from "./syscalls.js";
+
+const EIO = 5;
+/** Inherited: a word that says which call the door serves. */
+const SERVING_FD = 4;
+const BY_FD: ReadonlySet<number> = new Set([SYS.ioctl, SYS.mmap, SYS.pread64, SYS.pwrite64, SYS.preadv, SYS.pwritev, SYS.preadv2, SYS.pwritev2]);
+const BY_HIGH_FD: ReadonlySet<number> = new Set([SYS.read, SYS.write, SYS.readv, SYS.writev]);
+const OPENS: ReadonlyMap<number, number> = new Map([[SYS.open, 0], [SYS.creat, 0], [SYS.openat, 1], [SYS.openat2, 1]]);
+
+let worker: Worker | undefined;
+let listener: Listener | undefined;
+
+// Ctrl-C reaches the whole foreground group: the program decides.
+for (const signal of ["SIGINT", "SIGQUIT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => undefined);
+
+process.on("message", (message: ToKeeper) => {
+  if (message.kind === "start") start(message);
+  else worker?.postMessage(message, []);
+});
+process.on("disconnect", () => {
+  if (listener === undefined) process.exit();
+  else takeOver(listener);
+});
+
+function start(data: ToKeeper): void {
+  worker = new Worker(new URL("./spawner.js", import.meta.url), { workerData: data });
+  worker.on("message", (message: FromSpawner) => {
+    if (message.kind === "listener") listener = new Listener(message.fd);
+    if (message.kind === "exit" || message.kind === "failed") void ended(message);
+    else process.send?.(message);
+  });
+}
+
+/** Children of the program may live on: their calls are the door's, and after it ours. */
+async function ended(message: FromSpawner): Promise<void> {
+  for (const fd of [0, 1, 2]) closeSync(fd);
+  if (process.connected) process.send?.(message);
+  await worker?.terminate();
+}
+
+function takeOver(from: Listener): void {
+  // The call in whose middle the door died.
+  const serving = new BigUint64Array(1);
+  readSync(SERVING_FD, serving, 0, 8, 0);
+  from.answer(serving[0], -EIO);
+  watch(from.fd, () => {
+    const events = pollNow(from.fd, POLLIN);
+    if ((events & POLLIN) === 0) {
+      if (events & POLLHUP) process.exit(); // nobody is left
+      return;
+    }
+    const call = from.receive();
+    if (call === undefined) return;
+    if (isTheDoors(call)) from.answer(call.id, -EIO);
+    else from.proceed(call.id);
+  });
+}
+
+function isTheDoors({ tid, nr, args }: Notification): boolean {
+  const fd = Number(args[0] & 0xffff_ffffn);
+  if (BY_FD.has(nr)) return isSocket(tid, nr === SYS.mmap ? Number(args[4] & 0xffff_ffffn) : fd);
+  // A socket of the program's own may have such a number; it is not worth telling them apart here.
+  if (BY_HIGH_FD.has(nr)) return fd >= FIRST_FD && isSocket(tid, fd);
+  const path = OPENS.get(nr);
+  return path !== undefined && /^\/dev\/(iommu$|vfio\/)/.test(readString(tid, args[path]) ?? "");
+}
+
+function isSocket(tid: number, fd: number): boolean {
+  try {
+    return readlinkSync(`/proc/${tid}/fd/${fd}`).startsWith("socket:");
+  } catch {
+    return false;
+  }
+}
