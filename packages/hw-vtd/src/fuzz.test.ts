@@ -3,7 +3,7 @@
  * and groups. Each is done or refused with a reason, soon; and when all files are closed, nothing is pinned.
  */
 import { buildMachine, type DeviceNodes, IommuError, type OpenFile, SimulatedClient } from "@iommukit/core";
-import { IOCTLS, type IoctlRow, structLayout } from "@iommukit/core/abi";
+import { IOCTLS, type IoctlRow, nodesOf, structLayout } from "@iommukit/core/abi";
 import { dmaTestModel, eduModel } from "@iommukit/core/devices";
 import { bareNodes } from "@iommukit/core/testing";
 import fc from "fast-check";
@@ -16,7 +16,7 @@ const SLOW_MS = 2000;
 const TEST_COMMAND: IoctlRow = { name: "IOMMU_TEST_CMD", request: 0x3ba0, node: "iommufd" };
 const TEST_WORDS = 18;
 
-const KINDS = ["small", "small", "small", "bits", "memory", "page", "page", "edge", "noise"] as const;
+const KINDS = ["likely", "likely", "likely", "likely", "likely", "likely", "small", "bits", "memory", "page", "length", "edge", "noise"] as const;
 const SIZES = ["right", "right", "right", "right", "right", "short", "long", "noise"] as const;
 
 interface Value {
@@ -56,18 +56,28 @@ function callOf(seed: number): Call {
 function bigOf({ kind, n }: Value, memory: bigint): bigint {
   switch (kind) {
     case "small":
-      return BigInt(n % 12);
+      return BigInt(n % 10);
     case "bits":
-      return BigInt(1 << n % 5) | (n % 3 === 0 ? 1n : 0n);
+      return BigInt(n % 8);
     case "memory":
-      return memory + BigInt(n % (MEMORY + 4096));
+      return memory + BigInt((n % (MEMORY / 4096 + 1)) * 4096 + (n % 11 === 0 ? 8 : 0));
     case "page":
-      return BigInt((n % 20) * (n % 7 === 0 ? 2048 : 4096)) + (n % 5 === 0 ? 0x100_0000n : 0n);
+      return BigInt((n % 8) * (n % 7 === 0 ? 2048 : 4096)) + (n % 3 === 0 ? 0n : 0x100_0000n);
+    case "length":
+      return BigInt((1 + (n % 4)) * 4096);
     case "edge":
       return 2n ** 64n - 1n - BigInt(n % 3) * (n % 2 === 0 ? 1n : 4096n);
     default:
       return (BigInt(n) << 32n) | BigInt(n ^ 0x5bd1_e995);
   }
+}
+
+/** What a field is likely to hold, three times of four. */
+function likely(name: string): Value["kind"] {
+  if (/iova|start|last|offset/.test(name)) return "page";
+  if (/length|page_size|size/.test(name)) return "length";
+  if (/uptr|_va|vaddr|iovas|data$/.test(name)) return "memory";
+  return /flags/.test(name) ? "bits" : "small";
 }
 
 class Fuzzer {
@@ -89,9 +99,18 @@ class Fuzzer {
     })(nodes);
     this.memory = this.client.memory.map(MEMORY).address;
     this.#paths = nodes.paths;
-    this.client.open("/dev/iommu");
+    const iommu = this.client.open("/dev/iommu");
     this.client.memfd(8 * 4096);
     this.client.eventfd();
+    // A device on an address space, which chance seldom makes.
+    const ioas = Number(this.client.ioctl(iommu, "IOMMU_IOAS_ALLOC").out_ioas_id);
+    const path = nodes.paths.find((name) => name.startsWith("/dev/vfio/devices/"));
+    if (path === undefined) this.client.rawIoctl(iommu, TEST_COMMAND.request, new Uint8Array(Uint32Array.from({ length: TEST_WORDS }, (_, i) => [72, 2, ioas][i] ?? 0).buffer));
+    else {
+      const device = this.client.open(path);
+      this.client.ioctl(device, "VFIO_DEVICE_BIND_IOMMUFD", { iommufd: iommu });
+      this.client.ioctl(device, "VFIO_DEVICE_ATTACH_IOMMUFD_PT", { pt_id: ioas });
+    }
   }
 
   /** Refusals are fine; anything else goes up. */
@@ -109,8 +128,9 @@ class Fuzzer {
 
   apply({ file, request, fields, size, noise }: Call): void {
     const { client } = this;
-    const fd = 3 + file;
     const rows = [...IOCTLS, TEST_COMMAND, TEST_COMMAND];
+    const row = rows[request % rows.length];
+    const fd = this.#suitable(request < 32 ? undefined : row, file);
     if (request < 12) this.#try(() => client.open(this.#paths[noise % this.#paths.length]));
     else if (request < 16) this.#try(() => client.close(fd));
     else if (request < 20) this.#try(() => client.pread(fd, this.#position(noise), noise % 300));
@@ -119,9 +139,23 @@ class Fuzzer {
     else if (request < 30) this.#try(() => client.write(fd, new Uint8Array(8)));
     else if (request < 32) this.#try(() => this.#map(fd, noise));
     else {
-      const row = rows[request % rows.length];
       this.#try(() => client.rawIoctl(fd, size === "noise" && noise % 4 === 0 ? noise : row.request, this.#argument(row, fields, size, noise)));
     }
+  }
+
+  /** A descriptor of a file that knows the request, if there is one; now and then any. */
+  #suitable(row: IoctlRow | undefined, n: number): number {
+    const fits = (fd: number): boolean => {
+      if (row === undefined) return true;
+      try {
+        const file = this.client.file(fd);
+        return file !== undefined && file.kind === undefined && nodesOf(file.path).includes(row.node);
+      } catch {
+        return false;
+      }
+    };
+    const list = n % 10 === 0 ? [] : [...this.#open].filter(fits);
+    return list.length === 0 ? 3 + n : list[n % list.length];
   }
 
   #position(noise: number): bigint {
@@ -142,9 +176,11 @@ class Fuzzer {
     const bytes = new Uint8Array(layout.size + (size === "long" ? 8 : 0));
     const view = new DataView(bytes.buffer);
     for (const [i, { offset, size: width }] of layout.fields.entries()) {
-      const number = bigOf(fields[i % fields.length], this.memory);
+      const { kind, n } = fields[i % fields.length];
+      const number = bigOf({ kind: kind === "likely" ? likely(layout.fields[i].name) : kind, n }, this.memory);
       if (offset + width > layout.size) continue;
-      if (width === 8) view.setBigUint64(offset, number, true);
+      if (layout.fields[i].name === "op" && width === 4) view.setUint32(offset, n % 24, true);
+      else if (width === 8) view.setBigUint64(offset, number, true);
       else if (width === 4) view.setUint32(offset, Number(number & 0xffff_ffffn), true);
       else if (width === 2) view.setUint16(offset, Number(number & 0x3n), true);
       // Reserved bytes are seldom set.
@@ -164,7 +200,7 @@ class Fuzzer {
 
 const testLayout = {
   size: 72,
-  fields: Array.from({ length: TEST_WORDS }, (_, i) => ({ name: `word${i}`, offset: 4 * i, size: 4 })),
+  fields: Array.from({ length: TEST_WORDS }, (_, i) => ({ name: i === 1 ? "op" : `word${i}`, offset: 4 * i, size: 4 })),
 };
 
 function machine(): DeviceNodes {

@@ -5,6 +5,7 @@ export type { StructValues } from "./codec.js";
 export type { ConstantGroup } from "./constants.js";
 export { findIoctl, IOCTLS } from "./ioctls.js";
 export type { IoctlNode, IoctlRow } from "./ioctls.js";
+export { nodesOf } from "./nodes.js";
 export { IOMMUFD_DEFINES, IOMMUFD_ENUMS, IOMMUFD_STRUCTS } from "./iommufd.js";
 export type { StructField, StructLayout } from "./layout.js";
 export { VFIO_DEFINES, VFIO_ENUMS, VFIO_STRUCTS } from "./vfio.js";

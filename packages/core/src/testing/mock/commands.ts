@@ -206,15 +206,18 @@ function checkMap(call: TestCall): undefined {
   }
 }
 
+/** @throws IommuError EFAULT where nothing is mapped, also when the door cannot tell frames */
 function frameAt(memory: UserMemory, address: bigint): FrameIdentity | undefined {
-  return memory.frame?.(address, false);
+  if (memory.frame) return memory.frame(address, false);
+  memory.read(address, new Uint8Array(1));
+  return undefined;
 }
 
 function checkRefs(call: TestCall): undefined {
   const [length, user, refs] = [call.u64(16), call.u64(24), call.u32(32)];
   if (length % PAGE !== 0n || user % PAGE !== 0n || user + length > U64_MAX) refuse("EINVAL", "length or uptr is not made of whole pages", { argument: "uptr" });
   for (let done = 0n; done < length; done += PAGE) {
-    const frame = call.call.process.frame?.(user + done, false);
+    const frame = frameAt(call.call.process, user + done);
     if (frame && !frame.compound && frame.pins !== refs) refuse("EIO", `the page at 0x${(user + done).toString(16)} is pinned ${frame.pins} times, not ${refs}`, { argument: "refs" });
   }
 }
