@@ -120,7 +120,7 @@ class Fuzzer {
       run();
     } catch (error) {
       if (!(error instanceof IommuError)) throw error;
-      if (error.reason.message.length < 5 || !(error.reason.argument ?? error.reason.rule)) throw new Error(`a refusal without a reason: ${error.message}`);
+      if (error.reason.message.length < 5 || !(error.reason.argument ?? error.reason.rule)) throw new Error(`a refusal without a reason: ${error.message}`, { cause: error });
     }
     const took = performance.now() - start;
     if (took > SLOW_MS) throw new Error(`a call took ${took} ms`);
