@@ -48,6 +48,7 @@ describe("iommu", () => {
     ["privilege without a PASID", ["walk", TABLES, "--rid", "00:03.0", "--iova", "0", "--privileged"], "--privileged needs --pasid"],
     ["nothing to decode", ["decode"], "there are: vtd"],
     ["a kind that is none", ["decode", "vtd", "pasid", "0x1"], "the nearest are: pasid-entry"],
+    ["a register that is not modelled", ["decode", "vtd", "MTRR", "0x1"], "MTRR is not modelled"],
     ["an IOMMU without decoder", ["decode", "riscv", "cap", "0x1"], '"riscv" is no IOMMU'],
     ["too few words", ["decode", "vtd", "frcd", "0x1"], "2 of 64 bits"],
     ["a unit's register that is none", ["decode", "vtd", "cap", "0x1", "--dance", "0x1"], "unknown option --dance"],

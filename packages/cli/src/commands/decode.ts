@@ -1,8 +1,7 @@
 /** `iommu decode`: any structure, register, descriptor or record from its bytes, and lines of a kernel's log. */
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { type DecodedStructure, isText, type LogExplanation, parseStructures, splitStructures, type StructureDecoder, type StructureKind, type UnitRegisters } from "@iommukit/core/decode";
 import { distance } from "fastest-levenshtein";
-import { existsSync } from "node:fs";
 import { compose, type GlobalOptions } from "../composition.js";
 import { parseRegister, parseRegisters } from "../source.js";
 import { structureLines } from "../structure-lines.js";
@@ -66,6 +65,8 @@ function kindOf(decoder: StructureDecoder, name: string): StructureKind {
   const wanted = name.toLowerCase();
   const kind = decoder.kinds.find((candidate) => candidate.name === wanted);
   if (kind !== undefined) return kind;
+  const known = Object.entries(decoder.notModelled ?? {}).find(([candidate]) => candidate.toLowerCase() === wanted);
+  if (known !== undefined) throw new Error(`${known[0]} is not modelled: ${known[1]}`);
   const score = (candidate: string): number => (candidate.includes(wanted) || wanted.includes(candidate) ? 0 : 1) + distance(candidate, wanted) / Math.max(candidate.length, wanted.length);
   const near = decoder.kinds.map((candidate) => candidate.name).sort((a, b) => score(a) - score(b)).slice(0, NEAREST);
   throw new Error(`${decoder.iommu} has no structure "${name}"; the nearest are: ${near.join(", ")} (iommu decode ${decoder.iommu} --list shows all)`);
@@ -135,13 +136,15 @@ function list(decoders: readonly StructureDecoder[], options: DecodeOptions): vo
     printJson(decoders.map(({ iommu, kinds, parameters, presets }) => ({ iommu, kinds, parameters, presets: Object.keys(presets) })));
     return;
   }
-  for (const { iommu, kinds, parameters, presets } of decoders) {
+  for (const { iommu, kinds, parameters, presets, notModelled = {} } of decoders) {
     for (const group of new Set(kinds.map((kind) => kind.group))) {
       print(style.title(`${iommu}: ${group}`));
       for (const { name, structure, section, bits } of kinds.filter((kind) => kind.group === group)) {
         print(`  ${style.name(name.padEnd(28))} ${`${bits}`.padStart(3)} bits  ${structure}  ${style.dim(`[${section}]`)}`);
       }
     }
+    if (Object.keys(notModelled).length > 0) print(style.title(`${iommu}: not modelled`));
+    for (const [name, about] of Object.entries(notModelled)) print(`  ${style.name(name.padEnd(28))} ${about}`);
     print(style.title(`${iommu}: the unit, by --NAME VALUE`));
     for (const [name, about] of Object.entries(parameters)) print(`  ${style.name(name.toLowerCase().padEnd(28))} ${about}`);
     print(`  ${style.name("preset".padEnd(28))} ${Object.keys(presets).join(", ")}`);

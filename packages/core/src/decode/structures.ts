@@ -41,6 +41,8 @@ export type UnitRegisters = Readonly<Record<string, bigint>>;
 export interface StructureDecoder {
   readonly iommu: string;
   readonly kinds: readonly StructureKind[];
+  /** What the manual has and this decoder knows by name only. */
+  readonly notModelled?: Readonly<Record<string, string>>;
   /** Registers, and facts that are in no register, that decide what is reserved: `{ ECAP: "extended capabilities" }`. */
   readonly parameters: Readonly<Record<string, string>>;
   /** Units by name. */

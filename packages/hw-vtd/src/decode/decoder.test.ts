@@ -7,14 +7,17 @@ import { describe, expect, it } from "vitest";
 import { PRESETS } from "../presets.js";
 import { vtdTableDecoder } from "./decoder.js";
 
-const registers = (mode: bigint): Record<string, bigint> => ({ RTADDR: 0x1000n | (mode << 10n), CAP: PRESETS.scalable.cap, ECAP: PRESETS.scalable.ecap });
+/** With SSIRWS, which no preset has. */
+const registers = (mode: bigint, ssirwe = false): Record<string, bigint> => ({
+  RTADDR: 0x1000n | (mode << 10n) | (ssirwe ? 0x80n : 0n), CAP: PRESETS["server-spr"].cap, ECAP: PRESETS["server-spr"].ecap | (1n << 57n),
+});
 
 /** 16 pages of 64-bit words. */
-function memoryOf(words: BigUint64Array, mode: bigint): TableSource {
+function memoryOf(words: BigUint64Array, mode: bigint, ssirwe = false): TableSource {
   const bytes = new Uint8Array(words.buffer);
   return {
     iommu: "vtd",
-    registers: registers(mode),
+    registers: registers(mode, ssirwe),
     read(pa, target) {
       if (pa + target.length > bytes.length) return false;
       target.set(bytes.subarray(pa, pa + target.length));
@@ -46,9 +49,9 @@ describe("VT-d decoder on damaged tables", () => {
           const word = noise[i % 32] >> BigInt(i % 11);
           words[i] = (word & 0xfffn) | ((word >> 30n) % 18n) << 12n | (word % 5n === 0n ? word & (0xfffn << 48n) : 0n);
         }
-        const source = memoryOf(words, mode);
-        for (const access of ["read", "write"] as const) {
-          const { verdict } = vtdTableDecoder.walk(source, { rid, iova, access, ...(rid % 3 === 0 ? { pasid: rid } : {}) });
+        const source = memoryOf(words, mode, rid % 5 === 0);
+        for (const access of ["read", "write", "atomic"] as const) {
+          const { verdict } = vtdTableDecoder.walk(source, { rid, iova, access, privileged: rid % 7 === 0, ...(rid % 3 === 0 ? { pasid: rid } : {}) });
           if (!verdict.ok) expect(verdict.reason).not.toBe("");
         }
         explore(source, 2000);
@@ -77,6 +80,25 @@ describe("VT-d decoder on damaged tables", () => {
     for (let table = 3; table < 6; table++) for (let i = 0; i < 512; i++) words[table * 512 + i] = BigInt(table + 1) << 12n | 3n;
     for (let i = 0; i < 512; i++) words[6 * 512 + i] = 0x7003n;
     expect(explore(memoryOf(words, 0n), 5000).leaves).toBe(5000);
+  });
+
+  it("steps over what a second stage does not map, however large the guest's page", () => {
+    const words = new BigUint64Array(16 * 512);
+    words[512] = 0x2001n;
+    words[2 * 512] = 0x3001n | (1n << 9n); // scalable-mode context of 00:00.0
+    words[3 * 512] = 0x4001n;
+    const entry = [0x1n | (2n << 2n) | (3n << 6n) | 0x5000n, 1n, 0x6000n, 0n];
+    for (const [i, word] of entry.entries()) words[4 * 512 + i] = word;
+    for (let level = 0; level < 2; level++) words[(5 + level) * 512] = level === 0 ? 0x7003n : 0x8007n;
+    words[7 * 512] = 0x9003n; // second stage: the first 1 GiB, of which a page is mapped
+    words[9 * 512] = 0xa003n;
+    for (let page = 0; page < 16; page++) words[10 * 512 + page] = BigInt(page << 12) | 3n;
+    for (let i = 0; i < 512; i++) words[8 * 512 + i] = (BigInt(i) << 30n) | 0x87n; // first stage: 512 pages of 1 GiB
+    const source = memoryOf(words, 1n);
+    const [space] = vtdTableDecoder.dump(source);
+    expect(space.type).toBe("nested");
+    expect([...space.leaves()].length).toBe(16);
+    expect(space.problem).toContain("not reached, reason 0x79 (SSS.2)");
   });
 
   it("refuses a root table that is not in the dump, and registers that are missing", () => {

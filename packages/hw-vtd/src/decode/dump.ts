@@ -4,7 +4,7 @@ import { breaksRules } from "../spec/conditions.js";
 import { TranslationTableMode } from "../spec/entries.js";
 import { FIRST_STAGE_LEVELS, SECOND_STAGE_LEVELS } from "../spec/paging-entries.js";
 import { locate, type Stage, type Translation } from "./locate.js";
-import { addressOf, entryKind, levelSize, secondStageLimit, secondStageRights, walkSecondStage } from "./stages.js";
+import { addressOf, entryKind, levelSize, type Mapped, secondStageLimit, secondStageRights, walkSecondStage } from "./stages.js";
 import { Blocked, describeCondition, Trail } from "./trail.js";
 import { readWords, type Unit } from "./unit.js";
 
@@ -124,34 +124,37 @@ class AddressSpace implements AddressSpaceDump {
   /** Each first-stage leaf in the pieces that the second stage makes of it. */
   *#nested(): Generator<MappedLeaf> {
     const t = this.#translation;
-    const reader = this.#firstStageReader((address) => this.#host(address, "the table")?.pa);
+    const reader = this.#firstStageReader((address) => this.#host(address, "the table").mapped?.pa);
     for (const leaf of this.#table(reader, t.firstStage, 0n, 3)) {
+      const granted = (leaf.permissions.includes("r") ? 1 : 0) | (leaf.permissions.includes("w") ? 2 : 0);
       for (let done = 0; done < leaf.size; ) {
         if (this.#spent()) return;
-        const host = this.#host(leaf.pa + done, "the page");
-        const size = Math.min(host?.pageSize ?? 4096, leaf.size - done);
-        if (host !== undefined) {
-          const below = (leaf.permissions.includes("r") ? 1 : 0) | (leaf.permissions.includes("w") ? 2 : 0);
-          yield { ...leaf, iova: leaf.iova + BigInt(done), pa: host.pa, size, permissions: letters(below & host.rights) };
-        }
+        const { mapped, extent } = this.#host(leaf.pa + done, "the page");
+        // Up to the end of the second stage's entry, or of the leaf.
+        const size = Math.min(extent - ((leaf.pa + done) % extent), leaf.size - done);
+        if (mapped !== undefined) yield { ...leaf, iova: leaf.iova + BigInt(done), pa: mapped.pa, size, permissions: letters(granted & mapped.rights) };
         done += size;
       }
     }
   }
 
-  #host(address: number, what: string): { pa: number; pageSize: number; rights: number } | undefined {
+  /** Where the second stage puts an address; `extent` is how much the last entry on the way covers, so that a hole is left at once. */
+  #host(address: number, what: string): { readonly mapped?: Mapped; readonly extent: number } {
     const t = this.#translation;
+    const { steps } = this.#trail;
+    steps.length = 0;
     try {
       if (BigInt(address) >= secondStageLimit(this.#trail, t.secondStage)) throw new Blocked("SFS.5");
       const any = { read: false, write: false, privileged: false };
-      return walkSecondStage(this.#trail, t, BigInt(address), any, { read: "SGN.7", write: "SGN.6" }, { depth: 1 });
+      const mapped = walkSecondStage(this.#trail, t, BigInt(address), any, { read: "SGN.7", write: "SGN.6" }, { depth: 1 });
+      return { mapped, extent: mapped.pageSize };
     } catch (error) {
       if (!(error instanceof Blocked)) throw error;
       const { code, reason } = describeCondition(error.condition);
       this.problem ??= `${what} at guest-physical 0x${address.toString(16)} is not reached, reason ${code}: ${reason}`;
-      return undefined;
-    } finally {
-      this.#trail.steps.length = 0;
+      // An entry that could not be read is not among the steps.
+      const unread = error.condition === "SSS.1" || error.condition === "SSS.4" ? 0 : 1;
+      return { extent: Number(levelSize(error.condition === "SFS.5" ? 4 : t.secondStage.topLevel - steps.length + unread)) };
     }
   }
 

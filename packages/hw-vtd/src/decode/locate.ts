@@ -125,9 +125,10 @@ function locateScalable(trail: Trail, rid: number, pasid: number | undefined): T
   const ridPasid = caps.ridPasid ? entry.number("RID_PASID") : 0;
   const limit = 2 ** (entry.number("PDTS") + 13);
   if (ridPasid >= limit) throw new Blocked("SCT.4.2");
+  // A request with PASID meets PASIDE=0 by itself: SCT.4.3 is for the others (7.1).
+  if (pasid !== undefined && !entry.isSet("PASIDE")) throw new Blocked("SCT.6");
   if (entry.isSet("EPTR") && !entry.isSet("PASIDE")) throw new Blocked("SCT.4.3");
   if (pasid !== undefined) {
-    if (!entry.isSet("PASIDE")) throw new Blocked("SCT.6");
     if (pasid >= 2 ** caps.pasidBits) throw new Blocked("SGN.10");
     if (pasid >= limit) throw new Blocked("SCT.7");
     if (pasid === ridPasid) throw new Blocked("SCT.9");

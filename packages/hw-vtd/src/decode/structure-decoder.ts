@@ -1,6 +1,7 @@
 /** `StructureDecoder` for VT-d: `iommu decode vtd`. */
 import type { StructureDecoder, UnitRegisters } from "@iommukit/core/decode";
 import { PRESETS, type VtdPreset } from "../presets.js";
+import { NOT_MODELLED } from "../spec/register-fields.js";
 import { asKind, KINDS } from "./kinds.js";
 import { explainLine } from "./log-lines.js";
 import { decodeStructure } from "./structures.js";
@@ -12,6 +13,7 @@ function registersOf({ cap, ecap, version, haw }: VtdPreset): UnitRegisters {
 export const vtdStructureDecoder: StructureDecoder = {
   iommu: "vtd",
   kinds: KINDS.map(asKind),
+  notModelled: NOT_MODELLED,
   parameters: {
     CAP: "capability register",
     ECAP: "extended capability register",
