@@ -2,7 +2,7 @@
  * Histories of requests against a naive model, with an oracle that knows nothing of tables: after every step a device's
  * DMA reaches exactly what is mapped for it at that moment, and nothing else.
  */
-import { buildMachine, IommuError, SimulatedClient } from "@iommukit/core";
+import { buildMachine, findingLines, IommuError, type Machine, Sanitizer, SimulatedClient } from "@iommukit/core";
 import { DmaTestCommand, DmaTestRegister as R, DmaTestStatus, dmaTestModel } from "@iommukit/core/devices";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
@@ -10,6 +10,8 @@ import { vtdIommuFactory } from "./plugin.js";
 
 /** For each machine. */
 const SEQUENCES = 3000;
+/** The sanitizer walks the tables for every DMA. */
+const SANITIZED = 150;
 const PAGES = 8;
 const IOVA_BASE = 0x4000_0000n;
 const DEVICES = 2;
@@ -79,12 +81,14 @@ class Bench {
   hwpts: number[] = [];
   readonly #pasids: boolean;
 
-  constructor({ presets, pasids, ats }: Kind) {
+  /** @param watch is told of the machine before anything happens */
+  constructor({ presets, pasids, ats }: Kind, watch: (machine: Machine) => void = () => undefined) {
     this.#pasids = pasids;
     this.users = pasids ? USERS : USERS.slice(0, DEVICES);
     const devices = Array.from({ length: DEVICES + 1 }, (_, i) => ({ model: "dma-test", bdf: `00:0${i + 3}.0`, vfio: `vfio${i}`, iommu: i % presets.length, options: ats ? { ats } : {} }));
     const iommus = presets.map((preset) => ({ type: "vtd", options: { preset } }));
     const machine = buildMachine({ name: "model", memory: { size: "256MiB" }, iommus, devices }, { iommus: [vtdIommuFactory], devices: [dmaTestModel] });
+    watch(machine);
     this.client = new SimulatedClient(machine.nodes);
     this.iommu = this.client.open("/dev/iommu");
     this.devices = Array.from({ length: DEVICES }, (_, i) => this.client.open(`/dev/vfio/devices/vfio${i}`));
@@ -232,20 +236,31 @@ const MACHINES: readonly (readonly [string, Kind])[] = [
   ["a unit with second stage only, and PASIDs", { presets: ["second-stage"], pasids: true, ats: false }],
 ];
 
+/** Random histories on one machine, which is brought back to its beginning for each. */
+function play(bench: Bench, numRuns: number): void {
+  fc.assert(
+    fc.property(fc.array(step, { minLength: 1, maxLength: 8 }), fc.array(fc.tuple(fc.nat(USERS.length - 1), fc.nat(PAGES + 6)), { minLength: 1, maxLength: 2 }), (actions, probes) => {
+      bench.reset();
+      for (const action of actions) {
+        bench.apply(action);
+        const touched = action.op === "map" || action.op === "unmap" ? action : { first: 0, count: 0 };
+        for (let page = 0; page < touched.count; page++) bench.users.forEach((_, user) => bench.probe(user, touched.first + page));
+        for (const [user, page] of probes) if (user < bench.users.length) bench.probe(user, page);
+      }
+    }),
+    { numRuns },
+  );
+}
+
 describe.each(MACHINES)("histories of requests to %s", (_name, kind) => {
   it("agree with a model, and no DMA ever reaches what is not mapped for its device", () => {
-    const bench = new Bench(kind);
-    fc.assert(
-      fc.property(fc.array(step, { minLength: 1, maxLength: 8 }), fc.array(fc.tuple(fc.nat(USERS.length - 1), fc.nat(PAGES + 6)), { minLength: 1, maxLength: 2 }), (actions, probes) => {
-        bench.reset();
-        for (const action of actions) {
-          bench.apply(action);
-          const touched = action.op === "map" || action.op === "unmap" ? action : { first: 0, count: 0 };
-          for (let page = 0; page < touched.count; page++) bench.users.forEach((_, user) => bench.probe(user, touched.first + page));
-          for (const [user, page] of probes) if (user < bench.users.length) bench.probe(user, page);
-        }
-      }),
-      { numRuns: SEQUENCES },
-    );
+    play(new Bench(kind), SEQUENCES);
+  }, 300_000);
+
+  it("leave nothing stale that the sanitizer could find", () => {
+    const sanitizers: Sanitizer[] = [];
+    play(new Bench(kind, (machine) => sanitizers.push(new Sanitizer(machine))), SANITIZED);
+    expect(sanitizers.flatMap(({ findings }) => findings.flatMap((finding) => findingLines(finding)))).toEqual([]);
+    expect(sanitizers).toHaveLength(1);
   }, 300_000);
 });

@@ -142,7 +142,11 @@ export class Translator {
     if (this.#answerFromCache(rid, pasid, page, asked, out)) return;
     const condition = this.#translation(rid, pasid, page, asked, out);
     if (condition !== NONE) this.#refuseTranslation(condition, rid, pasid, page, asked, out);
-    if (this.tracer?.listener) this.#trace(rid, pasid, page, asked, "walk", condition === NONE && (out.read || out.write) ? this.#stages.outPage : -1, out.noSnoop);
+    if (this.tracer?.listener) {
+      // What was granted, which may be less than what was asked for: that is what the device may do from now on.
+      const granted = condition === NONE ? (out.read ? READ : 0) | (out.write ? Access.WRITE : 0) : 0;
+      this.#trace(rid, pasid, page, granted || asked, "walk", granted === 0 ? -1 : this.#stages.outPage, out.noSnoop);
+    }
   }
 
   /** A request with a translated address (4.2.4): the output page, or -1 when it is blocked. */
