@@ -13,8 +13,9 @@ interface Outstanding {
   readonly rid: number;
   /** Whose requests are counted together. */
   readonly throttle: number;
-  /** Register reads when it was sent. */
+  /** Register reads when it was sent, and its place among all that were. */
   readonly sent: number;
+  readonly order: number;
   received: number;
 }
 
@@ -23,6 +24,7 @@ export class DeviceTlbs {
   readonly #tags: (Outstanding | undefined)[] = Array.from({ length: TAGS }, () => undefined);
   readonly #timeout: number;
   #clock = 0;
+  #order = 0;
   /** Bit n: tag n is outstanding. */
   pending = 0;
 
@@ -47,7 +49,7 @@ export class DeviceTlbs {
   invalidate(rid: number, throttle: number, most: number, request: Omit<AtsInvalidation, "tag">): boolean {
     const tag = this.#tags.indexOf(undefined);
     if (tag === -1 || this.#tags.filter((entry) => entry?.throttle === throttle).length >= most) return false;
-    this.#tags[tag] = { rid, throttle, sent: this.#clock, received: 0 };
+    this.#tags[tag] = { rid, throttle, sent: this.#clock, order: this.#order++, received: 0 };
     this.pending |= 1 << tag;
     this.#endpoints.get(rid)?.invalidate({ ...request, tag });
     return true;
@@ -73,15 +75,22 @@ export class DeviceTlbs {
   /** A register was read while requests are out. @returns true when one of them has waited too long */
   tick(): boolean {
     this.#clock++;
-    return this.#tags.some((entry) => entry !== undefined && this.#clock - entry.sent >= this.#timeout);
+    return this.#tags.some((entry) => entry !== undefined && this.#isOverdue(entry));
   }
 
-  /** Gives up every outstanding request and returns the device that the first of them went to. */
-  abandon(): number {
-    const rid = this.#tags.find((entry) => entry !== undefined)?.rid ?? 0;
-    this.#tags.fill(undefined);
-    this.pending = 0;
-    return rid;
+  #isOverdue({ sent }: Outstanding): boolean {
+    return this.#clock - sent >= this.#timeout;
+  }
+
+  /** Gives up the requests that have waited too long, or every one, and returns the device that the oldest of them went to. */
+  giveUp(every: boolean): number {
+    let oldest: Outstanding | undefined;
+    for (const [tag, entry] of this.#tags.entries()) {
+      if (entry === undefined || !(every || this.#isOverdue(entry))) continue;
+      if (oldest === undefined || entry.order < oldest.order) oldest = entry;
+      this.#free(tag);
+    }
+    return oldest?.rid ?? 0;
   }
 }
 

@@ -284,6 +284,35 @@ describe("device-TLB invalidations", () => {
     expect(status()).toBe(BigInt(Fsts.ITE));
   });
 
+  it("corner 43: only what is overdue times out, under the oldest one's device; what another device says later counts", () => {
+    bench = benchOf({ deviceTlbTimeout: 100 });
+    const [slow, other] = [0x101, 0x102].map((rid) => bench.endpoint(rid));
+    // Tag 0 is free again when the slow device has tag 1: the oldest is not the lowest.
+    flush({ SID: 0x102 });
+    flush({ SID: 0x101 });
+    bench.kick();
+    other.complete(0);
+    for (let i = 0; i < 50; i++) bench.read(Reg.IQH);
+    flush({ SID: 0x102 });
+    bench.kick();
+    for (let i = 0; i < 60; i++) bench.read(Reg.IQH);
+    expect([status(), (bench.read(Reg.IQERCD) >> 32n) & 0xffffn, slow.invalidations[0].tag]).toEqual([BigInt(Fsts.ITE), 0x101n, 1]);
+    bench.write(Reg.FSTS, BigInt(Fsts.ITE), 4);
+    bench.push(WAIT, T.WAIT, wait(5));
+    bench.kick();
+    expect(done()).toBe(0n);
+    other.complete(0);
+    expect([done(), status()]).toEqual([5n, 0n]);
+    flush({ SID: 0x102 });
+    flush({ SID: 0x101 });
+    bench.kick();
+    other.complete(0);
+    flush({ SID: 0x102 });
+    bench.kick();
+    bench.unit.timeOut();
+    expect((bench.read(Reg.IQERCD) >> 32n) & 0xffffn).toBe(0x101n);
+  });
+
   it("are 32 at a time, or as many as MIP says; the queue stands until there is room", () => {
     for (let i = 0; i < 40; i++) flush();
     bench.kick();

@@ -84,7 +84,7 @@ export class InvalidationQueue {
     if (enabled) return this.run();
     this.#bank.set(Reg.IQH, 0n);
     this.#waits = [];
-    this.#parts.deviceTlbs.abandon();
+    this.#parts.deviceTlbs.giveUp(true);
   }
 
   /** A device completed invalidations. */
@@ -94,11 +94,11 @@ export class InvalidationQueue {
     this.run();
   }
 
-  /** The outstanding device-TLB invalidations have timed out (6.5.2.10): they and the waits behind them are aborted. */
-  timeOut(): void {
+  /** Device-TLB invalidations that have waited too long, or every one, have timed out (6.5.2.10): all waits are aborted. */
+  timeOut(every: boolean): void {
     if (this.#parts.deviceTlbs.pending === 0) return;
     this.#waits = [];
-    this.#raise(Fsts.ITE, 32, this.#parts.deviceTlbs.abandon());
+    this.#raise(Fsts.ITE, 32, this.#parts.deviceTlbs.giveUp(every));
   }
 
   /** Sets an error of FSTS; IQERCD tells of the first one only. */

@@ -164,7 +164,7 @@ export class VtdUnit implements IommuHardware, MmioHandler {
 
   /** The outstanding device-TLB invalidations have waited long enough: FSTS.ITE. */
   timeOut(): void {
-    this.#queue.timeOut();
+    this.#queue.timeOut(true);
   }
 
   *cached(): Generator<CachedTranslation> {
@@ -177,7 +177,7 @@ export class VtdUnit implements IommuHardware, MmioHandler {
   }
 
   read(offset: number, size: number): bigint {
-    if (this.#deviceTlbs.pending !== 0 && this.#deviceTlbs.tick()) this.timeOut();
+    if (this.#deviceTlbs.pending !== 0 && this.#deviceTlbs.tick()) this.#queue.timeOut(false);
     return this.bank.read(offset, size);
   }
 
