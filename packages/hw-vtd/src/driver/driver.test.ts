@@ -120,6 +120,21 @@ describe("attaching", () => {
     expect(board.frames.inUse).toBe(before - 1);
   });
 
+  it("hands over more invalidations than the queue holds", () => {
+    const board = new Board();
+    const bench = board.unit();
+    const device = bench.device(0x18);
+    const domain = bench.paging(device);
+    map(domain, 5, 0x100);
+    const pasids = Array.from({ length: 600 }, (_, i) => i + 1);
+    for (const pasid of pasids) bench.driver.attach(device, pasid, domain);
+    expect(pasids.every((pasid) => bench.dma(device, 5, READ, pasid) === 0x100)).toBe(true);
+    board.invalidations();
+    unmap(domain, 5);
+    expect(board.invalidations()).toHaveLength(600);
+    expect(pasids.every((pasid) => bench.dma(device, 5, READ, pasid) === -1)).toBe(true);
+  });
+
   it.each(Object.keys(PRESETS))("blocks a device whose domain is detached with everything mapped and cached: %s", (preset) => {
     const board = new Board();
     const bench = board.unit(preset);
