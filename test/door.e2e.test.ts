@@ -159,9 +159,9 @@ int main(void) {
       output += chunk.toString();
       resolve();
     }));
+    const closed = new Promise((resolve) => child.stdout.once("close", resolve));
     child.kill("SIGKILL");
-    await new Promise((resolve) => child.once("exit", resolve));
-    await new Promise((resolve) => child.stdout.once("close", resolve));
+    await closed; // by the program, which holds the other end
     expect(output).toBe("ready\nwell\n");
   });
 });
