@@ -26,24 +26,25 @@ export interface Services {
 export class Call {
   readonly id: bigint;
   readonly tid: number;
-  readonly nr: number;
-  readonly instruction: bigint;
-  readonly args: readonly bigint[];
+  readonly notification: Notification;
   readonly services: Services;
   #task: Task | undefined;
 
-  constructor(services: Services, { id, tid, nr, instruction, args }: Notification) {
+  constructor(services: Services, notification: Notification) {
     this.services = services;
-    this.id = id;
-    this.tid = tid;
-    this.nr = nr;
-    this.instruction = instruction;
-    this.args = args;
+    this.notification = notification;
+    this.id = notification.id;
+    this.tid = notification.tid;
+  }
+
+  /** An argument as the register has it. */
+  word(index: number): bigint {
+    return this.notification.word(index);
   }
 
   /** An argument of type int. */
   int(index: number): number {
-    return Number(BigInt.asIntN(32, this.args[index]));
+    return this.notification.int(index);
   }
 
   /** @throws IommuError EFAULT when the thread has died */
@@ -58,9 +59,16 @@ export class Call {
 
   /** The open file of ours behind a descriptor of the client. */
   served(fd: number): ServedFile | undefined {
+    const { door, tasks } = this.services;
+    this.#task ??= tasks.known(this.tid);
+    // The slow way is for those who have only inherited one, and for processes whose first thread has ended.
+    const inode = this.#task?.socketInode(fd) ?? this.#socketInode(fd);
+    return inode === undefined ? undefined : door.files.get(inode);
+  }
+
+  #socketInode(fd: number): bigint | undefined {
     try {
-      const inode = socketInode(readlinkSync(`/proc/${this.tid}/fd/${fd}`));
-      return inode === undefined ? undefined : this.services.door.files.get(inode);
+      return socketInode(readlinkSync(`/proc/${this.tid}/fd/${fd}`));
     } catch {
       return undefined;
     }

@@ -54,7 +54,7 @@ function ioctl(call: Call): Outcome {
   const served = call.served(call.int(0));
   if (served === undefined) return "proceed";
   const descriptors = new PromisedDescriptors(call);
-  const result = ioctlOf(served, call.task.client, call.memory, descriptors, Number(call.args[1] & 0xffff_ffffn), call.args[2]);
+  const result = ioctlOf(served, call.task.client, call.memory, descriptors, Number(call.word(1) & 0xffff_ffffn), call.word(2));
   return descriptors.keep() || result;
 }
 
@@ -121,22 +121,22 @@ function transfer(call: Call, each: Transfer, parts: readonly Part[], position: 
 function plain(each: Transfer, positioned: boolean): (call: Call) => Outcome {
   return (call) => {
     if (call.served(call.int(0)) === undefined) return "proceed";
-    const length = call.args[2] > BigInt(IO_BYTES) ? IO_BYTES : Number(call.args[2]);
-    return transfer(call, each, [{ address: call.args[1], length }], positioned ? call.args[3] : undefined);
+    const length = call.word(2) > BigInt(IO_BYTES) ? IO_BYTES : Number(call.word(2));
+    return transfer(call, each, [{ address: call.word(1), length }], positioned ? call.word(3) : undefined);
   };
 }
 
 function vector(each: Transfer, positioned: boolean): (call: Call) => Outcome {
   return (call) => {
     if (call.served(call.int(0)) === undefined) return "proceed";
-    const count = Number(call.args[2]);
+    const count = Number(call.word(2));
     if (count > MOST_PARTS) return -EINVAL;
     return attempt(() => {
       // struct iovec: address, length.
       const words = new BigUint64Array(2 * count);
-      call.memory.read(call.args[1], new Uint8Array(words.buffer));
+      call.memory.read(call.word(1), new Uint8Array(words.buffer));
       const parts = Array.from({ length: count }, (_, i) => ({ address: words[2 * i], length: Number(words[2 * i + 1]) }));
-      return transfer(call, each, parts, positioned ? call.args[3] : undefined);
+      return transfer(call, each, parts, positioned ? call.word(3) : undefined);
     });
   };
 }
@@ -170,7 +170,7 @@ export const FD_CALLS: ReadonlyMap<number, (call: Call) => Outcome> = new Map([
   [SYS.pwritev, vector(writePart, true)],
   [SYS.preadv2, vector(readPart, true)],
   [SYS.pwritev2, vector(writePart, true)],
-  [SYS.fstat, (call) => statDescriptor(call, call.int(0), call.args[1], deviceStat)],
+  [SYS.fstat, (call) => statDescriptor(call, call.int(0), call.word(1), deviceStat)],
   [SYS.dup, (call) => duplicate(call, call.int(0), FIRST_FD, false)],
   [SYS.fcntl, (call) => duplicate(call, call.int(0), call.int(2), call.int(1) === F_DUPFD_CLOEXEC)],
 ] satisfies [number, (call: Call) => Outcome][]);

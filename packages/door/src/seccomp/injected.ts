@@ -102,7 +102,7 @@ function one(tid: number, before: BigUint64Array, nr: number, args: readonly (nu
 }
 
 /** True when the call came by the instruction that we would run again. */
-export function canInject({ services, id, tid, instruction }: Call): boolean {
+export function canInject({ services, id, tid, notification: { instruction } }: Call): boolean {
   const bytes = new Uint8Array(SYSCALL.length);
   try {
     new CallMemory(services.listener, id, tid).read(instruction - BigInt(SYSCALL.length), bytes);

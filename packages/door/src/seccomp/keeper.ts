@@ -67,13 +67,14 @@ function takeOver(from: Listener): void {
   });
 }
 
-function isTheDoors({ tid, nr, args }: Notification): boolean {
-  const fd = Number(args[0] & 0xffff_ffffn);
-  if (BY_FD.has(nr)) return isSocket(tid, nr === SYS.mmap ? Number(args[4] & 0xffff_ffffn) : fd);
+function isTheDoors(call: Notification): boolean {
+  const { tid, nr } = call;
+  const fd = call.int(0);
+  if (BY_FD.has(nr)) return isSocket(tid, nr === SYS.mmap ? call.int(4) : fd);
   // A socket of the program's own may have such a number; it is not worth telling them apart here.
   if (BY_HIGH_FD.has(nr)) return fd >= FIRST_FD && isSocket(tid, fd);
   const path = OPENS.get(nr);
-  return path !== undefined && /^\/dev\/(iommu$|vfio\/)/.test(readString(tid, args[path]) ?? "");
+  return path !== undefined && /^\/dev\/(iommu$|vfio\/)/.test(readString(tid, call.word(path)) ?? "");
 }
 
 function isSocket(tid: number, fd: number): boolean {

@@ -14,15 +14,35 @@ const ADDFD_SETFD = 1;
 const ADDFD_SEND = 2;
 const O_CLOEXEC = 0o2000000;
 
-/** A system call that waits. */
-export interface Notification {
+/** A system call that waits; good until the next one is received, since one is served at a time. */
+export class Notification {
+  readonly #view: DataView;
   readonly id: bigint;
   /** The thread; 0 when it cannot be named from here. */
   readonly tid: number;
   readonly nr: number;
+
+  constructor(view: DataView) {
+    this.#view = view;
+    this.id = view.getBigUint64(0, true);
+    this.tid = view.getUint32(8, true);
+    this.nr = view.getInt32(16, true);
+  }
+
   /** Address behind the instruction that made the call. */
-  readonly instruction: bigint;
-  readonly args: readonly bigint[];
+  get instruction(): bigint {
+    return this.#view.getBigUint64(24, true);
+  }
+
+  /** An argument as the register has it. */
+  word(index: number): bigint {
+    return this.#view.getBigUint64(32 + 8 * index, true);
+  }
+
+  /** An argument of type int. */
+  int(index: number): number {
+    return this.#view.getInt32(32 + 8 * index, true);
+  }
 }
 
 export interface NewDescriptor {
@@ -39,9 +59,12 @@ export class Listener {
   readonly fd: number;
   readonly #ioctl = system().ioctl;
   readonly #notification = new DataView(new ArrayBuffer(NOTIFICATION_BYTES));
+  readonly #notificationBytes = bytesOf(this.#notification);
   readonly #response = new DataView(new ArrayBuffer(RESPONSE_BYTES));
+  readonly #responseBytes = bytesOf(this.#response);
   readonly #addfd = new DataView(new ArrayBuffer(ADDFD_BYTES));
   readonly #id = new BigUint64Array(1);
+  readonly #idBytes = bytesOf(this.#id);
 
   constructor(fd: number) {
     this.fd = fd;
@@ -51,16 +74,9 @@ export class Listener {
   /** The oldest call; undefined when it was taken back meanwhile. Only to be asked when poll says that there is one. */
   receive(): Notification | undefined {
     const view = this.#notification;
-    bytesOf(view).fill(0); // the kernel insists
-    if (this.#ioctl(this.fd, IOCTL.RECV, bytesOf(view)) !== 0) return undefined;
-    const argument = (i: number): bigint => view.getBigUint64(32 + 8 * i, true);
-    return {
-      id: view.getBigUint64(0, true),
-      tid: view.getUint32(8, true),
-      nr: view.getInt32(16, true),
-      instruction: view.getBigUint64(24, true),
-      args: [argument(0), argument(1), argument(2), argument(3), argument(4), argument(5)],
-    };
+    this.#notificationBytes.fill(0); // the kernel insists
+    if (this.#ioctl(this.fd, IOCTL.RECV, this.#notificationBytes) !== 0) return undefined;
+    return new Notification(view);
   }
 
   /** @param result of the call, or a negative errno */
@@ -80,13 +96,13 @@ export class Listener {
     view.setBigInt64(8, value, true);
     view.setInt32(16, error, true);
     view.setUint32(20, flags, true);
-    this.#ioctl(this.fd, IOCTL.SEND, bytesOf(view));
+    this.#ioctl(this.fd, IOCTL.SEND, this.#responseBytes);
   }
 
   /** False when the caller has died: its thread number may be somebody else's by now. */
   isWaiting(id: bigint): boolean {
     this.#id[0] = id;
-    return this.#ioctl(this.fd, IOCTL.ID_VALID, bytesOf(this.#id)) === 0;
+    return this.#ioctl(this.fd, IOCTL.ID_VALID, this.#idBytes) === 0;
   }
 
   /** Gives the caller a descriptor; returns its number. @throws SystemError ENOENT when it has died, EMFILE, EBADF behind its limit */

@@ -52,7 +52,7 @@ function mmap(call: Call): Outcome {
 }
 
 function mapFile(call: Call, { file }: ServedFile): Outcome {
-  const [address, length, prot, flags, , position] = call.args;
+  const [address, length, prot, flags, position] = [0, 1, 2, 3, 5].map((index) => call.word(index));
   const { door, regions, listener } = call.services;
   const { client, pid } = call.task;
   const whole = (Number(length) + 4095) & ~4095;
@@ -87,12 +87,12 @@ function mapFile(call: Call, { file }: ServedFile): Outcome {
 
 /** Where the system has none left: ordinary memory at the same alignment, as the shim does it (native/map.c). */
 function hugePages(call: Call): Outcome {
-  const [address, length, prot] = call.args;
+  const [address, length, prot] = [0, 1, 2].map((index) => call.word(index));
   const flags = call.int(3);
   const whole = ((length + HUGE_PAGE - 1n) / HUGE_PAGE) * HUGE_PAGE;
   const plain = flags & ~(MAP_HUGETLB | HUGE_SIZE);
   const outcome = instead(call, (inject) => {
-    const real = inject(SYS.mmap, address, length, prot, flags, own(-1), call.args[5]);
+    const real = inject(SYS.mmap, address, length, prot, flags, own(-1), call.word(5));
     if (real !== -ENOMEM) return real;
     if ((flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) !== 0) return inject(SYS.mmap, address, whole, prot, plain, own(-1), 0);
     const room = inject(SYS.mmap, 0, whole + HUGE_PAGE, 0, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, own(-1), 0);
@@ -108,7 +108,7 @@ function hugePages(call: Call): Outcome {
 /** A file of huge pages can always be made, and then holds nothing where the system has none: an ordinary one in its place. */
 function memfdCreate(call: Call): Outcome {
   if (hasHugePages()) return "proceed";
-  const name = readString(call.tid, call.args[0]);
+  const name = readString(call.tid, call.word(0));
   if (name === undefined) return "proceed";
   const flags = call.int(1);
   const plain = flags & ~(MFD_HUGETLB | HUGE_SIZE);

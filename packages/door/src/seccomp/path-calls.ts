@@ -18,7 +18,7 @@ const O_CLOEXEC = 0o2000000;
 
 /** A path that may be ours; the others need no second look. */
 function pathOf(call: Call, index: number): string | undefined {
-  const path = readString(call.tid, call.args[index]);
+  const path = readString(call.tid, call.word(index));
   return path !== undefined && /^\/(dev|sys|proc)\//.test(path) ? path : undefined;
 }
 
@@ -109,7 +109,7 @@ function readlink(call: Call, pathIndex: number, target: bigint, room: number): 
 function openat2(call: Call): Outcome {
   const how = new BigUint64Array(2);
   return attemptOutcome(() => {
-    call.memory.read(call.args[2], new Uint8Array(how.buffer));
+    call.memory.read(call.word(2), new Uint8Array(how.buffer));
     return open(call, 1, Number(how[0]), Number(how[1]));
   });
 }
@@ -127,14 +127,14 @@ const plainStat = (call: Call, pathIndex: number, target: bigint, flags: number)
 
 /** A descriptor with an empty path, or a path. */
 function newfstatat(call: Call): Outcome {
-  const [, , target] = call.args;
-  if (readString(call.tid, call.args[1], 1) === "") return statDescriptor(call, call.int(0), target, deviceStat);
+  const target = call.word(2);
+  if (readString(call.tid, call.word(1), 1) === "") return statDescriptor(call, call.int(0), target, deviceStat);
   return plainStat(call, 1, target, call.int(3) & AT_SYMLINK_NOFOLLOW);
 }
 
 function statx(call: Call): Outcome {
-  const target = call.args[4];
-  if (readString(call.tid, call.args[1], 1) === "") return statDescriptor(call, call.int(0), target, deviceStatx);
+  const target = call.word(4);
+  if (readString(call.tid, call.word(1), 1) === "") return statDescriptor(call, call.int(0), target, deviceStatx);
   return stat(call, 1, target, deviceStatx, (path) => pathStatx(path, call.int(2) & AT_SYMLINK_NOFOLLOW, call.int(3)));
 }
 
@@ -143,13 +143,13 @@ export const PATH_CALLS: ReadonlyMap<number, (call: Call) => Outcome> = new Map(
   [SYS.creat, (call) => open(call, 0, O_CREAT_WRONLY_TRUNC, call.int(1))],
   [SYS.openat, (call) => open(call, 1, call.int(2), call.int(3))],
   [SYS.openat2, openat2],
-  [SYS.stat, (call) => plainStat(call, 0, call.args[1], 0)],
-  [SYS.lstat, (call) => plainStat(call, 0, call.args[1], AT_SYMLINK_NOFOLLOW)],
+  [SYS.stat, (call) => plainStat(call, 0, call.word(1), 0)],
+  [SYS.lstat, (call) => plainStat(call, 0, call.word(1), AT_SYMLINK_NOFOLLOW)],
   [SYS.newfstatat, newfstatat],
   [SYS.statx, statx],
   [SYS.access, (call) => access(call, 0, call.int(1))],
   [SYS.faccessat, (call) => access(call, 1, call.int(2))],
   [SYS.faccessat2, (call) => access(call, 1, call.int(2))],
-  [SYS.readlink, (call) => readlink(call, 0, call.args[1], call.int(2))],
-  [SYS.readlinkat, (call) => readlink(call, 1, call.args[2], call.int(3))],
+  [SYS.readlink, (call) => readlink(call, 0, call.word(1), call.int(2))],
+  [SYS.readlinkat, (call) => readlink(call, 1, call.word(2), call.int(3))],
 ] satisfies [number, (call: Call) => Outcome][]);

@@ -1,23 +1,31 @@
 /** Threads that call, by the process they belong to. */
-import { closeSync, readFileSync, readlinkSync } from "node:fs";
+import { closeSync, openSync, readFileSync } from "node:fs";
 import { refuse } from "@iommukit/core";
 import type { Client } from "../client.js";
 import type { Door } from "../door.js";
-import { addressOf, errno, isAlive, openPidfd, system } from "../system.js";
+import { addressOf, cString, errno, isAlive, openPidfd, system } from "../system.js";
 import type { Epoll } from "./epoll.js";
 import { EPOLLIN } from "./epoll.js";
 import { FIRST_FD } from "./syscalls.js";
 
-const SYS = { TGKILL: 234, PRLIMIT64: 302 } as const;
+const SYS = { TGKILL: 234, NEWFSTATAT: 262, PRLIMIT64: 302 } as const;
 const ESRCH = 3;
 const RLIMIT_NOFILE = 7;
 /** Threads that are remembered; more are looked up again. */
 const MOST_THREADS = 4096;
 
+/** struct stat: u64 st_ino at 8, u32 st_mode at 24. */
+const status = new DataView(new ArrayBuffer(144));
+const statusBytes = new Uint8Array(status.buffer);
+const S_IFMT = 0o170000;
+const S_IFSOCK = 0o140000;
+
 /** A process that uses the door. */
 export class Task {
   readonly client: Client;
   readonly pidfd: number;
+  /** Its /proc/PID/fd: shorter ways lead from there. */
+  readonly #descriptors: number;
   /** Numbers below it are, or were, in use by descriptors of ours. */
   #next = FIRST_FD;
   /** Numbers that have become free, as far as we know. */
@@ -25,8 +33,29 @@ export class Task {
 
   /** @throws SystemError when it has died */
   constructor(door: Door, pid: number) {
-    this.pidfd = openPidfd(pid);
+    this.#descriptors = openSync(`/proc/${pid}/fd`, "r");
+    try {
+      this.pidfd = openPidfd(pid);
+    } catch (error) {
+      closeSync(this.#descriptors);
+      throw error;
+    }
     this.client = door.client(pid);
+  }
+
+  /** The socket behind a descriptor; undefined when it is none. */
+  socketInode(fd: number): bigint | undefined {
+    if (!this.#stat(fd) || (status.getUint32(24, true) & S_IFMT) !== S_IFSOCK) return undefined;
+    return status.getBigUint64(8, true);
+  }
+
+  #stat(fd: number): boolean {
+    return system().syscall(SYS.NEWFSTATAT, this.#descriptors, cString(String(fd)), addressOf(statusBytes), 0, 0, 0) === 0;
+  }
+
+  close(): void {
+    closeSync(this.#descriptors);
+    closeSync(this.pidfd);
   }
 
   get pid(): number {
@@ -37,7 +66,7 @@ export class Task {
   freeNumber(): number | undefined {
     const limit = this.#limit();
     for (let fd = this.#free.pop() ?? this.#next++; fd < limit; fd = this.#free.pop() ?? this.#next++) {
-      if (!this.#isOpen(fd)) return fd;
+      if (!this.#stat(fd)) return fd;
     }
     this.#next = FIRST_FD; // the next time, look at all of them again
     return undefined;
@@ -46,22 +75,13 @@ export class Task {
   /** The lowest from `least` on, for F_DUPFD. */
   freeNumberFrom(least: number): number | undefined {
     const limit = this.#limit();
-    for (let fd = Math.max(least, FIRST_FD); fd < limit; fd++) if (!this.#isOpen(fd)) return fd;
+    for (let fd = Math.max(least, FIRST_FD); fd < limit; fd++) if (!this.#stat(fd)) return fd;
     return undefined;
   }
 
   /** A descriptor of ours has been closed. */
   freed(fd: number): void {
     this.#free.push(fd);
-  }
-
-  #isOpen(fd: number): boolean {
-    try {
-      readlinkSync(`/proc/${this.pid}/fd/${fd}`);
-      return true;
-    } catch {
-      return false;
-    }
   }
 
   /** 0 once it has died. */
@@ -84,10 +104,16 @@ export class Tasks {
     this.#epoll = epoll;
   }
 
+  /** The process of a thread that has called before. */
+  known(tid: number): Task | undefined {
+    const task = this.#byTid.get(tid);
+    return task !== undefined && isThreadOf(task, tid) ? task : undefined;
+  }
+
   /** @throws IommuError EFAULT when the thread has died */
   of(tid: number): Task {
-    const known = this.#byTid.get(tid);
-    if (known !== undefined && isThreadOf(known, tid)) return known;
+    const known = this.known(tid);
+    if (known !== undefined) return known;
     try {
       return this.#lookUp(tid);
     } catch (error) {
@@ -133,7 +159,7 @@ export class Tasks {
     this.#byPidfd.delete(task.pidfd);
     for (const [tid, other] of this.#byTid) if (other === task) this.#byTid.delete(tid);
     this.#epoll.remove(task.pidfd);
-    closeSync(task.pidfd);
+    task.close();
     this.#door.endClient(task.pid);
   }
 }
