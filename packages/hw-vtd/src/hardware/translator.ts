@@ -385,7 +385,7 @@ export class Translator {
     let data = packRights(user, privileged, s.dirty, s.snoop || c.pageSnoop);
     let shift = Math.min(s.shift, this.#policies.largestCached);
     // A large page that holds interrupt addresses, before or after, is cached in 4 KiB pieces, so that each is looked at.
-    if (shift > 12 && (reachesInterrupts(s.outPage, s.shift) || (pasid === NO_PASID && reachesInterrupts(page, s.shift)))) {
+    if (s.shift > 12 && (reachesInterrupts(s.outPage, s.shift) || (pasid === NO_PASID && reachesInterrupts(page, s.shift)))) {
       shift = 12;
       data |= PIECE;
     }

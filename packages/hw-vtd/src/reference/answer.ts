@@ -15,6 +15,8 @@ import { bits, E, type ReferenceUnit } from "./unit.js";
 interface Outcome {
   readonly address?: bigint;
   readonly completion?: ReferenceCompletion;
+  /** A right that was asked for and is missing: no fault of a translation request, but a row of the table. */
+  readonly condition?: string;
 }
 
 /** What a translated address may be used for, before the request is looked at (3.6, 3.7, 3.8, 3.9). */
@@ -94,7 +96,7 @@ function legacy(state: ReferenceState, request: ReferenceRequest, trail: Trail):
   if (address >= 1n << unit.inputBits(context.aw)) throw new Stop("LGN.1.1");
   const result = secondStage(state, { table: context.table, aw: context.aw, legacy: true, flags: false }, address, trail);
   const reached = { ...result, noSnoop: result.snoop, passed: false, settle: NOTHING_OWED };
-  if (request.kind === "translation") return complete(request, reached, "LGN.4");
+  if (request.kind === "translation") return complete(request, reached, "LGN.4", ["LGN.2", "LGN.3"]);
   if (request.write && !result.write) throw new Stop("LGN.2");
   if (needsRead(unit, request, result.write) && !result.read) throw new Stop("LGN.3");
   if (inInterruptRange(result.address)) throw new Stop("LGN.4");
@@ -119,7 +121,7 @@ function scalable(state: ReferenceState, request: ReferenceRequest, trail: Trail
   if (request.execute && request.pasid !== undefined && !unit.ecap(E.ERS)) throw new Stop("SPT.5");
   if (context.privileged && !entry.sre) throw new Stop("SPT.6");
   const reached = translate(state, request, entry, context.privileged, trail);
-  if (request.kind === "translation") return complete(request, reached, "SGN.8.2");
+  if (request.kind === "translation") return complete(request, reached, "SGN.8.2", ["SGN.6", "SGN.7"]);
   reached.settle(false);
   // Step 11, before anything is written: a request that is blocked must not have set D.
   if (inInterruptRange(reached.address)) throw new Stop("SGN.8.1");
@@ -207,7 +209,7 @@ function interruptRange({ write }: ReferenceRequest): Outcome {
 }
 
 /** 4.2.3, table 12 */
-function complete(request: ReferenceRequest, reached: Reached, overlap: string): Outcome {
+function complete(request: ReferenceRequest, reached: Reached, overlap: string, [noWrite, noRead]: readonly [string, string]): Outcome {
   const { read } = reached;
   const write = reached.write && request.write;
   const start = (reached.address >> reached.size) << reached.size;
@@ -216,7 +218,8 @@ function complete(request: ReferenceRequest, reached: Reached, overlap: string):
   if (overlaps && !reached.passed) throw new Stop(overlap);
   reached.settle(true);
   const privileged = request.pasid !== undefined && request.privileged;
-  return { completion: { read, write, privileged, untranslatedOnly: false, noSnoop: reached.noSnoop, address: reached.address, size: reached.size } };
+  const missing = request.write && !write ? { condition: noWrite } : read ? {} : { condition: noRead };
+  return { ...missing, completion: { read, write, privileged, untranslatedOnly: false, noSnoop: reached.noSnoop, address: reached.address, size: reached.size } };
 }
 
 // ---- Refusal and record (7.1, 7.2) ------------------------------------------------

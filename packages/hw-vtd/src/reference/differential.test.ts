@@ -17,6 +17,8 @@ const UNITS = 128;
 const KINDS: readonly Kind[] = ["untranslated", "translation", "translated", "page"];
 /** Each cell of the fault table must have been met at least this often in 200,000 configurations; each qualified row, silent. */
 const LEAST = 8;
+/** ECAP.PRS needs ECAP.SMTS, so a unit with page requests has scalable mode. */
+const UNREACHABLE: readonly string[] = ["page RTA.1.3"];
 const ENOUGH_FAILURES = 10;
 
 /** How often a condition was met by a kind of request: recorded, and not. */
@@ -40,7 +42,8 @@ class Coverage {
     for (const [name, row] of CONDITIONS) {
       for (const kind of KINDS) {
         const { recorded, silent } = this.of(kind, name);
-        if (row[kind] !== "-" && recorded + silent < least) missing.push(`${kind} ${name}: ${recorded + silent}`);
+        const reachable = row[kind] !== "-" && !UNREACHABLE.includes(`${kind} ${name}`);
+        if (reachable && recorded + silent < least) missing.push(`${kind} ${name}: ${recorded + silent}`);
       }
       const silent = KINDS.reduce((sum, kind) => sum + this.of(kind, name).silent, 0);
       if (row.qualified && silent < least) missing.push(`${name} with FPD: ${silent}`);
