@@ -15,7 +15,7 @@ if (values.help) {
   console.log("pnpm fuzz [--seed N] [--count N | --minutes N]\n\nDefault: a seed of the clock, 1,000,000 configurations. A failure prints the seed and the count that repeat it.");
   process.exit(0);
 }
-const env = { ...process.env, PROGRESS: "1" };
+const env = { ...process.env, PROGRESS: "1", COUNT: "1000000" };
 for (const [name, value] of Object.entries(values)) {
   if (!/^\d+(\.\d+)?$/.test(value)) {
     console.error(`fuzz: --${name} ${value} is not a number`);
