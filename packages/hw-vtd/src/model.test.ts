@@ -1,8 +1,9 @@
 /**
  * Histories of requests against a naive model, with an oracle that knows nothing of tables: after every step a device's
- * DMA reaches exactly what is mapped for it at that moment, and nothing else.
+ * DMA reaches exactly what is mapped for it at that moment, and nothing else. Software reads and pins through accesses meanwhile, and at the
+ * end of each history nothing is left pinned. A failure names its seed, with which fast-check plays it again.
  */
-import { buildMachine, findingLines, IommuError, type Machine, Sanitizer, SimulatedClient } from "@iommukit/core";
+import { buildMachine, findingLines, IommuError, type IommufdContext, IommufdFile, type Machine, Sanitizer, SimulatedClient } from "@iommukit/core";
 import { DmaTestCommand, DmaTestRegister as R, DmaTestStatus, dmaTestModel } from "@iommukit/core/devices";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
@@ -19,6 +20,29 @@ const SPACES = 2;
 
 /** An address space as a list: IOVA page to buffer page and right to write; pieces are unmapped whole. */
 type Piece = { readonly first: number; readonly count: number; readonly buffer: number; readonly writable: boolean };
+type Access = ReturnType<IommufdContext["newAccess"]>;
+
+/** A user of an address space in software, and what it has pinned. */
+class Software {
+  readonly access: Access;
+  pins: { readonly first: number; readonly count: number }[] = [];
+
+  constructor(context: IommufdContext, space: number) {
+    this.access = context.newAccess({ pins: true, unmapping: ({ start, last }) => this.#letGo(start, last) });
+    const ioas = context.objects.get(space);
+    if (ioas?.type === "IOAS") this.access.attach(ioas as Parameters<Access["attach"]>[0]);
+  }
+
+  unpin(which: number): void {
+    const [pin] = this.pins.splice(which, 1);
+    this.access.unpin(iova(pin.first), BigInt(pin.count) * 4096n);
+  }
+
+  #letGo(start: bigint, last: bigint): void {
+    for (let i = this.pins.length - 1; i >= 0; i--) if (iova(this.pins[i].first) <= last && iova(this.pins[i].first + this.pins[i].count) > start) this.unpin(i);
+  }
+}
+
 interface Model {
   readonly spaces: Piece[][];
   /** Which space each user uses. */
@@ -42,11 +66,15 @@ const ATTACH_PASID = 1;
 const HWPT_PASID = 8;
 
 const step = fc.oneof(
-  fc.record({ op: fc.constant("map" as const), space: fc.nat(SPACES - 1), first: fc.nat(PAGES - 1), count: fc.integer({ min: 1, max: 6 }), buffer: fc.nat(PAGES - 1), writable: fc.boolean(), shared: fc.boolean() }),
+  fc.record({ op: fc.constant("map" as const), space: fc.nat(SPACES - 1), first: fc.nat(PAGES - 1), count: fc.integer({ min: 1, max: 6 }), buffer: fc.nat(PAGES - 1), writable: fc.boolean(), source: fc.constantFrom("user" as const, "shared" as const, "file" as const) }),
   fc.record({ op: fc.constant("unmap" as const), space: fc.nat(SPACES - 1), first: fc.nat(PAGES - 1), count: fc.integer({ min: 1, max: 12 }) }),
   fc.record({ op: fc.constant("copy" as const), from: fc.nat(SPACES - 1), to: fc.nat(SPACES - 1), first: fc.nat(PAGES - 1), count: fc.integer({ min: 1, max: 4 }), target: fc.nat(PAGES - 1) }),
   fc.record({ op: fc.constant("attach" as const), user: fc.nat(USERS.length - 1), space: fc.nat(SPACES - 1) }),
   fc.record({ op: fc.constant("detach" as const), user: fc.nat(USERS.length - 1) }),
+  fc.record({ op: fc.constant("pin" as const), space: fc.nat(SPACES - 1), first: fc.nat(PAGES - 1), count: fc.integer({ min: 1, max: 4 }) }),
+  fc.record({ op: fc.constant("unpin" as const), space: fc.nat(SPACES - 1), which: fc.nat(3) }),
+  fc.record({ op: fc.constant("read" as const), space: fc.nat(SPACES - 1), first: fc.nat(PAGES - 1), count: fc.integer({ min: 1, max: 4 }), slow: fc.boolean() }),
+  fc.record({ op: fc.constant("changeProcess" as const) }),
 );
 type Step = typeof step extends fc.Arbitrary<infer T> ? T : never;
 
@@ -73,6 +101,10 @@ class Bench {
   readonly buffer: { readonly address: bigint; readonly bytes: Uint8Array };
   /** Holds the whole buffer, for a device of its own, so that its pages keep their place. */
   readonly keeper: number;
+  /** A file, whose pages come behind those of the buffer. */
+  readonly file: number;
+  readonly context: IommufdContext;
+  software: Software[] = [];
   spaces: number[] = [];
   model: Model = { spaces: [], attached: [] };
 
@@ -99,6 +131,15 @@ class Bench {
     });
     this.buffer = this.client.memory.map(2 * PAGES * 4096);
     for (let page = 0; page < 2 * PAGES; page++) this.buffer.bytes[page * 4096] = page + 1;
+    this.file = this.client.memfd(2 * PAGES * 4096);
+    const file = this.client.file(this.file);
+    if (file?.kind === "memory") {
+      const all = file.pin(0n, BigInt(2 * PAGES) * 4096n, true);
+      for (let page = 0; page < 2 * PAGES; page++) all.write(page * 4096, Uint8Array.of(2 * PAGES + page + 1));
+    }
+    const iommu = this.client.file(this.iommu);
+    if (!(iommu instanceof IommufdFile)) throw new Error("not /dev/iommu");
+    this.context = iommu.context;
     this.keeper = Number(this.client.ioctl(this.iommu, "IOMMU_IOAS_ALLOC").out_ioas_id);
     const { address: user_va } = this.buffer;
     this.client.ioctl(this.iommu, "IOMMU_IOAS_MAP", { flags: 7, ioas_id: this.keeper, iova: iova(0), length: BigInt(2 * PAGES) * 4096n, user_va });
@@ -110,8 +151,11 @@ class Bench {
   /** Everything as at the beginning, without making a machine anew. */
   reset(): void {
     for (const user of this.users) this.detach(user);
+    for (const { access } of this.software) this.context.removeAccess(access);
     for (const id of [...this.hwpts, ...this.spaces]) this.client.ioctl(this.iommu, "IOMMU_DESTROY", { id });
+    expect(this.client.memory.counters.pinned).toBe(2 * PAGES);
     this.spaces = Array.from({ length: SPACES }, () => Number(this.client.ioctl(this.iommu, "IOMMU_IOAS_ALLOC").out_ioas_id));
+    this.software = this.spaces.map((space) => new Software(this.context, space));
     const tables = this.#pasids ? this.spaces : [];
     this.hwpts = tables.map((pt_id) => Number(this.client.ioctl(this.iommu, "IOMMU_HWPT_ALLOC", { dev_id: this.ids[0], pt_id, flags: HWPT_PASID }).out_hwpt_id));
     this.model = { spaces: this.spaces.map(() => []), attached: this.users.map(() => undefined) };
@@ -133,7 +177,7 @@ class Bench {
         const got = errno(() => this.map(action));
         const taken = spaces[action.space].some((piece) => overlaps(piece, action.first, action.count));
         expect(got).toBe(taken ? "EEXIST" : "success");
-        if (!taken) spaces[action.space].push({ first: action.first, count: action.count, buffer: action.buffer, writable: action.writable });
+        if (!taken) spaces[action.space].push({ first: action.first, count: action.count, buffer: action.buffer + (action.source === "file" ? 2 * PAGES : 0), writable: action.writable });
         return;
       }
       case "unmap": {
@@ -153,6 +197,19 @@ class Bench {
         expect(errno(() => this.attach(this.users[action.user], action.space))).toBe("success");
         attached[action.user] = action.space;
         return;
+      case "pin":
+      case "read":
+        this.useBySoftware(action);
+        return;
+      case "unpin": {
+        const software = this.software[action.space];
+        if (action.which < software.pins.length) software.unpin(action.which);
+        return;
+      }
+      case "changeProcess":
+        // The keeper's memory is a process's, which another cannot take over.
+        expect(errno(() => this.client.ioctl(this.iommu, "IOMMU_IOAS_CHANGE_PROCESS"))).toBe("EINVAL");
+        return;
       default:
         if (action.user >= this.users.length) return;
         this.detach(this.users[action.user]);
@@ -160,11 +217,29 @@ class Bench {
     }
   }
 
+  /** Software sees what is mapped, and nothing else; what it pins stays mapped until it lets go. */
+  useBySoftware(action: Extract<Step, { op: "pin" | "read" }>): void {
+    const { space, first, count } = action;
+    const pages = Array.from({ length: count }, (_, i) => this.model.spaces[space].find((piece) => overlaps(piece, first + i, 1)));
+    const bytes = new Uint8Array(count * 4096);
+    const software = this.software[space];
+    const got = errno(() => {
+      if (action.op === "pin") software.access.pin(iova(first), BigInt(count) * 4096n, false);
+      else software.access.copy(iova(first), bytes, false, this.client.memory, action.slow);
+    });
+    expect(got).toBe(pages.every((piece) => piece !== undefined) ? "success" : "ENOENT");
+    if (got !== "success") return;
+    if (action.op === "pin") software.pins.push({ first, count });
+    else expect(pages.map((piece, i) => (piece ? piece.buffer + first + i - piece.first + 1 : 0))).toEqual(pages.map((_, i) => bytes[i * 4096]));
+  }
+
   /** Shared pages stay where they are after an unmap: only an invalidation keeps a device from them. */
-  map({ space, first, count, buffer, writable, shared }: Extract<Step, { op: "map" }>): void {
+  map({ space, first, count, buffer, writable, source }: Extract<Step, { op: "map" }>): void {
     const flags = writable ? 7 : 5;
     const length = BigInt(count) * 4096n;
-    if (shared) {
+    if (source === "file") {
+      this.client.ioctl(this.iommu, "IOMMU_IOAS_MAP_FILE", { flags, ioas_id: this.spaces[space], iova: iova(first), length, fd: this.file, start: BigInt(buffer) * 4096n });
+    } else if (source === "shared") {
       this.client.ioctl(this.iommu, "IOMMU_IOAS_COPY", {
         flags, src_ioas_id: this.keeper, dst_ioas_id: this.spaces[space], length, src_iova: iova(buffer), dst_iova: iova(first),
       });
