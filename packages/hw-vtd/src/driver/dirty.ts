@@ -44,7 +44,7 @@ export class SecondStageDirty implements DirtyTracking {
       page = start + pages;
     }
     // A cached translation that was dirty already would let the next write pass without setting the flag again.
-    if (clear && first !== -1) this.#domain.flush(first, last - first + 1);
+    if (clear && first !== -1) this.#domain.flush(first, last - first + 1, true);
   }
 
   /** Physical address of the leaf at `level` that a walk for `page` ends in. */

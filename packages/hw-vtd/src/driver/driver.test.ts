@@ -217,6 +217,25 @@ describe("paging domains", () => {
     for (let page = 4; page < 8; page++) expect(bench.dma(device, page)).toBe(-1);
   });
 
+  it("keep what caches know of tables when no table has gone (IH), and only then", () => {
+    const board = new Board();
+    const bench = board.unit("second-stage");
+    const device = bench.device(0x18);
+    const domain = bench.paging(device);
+    map(domain, 4, 0x100, 4);
+    bench.driver.attach(device, 0, domain);
+    expect([4, 5, 6, 7].map((page) => bench.dma(device, page))).toEqual([0x100, 0x101, 0x102, 0x103]);
+    board.invalidations();
+    unmap(domain, 4);
+    expect(board.invalidations()).toEqual([expect.stringMatching(/IH=/)]);
+    unmap(domain, 5, 3);
+    expect(board.invalidations()).toEqual([expect.not.stringMatching(/IH=/)]);
+    // The freed tables serve another page, elsewhere.
+    map(domain, 0x8000_0005, 0x200);
+    map(domain, 6, 0x300);
+    expect([4, 5, 6, 7, 0x8000_0005].map((page) => bench.dma(device, page))).toEqual([-1, -1, 0x300, -1, 0x200]);
+  });
+
   it("need an invalidation for what appears only with caching mode, and for second stage only (6.1)", () => {
     const board = new Board();
     for (const [preset, fields, count] of [["second-stage", { CM: 1 }, 1], ["scalable", { CM: 1 }, 0], ["second-stage", {}, 0], ["legacy", { CM: 1 }, 1]] as const) {

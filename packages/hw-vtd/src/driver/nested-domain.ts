@@ -80,9 +80,9 @@ export class NestedVtdDomain extends VtdDomain implements NestedDomain {
     }
   }
 
-  #flush(block: PageBlock | undefined, leafOnly: boolean): void {
+  #flush(block: PageBlock | undefined, leavesOnly: boolean): void {
     for (const use of this.uses.values()) {
-      for (const pasid of use.pasids.keys()) use.unit.queue.pasidIotlb(use.id, pasid, block, leafOnly);
+      for (const pasid of use.pasids.keys()) use.unit.queue.pasidIotlb(use.id, pasid, block, leavesOnly);
       use.flushDeviceTlbs(block);
       use.unit.queue.sync();
     }

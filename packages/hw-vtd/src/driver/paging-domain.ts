@@ -101,7 +101,7 @@ export class PagingVtdDomain extends VtdDomain implements PagingDomain {
     const page = Number(iova >> 12n);
     this.table.map(page, pa / 4096, length / 4096, this.#leafBits(prot));
     for (const { unit } of this.uses.values()) unit.flushWriteBuffer();
-    if (!this.kind.firstStage) this.#flushWhere((unit) => unit.caps.cachingMode, page, length / 4096);
+    if (!this.kind.firstStage) this.#flushWhere((unit) => unit.caps.cachingMode, page, length / 4096, false);
   }
 
   /**
@@ -119,16 +119,19 @@ export class PagingVtdDomain extends VtdDomain implements PagingDomain {
   unmap(iova: bigint, length: number): void {
     const page = Number(iova >> 12n);
     const { removed, freed } = this.table.unmap(page, length / 4096);
-    if (removed > 0) this.flush(page, length / 4096);
+    if (removed > 0) this.flush(page, length / 4096, freed.length === 0);
     for (const frame of freed) this.#frames.free(frame);
   }
 
-  /** Removes a range from every cache that may hold a part of it, those of guests' first stages included. */
-  flush(page: number, count: number): void {
-    this.#flushWhere(() => true, page, count);
+  /**
+   * Removes a range from every cache that may hold a part of it, those of guests' first stages included.
+   * @param leavesOnly no table has gone: what caches know of tables may stay (IH)
+   */
+  flush(page: number, count: number, leavesOnly: boolean): void {
+    this.#flushWhere(() => true, page, count, leavesOnly);
   }
 
-  #flushWhere(wanted: (unit: UnitSide) => boolean, page: number, count: number): void {
+  #flushWhere(wanted: (unit: UnitSide) => boolean, page: number, count: number, leavesOnly: boolean): void {
     const block = coveringBlock(page, count);
     const nested = [...this.nested].flatMap((domain) => [...domain.uses.values()]);
     const units = new Set([...this.uses.values(), ...nested].map((use) => use.unit));
@@ -138,9 +141,9 @@ export class PagingVtdDomain extends VtdDomain implements PagingDomain {
       const guests = nested.filter((use) => use.unit === unit);
       // PSI and MAMV bound the descriptors of the second stage only.
       const selective = block && unit.caps.pageSelective && block.mask <= unit.caps.maxAddressMask ? block : undefined;
-      if (own && this.kind.firstStage) for (const pasid of own.pasids.keys()) unit.queue.pasidIotlb(own.id, pasid, block);
-      else if (own) unit.queue.iotlb(own.id, selective);
-      for (const guest of guests) unit.queue.iotlb(guest.id, selective);
+      if (own && this.kind.firstStage) for (const pasid of own.pasids.keys()) unit.queue.pasidIotlb(own.id, pasid, block, leavesOnly);
+      else if (own) unit.queue.iotlb(own.id, selective, leavesOnly);
+      for (const guest of guests) unit.queue.iotlb(guest.id, selective, leavesOnly);
       own?.flushDeviceTlbs(block);
       // What a guest's device-TLB holds are the guest's addresses: any may have come through the range.
       for (const guest of guests) guest.flushDeviceTlbs();

@@ -92,15 +92,15 @@ export class CommandQueue {
     this.#add(IOTLB_DESCRIPTOR, DescriptorType.IOTLB, { G: 1n, DR: 1n, DW: 1n });
   }
 
-  /** Second stage, nested, pass-through and legacy: a block of pages, or the whole domain. */
-  iotlb(domain: number, block?: PageBlock): void {
-    const where = block ? { G: 3n, ADDR: BigInt(block.page), AM: BigInt(block.mask) } : { G: 2n };
+  /** Second stage, nested, pass-through and legacy: a block of pages, or the whole domain. @param leavesOnly no table entry changed */
+  iotlb(domain: number, block?: PageBlock, leavesOnly = false): void {
+    const where = block ? pageSelective(block, leavesOnly) : { G: 2n };
     this.#add(IOTLB_DESCRIPTOR, DescriptorType.IOTLB, { ...where, DID: BigInt(domain), DR: 1n, DW: 1n });
   }
 
-  /** First stage and nested: a block of pages, or all of the PASID. @param leafOnly no table entry changed */
-  pasidIotlb(domain: number, pasid: number, block?: PageBlock, leafOnly = false): void {
-    const where = block ? { G: 3n, ADDR: BigInt(block.page), AM: BigInt(block.mask), IH: leafOnly ? 1n : 0n } : { G: 2n };
+  /** First stage and nested: a block of pages, or all of the PASID. @param leavesOnly no table entry changed */
+  pasidIotlb(domain: number, pasid: number, block?: PageBlock, leavesOnly = false): void {
+    const where = block ? pageSelective(block, leavesOnly) : { G: 2n };
     this.#add(P_IOTLB_DESCRIPTOR, DescriptorType.P_IOTLB, { ...where, DID: BigInt(domain), PASID: BigInt(pasid) });
   }
 
@@ -209,6 +209,10 @@ export class CommandQueue {
 
 function encode(table: FieldTable, type: number, fields: Fields): bigint[] {
   return encodeFields(table, { ...fields, type: BigInt(type & 15), typeHigh: BigInt(type >> 4) });
+}
+
+function pageSelective({ page, mask }: PageBlock, leavesOnly: boolean): Fields {
+  return { G: 3n, ADDR: BigInt(page), AM: BigInt(mask), IH: leavesOnly ? 1n : 0n };
 }
 
 /** Ones below the lowest 0 of ADDR say how many pages there are (6.5.2.5). */
