@@ -129,6 +129,32 @@ describe("a fault queue", () => {
     expect(recorded.answers).toHaveLength(70_001 - 65_536);
   });
 
+  it("gives out the lowest free cookie, among however many", () => {
+    attach();
+    for (let i = 0; i < 65_536; i++) request({ group: i % 512 });
+    const all = read(65_536);
+    expect([all.byteLength, all.getUint32(36, true), all.getUint32(all.byteLength - 4, true)]).toEqual([65_536 * RECORD, 1, 65_536]);
+    for (const cookie of [40_000, 7, 9]) reply(cookie, 0);
+    for (let i = 0; i < 3; i++) request();
+    const more = read();
+    expect([0, 1, 2].map((i) => more.getUint32(i * RECORD + 36, true))).toEqual([7, 9, 40_000]);
+  });
+
+  it("takes back what never reached the reader, and its cookie", () => {
+    attach();
+    request({ group: 1 });
+    request({ group: 2 });
+    read(1);
+    read(1);
+    const file = client.file(queue);
+    if (file === undefined || !("unread" in file)) expect.fail("not a file that takes back");
+    else file.unread?.();
+    const again = read();
+    expect([again.byteLength, again.getUint32(12, true), again.getUint32(36, true)]).toEqual([RECORD, 2, 2]);
+    client.ioctl(device, "VFIO_DEVICE_DETACH_IOMMUFD_PT");
+    expect(recorded.answers.map(({ group }) => group)).toEqual([1, 2]);
+  });
+
   it("is refused for a device that makes no page requests", () => {
     recorded.pageRequests = false;
     expect(attach).toThrow(expect.objectContaining({ errno: "ENODEV" }));

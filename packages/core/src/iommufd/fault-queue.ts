@@ -48,7 +48,9 @@ export class FaultQueue implements TableObject {
   /** Groups that nobody has read, oldest first. */
   waiting: FaultGroup[] = [];
   /** Groups that were read and wait for their answer, by cookie. */
-  readonly answering: Map<number, FaultGroup> = new Map<number, FaultGroup>();
+  readonly #answering = new Map<number, FaultGroup>();
+  /** No lower cookie is free. */
+  #next = 1;
 
   constructor(id: number) {
     this.id = id;
@@ -57,7 +59,7 @@ export class FaultQueue implements TableObject {
   /** A group whose last request has come. */
   deliver(source: FaultSource, attachment: number, faults: readonly PageFault[]): void {
     const group = { source, attachment, faults, cookie: 0 };
-    if (this.waiting.length + this.answering.size < GROUP_LIMIT) this.waiting.push(group);
+    if (this.waiting.length + this.#answering.size < GROUP_LIMIT) this.waiting.push(group);
     else answer(group, "invalid");
   }
 
@@ -67,27 +69,40 @@ export class FaultQueue implements TableObject {
   }
 
   #dropIf(ends: (group: FaultGroup) => boolean): void {
-    const dropped = [...this.answering.values(), ...this.waiting].filter(ends);
+    const dropped = [...this.#answering.values(), ...this.waiting].filter(ends);
     this.waiting = this.waiting.filter((group) => !ends(group));
     for (const group of dropped) {
-      this.answering.delete(group.cookie);
+      if (group.cookie !== 0) this.#release(group.cookie);
       answer(group, "invalid");
     }
   }
 
   /** Takes the lowest free cookie for a group that is being read. */
   take(group: FaultGroup): void {
-    let cookie = 1;
-    while (this.answering.has(cookie)) cookie++;
-    group.cookie = cookie;
-    this.answering.set(cookie, group);
+    while (this.#answering.has(this.#next)) this.#next++;
+    group.cookie = this.#next;
+    this.#answering.set(group.cookie, group);
+  }
+
+  /** Puts groups that were read back at the head. */
+  restore(groups: readonly FaultGroup[]): void {
+    for (const group of groups) {
+      this.#release(group.cookie);
+      group.cookie = 0;
+    }
+    this.waiting.unshift(...groups);
+  }
+
+  #release(cookie: number): void {
+    this.#answering.delete(cookie);
+    this.#next = Math.min(this.#next, cookie);
   }
 
   /** The caller answers a group. False when no group waits under that cookie. */
   answer(cookie: number, code: PageFaultResponse["code"]): boolean {
-    const group = this.answering.get(cookie);
+    const group = this.#answering.get(cookie);
     if (group === undefined) return false;
-    this.answering.delete(cookie);
+    this.#release(cookie);
     answer(group, code);
     return true;
   }
@@ -155,8 +170,7 @@ export class FaultFile implements KernelFile {
 
   /** What was read but never reached the caller is queued again. */
   unread(): void {
-    for (const { cookie } of this.#read) this.#queue.answering.delete(cookie);
-    this.#queue.waiting.unshift(...this.#read.splice(0));
+    this.#queue.restore(this.#read.splice(0));
   }
 
   write(_call: CallContext, source: Uint8Array): number {
