@@ -4,13 +4,15 @@ import { describe, expect, it } from "vitest";
 import { type CacheGeometry, VtdUnit } from "../hardware/index.js";
 import { Reg } from "../spec/registers.js";
 import { Random } from "./random.js";
-import { type Invalidation, outcomeText, Staleness } from "./staleness.js";
+import { type Invalidation, outcomeText, Staleness, STAGES } from "./staleness.js";
 import { E, ReferenceUnit } from "./unit.js";
-import { ADDRESSES, legacyWorld, RIDS, scalableWorld, type World } from "./world.js";
+import { ADDRESSES, type Cell, legacyWorld, type Probe, RIDS, scalableWorld, type World } from "./world.js";
 
 const SEED = Number(process.env.SEED ?? Date.now() % 2 ** 31);
-const HISTORIES = Number(process.env.HISTORIES ?? 1_500);
-const STEPS = 40;
+const HISTORIES = Number(process.env.HISTORIES ?? 1_000);
+const STEPS = 20;
+/** Until it is left to be stale. */
+const MOST_INVALIDATIONS = 12;
 const QUEUE = 0xc000;
 const FRCD = 0x220;
 const SRTP = 0x4000_0000n;
@@ -57,14 +59,55 @@ class History {
   }
 
   step(): void {
-    const choice = this.random.below(10);
-    if (choice < 3) this.#write();
-    else if (choice < 6) this.#invalidate();
+    const choice = this.random.below(12);
+    if (choice < 3) this.#write(this.random.pick(this.world.cells));
+    else if (choice < 5) this.#invalidate();
+    else if (choice < 8) this.#change(this.random.below(this.world.probes.length));
     else this.#probe(this.random.below(this.world.probes.length));
   }
 
-  #write(): void {
-    const cell = this.random.pick(this.world.cells);
+  /** What software does: changes something that a device uses, and invalidates what is due; then the new must be seen. */
+  #change(index: number): void {
+    this.#probe(index);
+    const cell = this.random.pick(this.model.path(index));
+    this.#write(cell);
+    for (let tries = 0; tries < MOST_INVALIDATIONS; tries++) {
+      const { stage, waiting } = this.model.standing(index, cell);
+      if (stage === STAGES.clean) {
+        this.cleaned++;
+        break;
+      }
+      this.#execute(this.#due(this.world.probes[index], cell, stage, waiting));
+    }
+    this.#probe(index);
+  }
+
+  /** One of the invalidations that may be due for a cell, by the cache that it is still in. */
+  #due(probe: Probe, cell: Cell, stage: number, waiting: ReadonlySet<bigint>): Invalidation {
+    const random = this.random;
+    const { legacy } = this.world;
+    const domain = waiting.size === 0 ? 1n : random.pick([...waiting]);
+    const pasid = probe.pasid === -1 ? 0 : probe.pasid;
+    if (stage === STAGES.context) {
+      if (cell.kind === "root" || random.chance(0.2)) return { cache: "context", global: true, did: undefined, rid: undefined, mask: 0 };
+      const mask = random.pick([0, 4, 6, 7]);
+      if (random.chance(0.3)) return { cache: "context", global: !legacy, did: legacy ? domain : undefined, rid: undefined, mask: 0 };
+      return { cache: "context", global: false, did: legacy ? domain : undefined, rid: probe.rid ^ (random.below(8) & mask), mask };
+    }
+    if (stage === STAGES.pasid) {
+      if (cell.kind === "root" || random.chance(0.2)) return { cache: "pasid", did: undefined, pasid: undefined };
+      return { cache: "pasid", did: domain, pasid: random.chance(0.5) ? pasid : undefined };
+    }
+    const size = random.pick([0x1000n, 0x20_0000n, 0x20_0000n, 0x4000_0000n]);
+    const page = { start: probe.address & ~(size - 1n), size, leaves: cell.leaf && random.chance(0.5) };
+    if (legacy || random.chance(0.5)) {
+      const granularity = cell.kind === "root" ? 0 : random.below(5);
+      return { cache: "iotlb", did: granularity === 0 ? undefined : domain, page: granularity > 2 ? page : undefined };
+    }
+    return { cache: "pasid-iotlb", did: domain, pasid, page: random.chance(0.6) ? page : undefined };
+  }
+
+  #write(cell: Cell): void {
     const value = this.random.pick(cell.variants);
     this.log.push(`write ${cell.name}: ${value.map((word) => word.toString(16)).join(" ")}`);
     value.forEach((word, i) => this.#memory.writeU64(cell.address + i * 8, word));
@@ -95,7 +138,10 @@ class History {
     const domain = BigInt(1 + random.below(9));
     const page = { start: random.pick(ADDRESSES), size: 0x1000n << BigInt(random.pick([0, 1, 9, 9, 18])), leaves: random.chance(0.4) };
     const aligned = { ...page, start: page.start & ~(page.size - 1n) };
-    const chosen = this.#choose(domain, aligned);
+    this.#execute(this.#choose(domain, aligned));
+  }
+
+  #execute(chosen: Invalidation): void {
     this.log.push(`invalidate ${JSON.stringify(chosen, (_, value: unknown) => (typeof value === "bigint" ? value.toString(16) : value))}`);
     if (this.registers) this.#byRegister(chosen);
     else this.#byDescriptor(chosen);
@@ -182,6 +228,7 @@ describe.each(GEOMETRIES)("histories with $name caches", (geometry) => {
     const memory = new PhysicalMemory();
     memory.addRam(0, 0x1000_0000);
     let stale = 0;
+    let cleaned = 0;
     for (let i = 0; i < HISTORIES * share; i++) {
       const seed = SEED + i;
       const random = new Random(seed);
@@ -194,7 +241,9 @@ describe.each(GEOMETRIES)("histories with $name caches", (geometry) => {
         throw new Error([`SEED=${seed}`, ...probes, ...history.log, String(error)].join("\n"), { cause: error });
       }
       stale += history.stale;
+      cleaned += history.cleaned;
     }
+    expect(cleaned).toBeGreaterThan(HISTORIES * share);
     // A cache that holds something is stale now and then, else these histories try nothing.
     if (geometry.name === "no") expect(stale).toBe(0);
     else expect(stale).toBeGreaterThan(HISTORIES * share * 0.02);

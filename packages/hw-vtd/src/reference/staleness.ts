@@ -9,7 +9,7 @@ import type { ReferenceUnit } from "./unit.js";
 import type { Cell, Probe, World } from "./world.js";
 
 /** Caches from the outermost in; a cell is clean when those behind it are invalidated in this order (6.5.3). */
-const STAGES = { context: 0, pasid: 1, translation: 2, clean: 3 } as const;
+export const STAGES = { context: 0, pasid: 1, translation: 2, clean: 3 } as const;
 
 export type Invalidation =
   | { readonly cache: "context"; readonly global: boolean; readonly did: bigint | undefined; readonly rid: number | undefined; readonly mask: number }
@@ -41,6 +41,11 @@ class View {
 
   constructor(readonly probe: Probe, readonly world: World) {
     for (const cell of world.cells) this.#standing.set(cell, { versions: [cell.variants[0]], stage: STAGES.clean, waiting: new Set() });
+  }
+
+  /** How far a cell is from clean, and under which domain ids it may still be cached. */
+  standing(cell: Cell): { readonly stage: number; readonly waiting: ReadonlySet<bigint> } {
+    return this.#at(cell);
   }
 
   versions(cell: Cell): readonly (readonly bigint[])[] {
@@ -199,6 +204,17 @@ export class Staleness {
     for (const view of this.#views) view.invalidated(invalidation);
   }
 
+  standing(probe: number, cell: Cell): { readonly stage: number; readonly waiting: ReadonlySet<bigint> } {
+    return this.#views[probe].standing(cell);
+  }
+
+  /** Cells that a walk of the probe reads now. */
+  path(probe: number): Cell[] {
+    const met = new Map<Cell, readonly bigint[]>();
+    this.#evaluate(probe, () => -1, met);
+    return [...met.keys()];
+  }
+
   /** What memory says now. */
   fresh(probe: number): Outcome {
     return this.#evaluate(probe, () => -1);
@@ -226,9 +242,8 @@ export class Staleness {
   }
 
   /** One answer; `choose` is asked once for each cell with several versions. -1: the newest. */
-  #evaluate(probe: number, choose: (count: number) => number): Outcome {
+  #evaluate(probe: number, choose: (count: number) => number, chosen = new Map<Cell, readonly bigint[]>()): Outcome {
     const view = this.#views[probe];
-    const chosen = new Map<Cell, readonly bigint[]>();
     const memory = {
       read64: (address: bigint): bigint => {
         const cell = this.#cellAt.get(Number(address));
