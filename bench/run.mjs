@@ -130,6 +130,11 @@ const benches = [
     const attached = js("areas", 1_000_000, "device").bytes;
     return { value: attached, unit: "B", baseline: areaCurve().at(-1).bytes, ratio: attached };
   }],
+  // KiB of each of 1,000 opens of /dev/iommu with 16 areas, 64 of them with a device; how long it takes to set one up and to close it.
+  ["contexts-1000", 16, "below", () => {
+    const { open, close, kib } = js("contexts");
+    return { value: open, unit: "us", baseline: close, ratio: kib };
+  }],
   ["door-ioctl", 2.5, "below", doorIoctl("preload")],
   ["door-ioctl-seccomp", 2.5, "below", doorIoctl("seccomp")],
   ["cli-start", 2.5, "below", async () => {
