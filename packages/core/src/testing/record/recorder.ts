@@ -43,6 +43,8 @@ class Recorder {
   readonly #counts = new Map<string, number>();
   readonly #memories = new WeakMap<UserMemory, RecordedMemory>();
   readonly #current: Current = { touches: undefined };
+  /** Names of descriptors that the program has, or had. */
+  readonly #given = new Set<string>();
   readonly #book = new PageBook((step) => this.#emit(step));
   #process: number | undefined;
   #limit = 0n;
@@ -57,6 +59,9 @@ class Recorder {
   }
 
   #emit(step: Step): void {
+    if (step.op === "open" && step.ret === 0) this.#given.add(String(step.fd));
+    if (step.newfd !== undefined) this.#given.add(String(step.newfd));
+    for (const { fd } of (step.newfds ?? []) as readonly { readonly fd: string }[]) this.#given.add(fd);
     if (!this.#stopped) this.#options.write(JSON.stringify(step));
   }
 
@@ -98,7 +103,8 @@ class Recorder {
     const touches = new Touches();
     const outer = this.#current.touches;
     this.#current.touches = touches;
-    let outcome: Outcome = { ret: -1, errno: "EIO" };
+    // A call that ends with anything but a refusal has not happened: its door makes it again, with what it lacked.
+    let outcome: Outcome | undefined;
     try {
       const ret = run(this.#seen(call, fds), fds);
       outcome = { ret, errno: null };
@@ -108,13 +114,18 @@ class Recorder {
       throw error;
     } finally {
       this.#current.touches = outer;
-      for (const { address, bytes } of touches.reads) {
-        this.#book.ensureReadable(address, bytes.length);
-        this.#book.poke(address, bytes);
-      }
-      this.#emit(step(outcome, fds));
-      this.#peek(call, touches);
+      const ended = outcome;
+      if (ended !== undefined) this.#record(call, touches, () => step(ended, fds));
     }
+  }
+
+  #record(call: CallContext, touches: Touches, step: () => Step): void {
+    for (const { address, bytes } of touches.reads) {
+      this.#book.ensureReadable(address, bytes.length);
+      this.#book.poke(address, bytes);
+    }
+    this.#emit(step());
+    this.#peek(call, touches);
   }
 
   /** The call's world, with ears. */
@@ -258,7 +269,8 @@ class Recorder {
     if (pwrite) file.pwrite = (call, position, source) => output(call, source, position, (seen) => pwrite.call(file, seen, position, source));
     if (mmap) file.mmap = (call, request) => this.#mmap(fd, call, request, (seen) => mmap.call(file, seen, request));
     file.release = () => {
-      this.#emit({ op: "close", fd, ret: 0, errno: null });
+      // What a refused call made, and took back, never had a name.
+      if (this.#given.has(fd)) this.#emit({ op: "close", fd, ret: 0, errno: null });
       release.call(file);
     };
     return file;
