@@ -1,14 +1,18 @@
 /** The native example and odd clients through each door. Needs a C compiler. */
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { connect } from "node:net";
+import { connect, type Socket } from "node:net";
 import { join } from "node:path";
-import { Tracer } from "@iommukit/core";
+import { type CallContext, type KernelFile, Tracer } from "@iommukit/core";
+import { encodeStruct } from "@iommukit/core/abi";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Door } from "../packages/door/src/door.js";
+import { HAS_SPARE, Operation } from "../packages/door/src/preload/protocol.js";
 import { PreloadServer } from "../packages/door/src/preload/server.js";
 import { C, CLI, compiler, doors, type Ended, machineOf, Workshop } from "./native.js";
+
+const EBADF = 9;
 
 describe.skipIf(compiler === undefined).each(doors)("the %s door", (door) => {
   let shop: Workshop;
@@ -131,6 +135,39 @@ int main(void) {
     expect((await run(join(shop.folder, "iommukit-abi.h"))).code).toBe(126);
   });
 
+  it("hands a signal on, leaves Ctrl-C to the program, and logs its calls", async () => {
+    const program = compile("signalled", `${C}static void handler(int number) { printf("got %d\\n", number); fflush(stdout); if (number == SIGTERM) _exit(5); }
+int main(void) {
+  signal(SIGTERM, handler);
+  signal(SIGINT, handler);
+  int fd = open("/dev/iommu", O_RDWR);
+  CHECK(alloc(fd) == 1);
+  puts("ready");
+  fflush(stdout);
+  for (;;) pause();
+}`);
+    // A process group of its own, as a shell makes it: Ctrl-C goes to all of it.
+    const child = spawn(process.execPath, [CLI, "run", "--door", door, "--log", "--", program], { stdio: ["ignore", "pipe", "pipe"], detached: true });
+    let output = "";
+    let log = "";
+    child.stderr.on("data", (chunk: Buffer) => (log += chunk.toString()));
+    const says = (text: string): Promise<void> =>
+      new Promise((resolve) => {
+        const look = (): void => void (output.includes(text) && resolve());
+        child.stdout.on("data", look);
+        look();
+      });
+    child.stdout.on("data", (chunk: Buffer) => (output += chunk.toString()));
+    const exited = new Promise((resolve) => child.once("close", resolve));
+    await says("ready");
+    process.kill(-(child.pid ?? 0), "SIGINT");
+    await says("got 2");
+    child.kill("SIGTERM");
+    expect(await exited).toBe(5);
+    expect(output).toBe("ready\ngot 2\ngot 15\n");
+    expect(log).toContain("IOMMU_IOAS_ALLOC");
+  });
+
   it("answers with EIO at once when it has died, and leaves the rest of the system as it is", async () => {
     const program = compile("orphan", `${C}int main(void) {
   int fd = open("/dev/iommu", O_RDWR), device = open("/dev/vfio/devices/vfio0", O_RDWR);
@@ -179,21 +216,63 @@ describe.skipIf(compiler === undefined)("a program that no library is preloaded 
   });
 });
 
+/** A request as the shim sends it. */
+function message(op: number, pid: number, inode: bigint, body: Uint8Array, a = 0n, b = 0n, c = 0n, flags = 0): Buffer {
+  const bytes = Buffer.alloc(56 + body.length);
+  bytes.writeUInt32LE(bytes.length, 0);
+  bytes.writeUInt32LE(op >>> 0, 4);
+  [inode, a, b, c].forEach((value, i) => bytes.writeBigUInt64LE(value, 8 + 8 * i));
+  bytes.writeUInt32LE(pid, 40);
+  bytes.writeUInt32LE(body.length, 48);
+  bytes.writeUInt32LE(flags, 52);
+  bytes.set(body, 56);
+  return bytes;
+}
+
 describe("the preload door's socket", () => {
+  it("gives up a file whose descriptor went while it was made", async () => {
+    const { nodes } = machineOf();
+    let released = 0;
+    // Looks over the shoulder of the call that makes a file.
+    const watched = (file: KernelFile): KernelFile => new Proxy(file, {
+      get: (target, name) => name !== "ioctl" ? Reflect.get(target, name, target) as unknown : (call: CallContext, request: number, argument: bigint): number =>
+        target.ioctl(Object.create(call, { install: { value: (made: KernelFile) => {
+          const release = made.release.bind(made);
+          Object.assign(made, { release: () => {
+            released++;
+            release();
+          } });
+          return call.install(made);
+        } } }) as CallContext, request, argument),
+    });
+    const door = new Door({ ...nodes, open: (context, path) => watched(nodes.open(context, path)) });
+    const server = new PreloadServer(door);
+    await server.listen();
+    const dial = async (op: number, inode: bigint, input: Uint8Array): Promise<Socket> => {
+      const socket = connect(`\0${server.name}`);
+      socket.write(message(op, process.pid, inode, input));
+      await new Promise((resolve) => socket.once("data", resolve));
+      return socket;
+    };
+    const token = Buffer.from(server.token, "latin1");
+    const file = await dial(Operation.OPEN, 1n, Buffer.concat([token, Buffer.from("/dev/iommu")]));
+    const thread = await dial(Operation.HELLO, 2n, token);
+    (await dial(Operation.SPARE, 3n, token)).destroy();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    const answer = new Promise<Buffer>((resolve) => thread.once("data", resolve));
+    const [request, fd] = [0x3b8en, 9n]; // IOMMU_FAULT_QUEUE_ALLOC
+    thread.write(message(Operation.IOCTL, process.pid, 1n, encodeStruct("iommu_fault_alloc", { size: 16 }), request | (fd << 32n), 4096n, 3n, HAS_SPARE));
+    expect((await answer).readInt32LE(4)).toBe(-EBADF);
+    expect(released).toBe(1);
+    for (const socket of [file, thread]) socket.destroy();
+    await server.close();
+    expect(door.counts).toEqual({ clients: 0, openFiles: 0, pins: 0, mappings: 0 });
+  });
+
   it("survives a client that knows the token and then says anything", async () => {
     const behind = new Door(machineOf().nodes);
     const door = new PreloadServer(behind);
     await door.listen();
-    const message = (op: number, pid: number, inode: bigint, body: Uint8Array, a = 0n, b = 0n, c = 0n): Buffer => {
-      const bytes = Buffer.alloc(56 + body.length);
-      bytes.writeUInt32LE(bytes.length, 0);
-      bytes.writeUInt32LE(op >>> 0, 4);
-      [inode, a, b, c].forEach((value, i) => bytes.writeBigUInt64LE(value, 8 + 8 * i));
-      bytes.writeUInt32LE(pid, 40);
-      bytes.writeUInt32LE(body.length, 48);
-      bytes.set(body, 56);
-      return bytes;
-    };
     const say = (chunks: readonly Buffer[]): Promise<void> =>
       new Promise((resolve) => {
         const socket = connect(`\0${door.name}`, () => {

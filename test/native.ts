@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { buildMachine, type DeviceNodes, type Machine, Tracer } from "@iommukit/core";
+import { buildMachine, type DeviceNodes, type KernelFile, type Machine, Tracer } from "@iommukit/core";
 import { cHeader } from "@iommukit/core/abi";
 import { dmaTestModel } from "@iommukit/core/devices";
 import { type DoorCounts, type DoorKind, findCompiler, runProgram } from "@iommukit/door";
@@ -47,6 +47,33 @@ export const C = `#define _GNU_SOURCE
 #define CHECK(x) do { if (!(x)) { printf("line %d: %s (errno %d)\\n", __LINE__, #x, errno); exit(1); } } while (0)
 static int alloc(int fd) { struct iommu_ioas_alloc a = { .size = sizeof(a) }; return ioctl(fd, IOMMU_IOAS_ALLOC, &a) == 0 ? (int)a.out_ioas_id : -errno; }
 `;
+
+/** The same nodes, whose opens and ioctls take a while after they are done: time for a signal to come in between. */
+export function slowed(nodes: DeviceNodes, microseconds: number): DeviceNodes {
+  const pause = (): void => {
+    for (const end = performance.now() + microseconds / 1000; performance.now() < end; );
+  };
+  const slow = (file: KernelFile): KernelFile =>
+    new Proxy(file, {
+      get: (target, name) => {
+        const value: unknown = Reflect.get(target, name, target);
+        if (typeof value !== "function") return value;
+        return (...args: unknown[]): unknown => {
+          const result: unknown = Reflect.apply(value, target, args);
+          if (name === "ioctl") pause();
+          return result;
+        };
+      },
+    });
+  return {
+    ...nodes,
+    open: (context, path) => {
+      const file = nodes.open(context, path);
+      pause();
+      return slow(file);
+    },
+  };
+}
 
 export interface Ended {
   readonly code: number;

@@ -21,7 +21,6 @@ const MAP_NORESERVE = 0x4000;
 const HUGE_SIZE = 0x3f << 26;
 const HUGE_PAGE = 2n << 20n;
 const MFD_CLOEXEC = 1;
-const ESRCH = 3;
 const EIO = 5;
 const ENOMEM = 12n;
 const ENODEV = 19;
@@ -37,9 +36,9 @@ function instead(call: Call, run: (inject: Inject) => bigint): Outcome | undefin
     injectInto(call, run);
     return "answered";
   } catch (error) {
-    const code = errnoOf(error);
-    if (code === undefined) throw error;
-    if (code !== ESRCH) call.services.warn(`thread ${call.tid} cannot be given a mapping: ${(error as Error).message} (a debugger may hold it)`);
+    if (errnoOf(error) === undefined) throw error;
+    // One that died meanwhile needs no warning.
+    if (call.services.listener.isWaiting(call.id)) call.services.warn(`thread ${call.tid} cannot be given a mapping: ${(error as Error).message} (a debugger may hold it)`);
     return undefined;
   }
 }
