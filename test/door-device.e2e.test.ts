@@ -190,6 +190,10 @@ describe.skipIf(compiler === undefined).each(doors)("a device through the %s doo
   ranges.allowed_iovas = (uint64_t)(uintptr_t)list;
   CHECK(ioctl(iommufd, IOMMU_IOAS_IOVA_RANGES, &ranges) == 0);
   CHECK(ioctl(iommufd, IOMMU_IOAS_IOVA_RANGES, (void *)8) == -1 && errno == EFAULT);
+  struct iommu_fault_alloc faults = { .size = sizeof(faults) };
+  CHECK(ioctl(iommufd, IOMMU_FAULT_QUEUE_ALLOC, &faults) == 0 && close((int)faults.out_fault_fd) == 0);
+  struct iommu_destroy destroy = { .size = sizeof(destroy), .id = faults.out_fault_id };
+  CHECK(ioctl(iommufd, IOMMU_DESTROY, &destroy) == 0);
   return 0;
 }`);
     const file = join(shop.folder, "recorded.jsonl");
