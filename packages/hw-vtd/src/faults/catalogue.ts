@@ -3,7 +3,7 @@ import {
   decodeFields, type DecodedField, type FaultCatalogue, type FaultDemonstration, type FaultOptions, type FaultSummary, NO_PASID, type WalkStep,
 } from "@iommukit/core";
 import { RequestKind } from "../hardware/request.js";
-import { type FaultCondition, FAULTS, type Outcome, outcomeOf } from "../spec/faults.js";
+import { type FaultCondition, FAULTS, outcomeOf } from "../spec/faults.js";
 import { FAULT_RECORD } from "../spec/records.js";
 import { INTERRUPT_RECIPES } from "./recipes-interrupts.js";
 import { LEGACY_RECIPES } from "./recipes-legacy.js";
@@ -69,13 +69,12 @@ function rowOf(name: string): Row {
   return row;
 }
 
-const RESPONSES: Readonly<Record<Outcome, string>> = {
-  "-": "-",
+const RESPONSES: Readonly<Record<FaultRun["response"], string>> = {
   UR: "Unsupported Request",
   CA: "Completer Abort",
-  S0: "Success without any permission: recoverable, not recorded",
-  SE: "Success with the permissions that are left: recoverable, not recorded",
   IR: "page group response Invalid Request",
+  success: "Success",
+  dropped: "dropped, without an answer",
 };
 
 export const vtdFaultCatalogue: FaultCatalogue = {
@@ -99,7 +98,7 @@ function demonstrate(name: string, { kind: wanted, suppressed = false }: FaultOp
     structures: readParts(run.parts, recipe).map((part) => structure(part.name, run, recipe)),
     notes: recipe.readOnly === undefined ? [] : [`the page of the ${recipe.readOnly} takes no writes`],
     request: requestLine(chosen, run),
-    response: kind.kind === INTERRUPT ? "blocked: Unsupported Request" : responseLine(condition, kind, run),
+    response: responseLine(condition, kind, run),
     ...(run.record ? { record: { words: run.record, fields: decodeFields(FAULT_RECORD, run.record) } } : {}),
     why: recipe.why,
     cause: recipe.cause,
@@ -166,8 +165,11 @@ function requestLine({ kind, pasid, recipe }: FaultCase, { address, access, data
   return `${from} ${what}${does}${request.privileged && pasid !== NO_PASID ? ", privileged" : ""}, at ${bits(address)}`;
 }
 
-function responseLine(condition: FaultCondition, { kind, hasPasid }: Kind, run: FaultRun): string {
-  const outcome = outcomeOf(condition, kind, hasPasid);
-  if (outcome === "SE" && run.completion) return `${RESPONSES.SE} (read ${run.completion.read ? "yes" : "no"}, write ${run.completion.write ? "yes" : "no"})`;
-  return RESPONSES[outcome];
+/** What the unit was seen to answer. */
+function responseLine(condition: FaultCondition, { kind, hasPasid }: Kind, { response, completion }: FaultRun): string {
+  // A translated request has one answer here: the manual tells two apart.
+  if (kind === RequestKind.TRANSLATED && response === "UR") return `blocked (by the manual ${RESPONSES[outcomeOf(condition, kind, hasPasid) === "CA" ? "CA" : "UR"]})`;
+  if (completion === undefined) return RESPONSES[response];
+  const rights = [completion.read ? "read" : "", completion.write ? "write" : ""].filter((right) => right !== "");
+  return `Success, ${rights.length === 0 ? "without any permission" : `to ${rights.join(" and ")} only`}: recoverable`;
 }
