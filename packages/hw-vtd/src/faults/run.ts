@@ -60,8 +60,8 @@ export function runCase(chosen: FaultCase): FaultRun {
   const cap = encodeFields(CAP, { ...FULL_CAP, ...recipe.cap })[0];
   const ecap = encodeFields(ECAP, { ...FULL_ECAP, ...recipe.ecap })[0];
   const { version = VERSION, haw = HAW, registers = {} } = recipe;
-  const memory = new PhysicalMemory();
-  const words = place(memory, parts, recipe);
+  const readOnly = parts.find((part) => part.name === recipe.readOnly);
+  const { memory, words } = readOnly ? placeBeside(parts, recipe, Math.floor(readOnly.pa / 4096) * 4096) : place(parts, recipe);
   const unit = new VtdUnit(memory, { version, cap, ecap, haw, onMessage: () => true });
   const ttm = registers.TTM ?? BigInt(scene.mode);
   const rtaddr = ((registers.RTA ?? ROOT) << 12n) | (ttm << 10n) | ((registers.SSIRWE ?? 0n) << 7n);
@@ -84,32 +84,53 @@ function changed(scene: Scene, { recipe, pasid, suppressed }: FaultCase): Part[]
   });
 }
 
-/** Stores the parts; the page of the read-only part takes no writes afterwards. */
-function place(memory: PhysicalMemory, parts: readonly Part[], recipe: Recipe): Map<string, readonly bigint[]> {
-  const readOnly = parts.find((part) => part.name === recipe.readOnly);
-  const page = readOnly === undefined ? undefined : Math.floor(readOnly.pa / 4096) * 4096;
-  const protectedBytes = new Uint8Array(4096);
-  if (page === undefined) memory.addRam(0, RAM_BYTES);
-  else {
-    memory.addRam(0, page);
-    memory.addWindow(page, 4096, {
-      read: (offset, target) => target.set(protectedBytes.subarray(offset, offset + target.length)),
-      write: () => {
-        throw new Error("this page takes no writes");
-      },
-    });
-    memory.addRam(page + 4096, RAM_BYTES - page - 4096);
+interface Placed {
+  readonly memory: PhysicalMemory;
+  readonly words: ReadonlyMap<string, readonly bigint[]>;
+}
+
+/** Everything of a scene lies below. */
+const SCENE_BYTES = 0x15000;
+let shared: PhysicalMemory | undefined;
+
+/** The parts in memory that is used again from run to run: making one takes longer than a run. */
+function place(parts: readonly Part[], recipe: Recipe): Placed {
+  if (shared === undefined) {
+    shared = new PhysicalMemory();
+    shared.addRam(0, RAM_BYTES);
   }
+  const memory = shared;
+  memory.clear(0, SCENE_BYTES);
+  return { memory, words: store(parts, recipe, (pa, word) => memory.writeU64(pa, word)) };
+}
+
+/** The parts in memory whose page at `page` takes no writes once they are there. */
+function placeBeside(parts: readonly Part[], recipe: Recipe, page: number): Placed {
+  const bytes = new Uint8Array(4096);
+  const memory = new PhysicalMemory();
+  memory.addRam(0, page);
+  memory.addWindow(page, 4096, {
+    read: (offset, target) => target.set(bytes.subarray(offset, offset + target.length)),
+    write: () => {
+      throw new Error("this page takes no writes");
+    },
+  });
+  memory.addRam(page + 4096, RAM_BYTES - page - 4096);
+  const view = new DataView(bytes.buffer);
+  const put = (pa: number, word: bigint): void => {
+    if (pa >= page && pa < page + 4096) view.setBigUint64(pa - page, word, true);
+    else memory.writeU64(pa, word);
+  };
+  return { memory, words: store(parts, recipe, put) };
+}
+
+function store(parts: readonly Part[], recipe: Recipe, put: (pa: number, word: bigint) => void): Map<string, readonly bigint[]> {
   const placed = new Map<string, readonly bigint[]>();
   for (const part of parts) {
     const words = encodeFields(part.table, part.values);
     for (const bit of recipe.bits?.[part.name] ?? []) words[bit >> 6] |= 1n << BigInt(bit & 63);
     placed.set(part.name, words);
-    words.forEach((word, i) => {
-      const pa = part.pa + i * 8;
-      if (page !== undefined && pa >= page && pa < page + 4096) new DataView(protectedBytes.buffer).setBigUint64(pa - page, word, true);
-      else memory.writeU64(pa, word);
-    });
+    words.forEach((word, i) => put(part.pa + i * 8, word));
   }
   return placed;
 }
