@@ -107,6 +107,10 @@ const benches = [
     const { mib, tables } = js("pasids");
     return { value: mib, unit: "MiB", baseline: tables, ratio: mib };
   }],
+  // The same of an SMMUv3: stage 1, and stage 1 through stage 2.
+  ["smmu-hit", 0.25, "above", speed(["smmu", "hit"], ["walk", 16384])],
+  ["smmu-miss", 0.2, "above", speed(["smmu", "miss"], ["walk", 16384])],
+  ["smmu-nested", 0.08, "above", speed(["smmu", "nested"], ["walk", 16384])],
   ["formats-5-6", 1.2, "below", async () => {
     const runs = Array.from({ length: Number(options.repeat) }, () => js("formats"));
     const [four, six] = [median(runs.map((run) => run.four)), median(runs.map((run) => run.six))];

@@ -1,5 +1,6 @@
 /** How one (StreamID, SubstreamID) is translated: what its STE and CD say, as the translation path wants it. */
 import type { Iotlb, PageTableFormat } from "@iommukit/core";
+import type { QuickWalk } from "./quick-walk.js";
 
 /** What is done with a stream's traffic (SMMU 3.3.3, 5.2 Config). */
 export const Action = { ABORT: 0, BYPASS: 1, TRANSLATE: 2 } as const;
@@ -43,6 +44,8 @@ export class Configuration {
   plain = false;
   /** Row of NEEDED. */
   needed = 0;
+  /** For plain tables. */
+  quick: QuickWalk | undefined = undefined;
 
   stage1 = false;
   stage2 = false;

@@ -11,7 +11,7 @@ import { ALL, ANY_WRITE, R, stage2Rights, W, withoutUpdates } from "./rights.js"
 import type { Tlbs } from "./tlbs.js";
 
 /** In cached rights: the page is Device memory. */
-const DEVICE = 0o100;
+export const DEVICE = 0o100;
 
 export class Stage2 {
   outPage = 0.5;
@@ -83,7 +83,7 @@ export class Stage2 {
     const { entryLo: lo, entryHi: hi, level } = w;
     this.#level = level;
     const rights = stage2Rights(c.s2UpdatesDirty, this.#caps.executeNever, lo, hi);
-    const device = isDevice(c, lo);
+    const device = deviceMemory(c, lo);
     if ((rights & needed) !== needed || (cause !== FaultClass.IN && c.s2ProtectsWalks && device)) {
       this.#fault.atStage2(Event.F_PERMISSION, cause, page);
       if (cause === FaultClass.IN) this.#fault.lacks(needed & ~rights, needed, this.#caps);
@@ -144,7 +144,7 @@ export class Stage2 {
 }
 
 /** Device memory by the leaf's MemAttr (5.2 S2FWB, D8.6): a table there is a permission fault with S2PTW. */
-function isDevice(c: Configuration, lo: number): boolean {
+export function deviceMemory(c: Configuration, lo: number): boolean {
   const attributes = (lo >>> 2) & 15;
   return c.s2ForceWriteBack ? (attributes & 4) === 0 : (attributes & 12) === 0;
 }

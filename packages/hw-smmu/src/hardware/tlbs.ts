@@ -96,7 +96,7 @@ export class Tlbs {
 
   /** Everything of a regime: TLBI_EL2_ALL for both EL2 regimes. */
   removeWorld(world: number): number {
-    return this.input.removeWhere(WORLD, world << WORLD_SHIFT, 0, 0, 0, Infinity);
+    return this.#lookForGlobals(this.input.removeWhere(WORLD, world << WORLD_SHIFT, 0, 0, 0, Infinity));
   }
 
   /** Everything of the Non-secure EL1 regime: TLBI_NSNH_ALL. */
@@ -107,7 +107,13 @@ export class Tlbs {
   /** TLBI_NH_ALL. @param wildcard VMID bits that do not count (CR0.VMW) */
   removeVmid(vmid: number, wildcard: number): number {
     const mask = WORLD | (VMID & ~wildcard);
-    return this.input.removeWhere(mask, (vmid & ~wildcard) | (World.EL1 << WORLD_SHIFT), 0, 0, 0, Infinity);
+    return this.#lookForGlobals(this.input.removeWhere(mask, (vmid & ~wildcard) | (World.EL1 << WORLD_SHIFT), 0, 0, 0, Infinity));
+  }
+
+  /** After a whole regime went, there may be no global entries any more: look-ups need not ask for them. */
+  #lookForGlobals(removed: number): number {
+    if (this.globals) this.globals = [...this.input.entries()].some(({ tagB }) => (tagB & GLOBAL_TAG) !== 0);
+    return removed;
   }
 
   /** TLBI_S12_VMALL. */

@@ -7,6 +7,7 @@ import { Action, Configuration } from "./configuration.js";
 import { ConfigurationReader } from "./configuration-reader.js";
 import type { EventQueue } from "./event-queue.js";
 import { Fault } from "./fault.js";
+import { QuickWalk } from "./quick-walk.js";
 import { attributes, NEEDED } from "./rights.js";
 import { Stage1 } from "./stage1.js";
 import { Stage2 } from "./stage2.js";
@@ -26,6 +27,7 @@ export class Translator {
   private readonly configurations: readonly Configuration[];
   private readonly mask: number;
   readonly #name: string;
+  readonly #memory: PhysicalMemory;
   readonly #caps: Capabilities;
   readonly #tlbs: Tlbs;
   readonly #events: EventQueue;
@@ -41,6 +43,7 @@ export class Translator {
   /** @param entries of each configuration cache, a power of two or 0 */
   constructor(name: string, memory: PhysicalMemory, caps: Capabilities, tlbs: Tlbs, events: EventQueue, entries: number, tracer: Tracer | undefined) {
     this.#name = name;
+    this.#memory = memory;
     this.#caps = caps;
     this.#tlbs = tlbs;
     this.#events = events;
@@ -62,6 +65,12 @@ export class Translator {
         if ((c.tlb.data(slot) & needed) === needed) {
           const out = c.tlb.output(slot, page);
           if (this.#tracer?.listener) this.#trace(stream, substream, page, access, "iotlb", out);
+          return out;
+        }
+      } else if (c.quick !== undefined && !this.#tlbs.globals) {
+        const out = c.quick.walk(page, NEEDED[c.needed + (access & 15)]);
+        if (out !== -1) {
+          if (this.#tracer?.listener) this.#trace(stream, substream, page, access, "walk", out);
           return out;
         }
       }
@@ -95,8 +104,10 @@ export class Translator {
     if (c.valid && c.stream === stream && c.substream === substream) return c;
     c.valid = false;
     c.plain = false;
+    c.quick = undefined;
     if (!this.reader.read(stream, substream, c)) return undefined;
     c.valid = this.mask > 0;
+    if (c.valid && c.plain && c.action === Action.TRANSLATE) c.quick = QuickWalk.for(c, this.#memory, this.#caps, this.#tlbs);
     return c;
   }
 

@@ -27,6 +27,8 @@ class MachineBuilder {
   readonly #requests: Request[] = [];
   #second: Tables | undefined;
   #mapped: bigint[] = [];
+  /** Ignored bits of table descriptors are used, as software may. */
+  readonly #noisy: boolean;
 
   constructor(b: Builder, id: Identification) {
     this.#b = b;
@@ -34,6 +36,7 @@ class MachineBuilder {
     this.#oas = SIZES[id.idr5 & 7];
     this.#ds = flag(id.idr5, 7);
     this.#httu = (id.idr0 >> 6) & 3;
+    this.#noisy = b.chance(40);
   }
 
   build(): RandomMachine {
@@ -144,7 +147,7 @@ class MachineBuilder {
       const shift = second.shift(level);
       const name = ((b.number(second.geometry.width) >> BigInt(shift)) << BigInt(shift)) | (BigInt(at) % (1n << BigInt(shift)));
       const output = BigInt(at);
-      if (second.map(name, output, level, () => this.#leaf2(true), () => field(b.random(64), 52))) return name;
+      if (second.map(name, output, level, () => this.#leaf2(true), () => (this.#noisy ? field(b.random(64), 52) : 0n))) return name;
     }
     // Pieces: a table larger than a page of stage 2.
     const page = 2 ** second.shift(3);
@@ -237,10 +240,21 @@ class MachineBuilder {
     const leaf = (): bigint =>
       field(b.random(8), 2) | field(b.chance(60) ? 1 : b.random(4), 6) | (ds ? 0n : field(b.random(4), 8)) | field(b.chance(92), 10) | field(b.chance(70), 11) | field(b.chance(30), 51)
       | field(b.chance(60) ? 0 : b.random(4), 53) | field(b.random(16), 55);
-    const table = (): bigint => (b.chance(75) ? 0n : field(b.random(16), 59)) | field(this.#httu === 3 && b.chance(50), 10) | field(b.random(128), 52);
+    const table = (): bigint => (b.chance(this.#noisy ? 75 : 97) ? 0n : field(b.random(16), 59)) | field(this.#httu === 3 && b.chance(50), 10) | (this.#noisy ? field(b.random(128), 52) : 0n);
     // Where the output's offset in the block is the input's.
     const aligned = ((input >> BigInt(shift)) << BigInt(shift)) | (output % (1n << BigInt(shift)));
     if (!tables.map(aligned, output, level, leaf, table)) return;
+    this.#remember(aligned, upper, tbi, width);
+    // Neighbours in the same table: each has rights of its own.
+    for (const i of level === 3 ? [1n, 2n, 3n] : []) {
+      const page = aligned ^ (i << BigInt(shift));
+      const beside = through && b.chance(80) ? this.#intermediate(b.frame(4096), 4096) : BigInt(b.frame(4096));
+      if (tables.map(page, beside, 3, leaf, table)) this.#remember(page, upper, tbi, width);
+    }
+  }
+
+  #remember(aligned: bigint, upper: boolean, tbi: boolean, width: number): void {
+    const b = this.#b;
     const sign = upper ? ((1n << BigInt(64 - width)) - 1n) << BigInt(width) : 0n;
     const whole = aligned | sign;
     this.#mapped.push(tbi && b.chance(50) ? (whole & ((1n << 56n) - 1n)) | (b.number(8) << 56n) : whole);
@@ -251,9 +265,9 @@ class MachineBuilder {
   #ask(stream: number, substream: number | undefined, stage2Only: boolean): void {
     const b = this.#b;
     if (stage2Only && this.#second !== undefined) {
-      for (let i = 0; i < 2; i++) this.#mapped.push(this.#intermediate(b.frame(4096), 4096));
+      for (let i = 0; i < 5; i++) this.#mapped.push(this.#intermediate(b.frame(4096), 4096));
     }
-    for (let i = 2 + b.random(4); i > 0; i--) {
+    for (let i = 3 + b.random(6); i > 0; i--) {
       const known = this.#mapped.length > 0 && b.chance(88) ? b.pick(...this.#mapped) : b.number(b.pick(20, 32, 48, 52, 64));
       const address = b.chance(85) ? known : known ^ (1n << BigInt(b.random(64)));
       const kind = b.random(10);
