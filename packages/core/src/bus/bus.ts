@@ -67,6 +67,7 @@ export class Bus {
     const access = kind | (privileged ? Access.PRIVILEGED : 0) | (execute ? Access.EXECUTE : 0);
     let page = Number((address >> 12n) & 0xf_ffff_ffff_ffffn);
     let offset = Number(address & 0xfffn);
+    if (bytes.length === 0 && kind === Access.READ) return { ok: iommu.translate(rid, pasid, page, access | Access.ZERO_LENGTH, offset) !== -1, moved: 0 };
     for (let moved = 0; moved < bytes.length; ) {
       const length = Math.min(bytes.length - moved, PAGE - offset);
       const out = iommu.translate(rid, pasid, page, access, offset);

@@ -17,6 +17,7 @@ export interface DmaOptions {
 /** A device's port on the bus: every access is made as its requester id and goes through the IOMMU that owns it. */
 export interface DmaPort {
   readonly rid: number;
+  /** With an empty target it is a zero-length read: it asks whether the page is there. */
   read(address: bigint, target: Uint8Array, options?: DmaOptions): DmaResult;
   write(address: bigint, source: Uint8Array, options?: DmaOptions): DmaResult;
   /** Sends a message-signalled interrupt: a write of one word. False when the IOMMU blocked it or nobody waits for it. */

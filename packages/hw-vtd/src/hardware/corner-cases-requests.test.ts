@@ -1,5 +1,5 @@
 /** Corner cases of translation requests, translated requests, host permissions, and requests of every kind. */
-import { Access, NO_PASID } from "@iommukit/core";
+import { Access, Bus, NO_PASID } from "@iommukit/core";
 import { describe, expect, it } from "vitest";
 import { PASID_DIRECTORY_ENTRY, SCALABLE_CONTEXT_ENTRY } from "../spec/entries.js";
 import { AT, RID } from "./unit.test-support.js";
@@ -262,8 +262,20 @@ describe("addresses of interrupts, and requests over page ends", () => {
     expect(bench.outcome(0xfee00, READ, 9)).toBe(0x7ee00);
   });
 
-  it("a cached page that reaches into the interrupt range does not let a request there", () => {
+  it("pages with different rights are judged apart, and a read of no bytes asks for the page alone (PCI Express 2.2.5)", () => {
     const bench = new TranslationBench().scalable();
+    bench.second(6, PAGE + 1, 2);
+    const port = new Bus(bench.memory).connect(RID, bench.unit);
+    expect(port.read(0x5ff8n, new Uint8Array(16))).toEqual({ ok: false, moved: 8 });
+    expect(bench.reason()).toBe(0x86);
+    expect(port.write(0x5ff8n, new Uint8Array(16))).toEqual({ ok: true, moved: 16 });
+    const empty = new Uint8Array(0);
+    expect([5n, 6n, 7n].map((page) => port.read(page << 12n, empty).ok)).toEqual([true, true, false]);
+    expect(bench.reason()).toBe(0x79);
+  });
+
+  it.each([30, 12] as const)("a cached page that reaches into the interrupt range does not let a request there, in pieces up to 2^%i either", (largestCached) => {
+    const bench = new TranslationBench({ policies: { largestCached } }).scalable();
     bench.pasid(9, { PGTT: 2, AW: 2, SSPTPTR: AT.SECOND >> 12 });
     bench.memory.writeU64(AT.SECOND + 0x1000 + 3 * 8, (3n << 30n) | 0x83n);
     expect(bench.outcome(0xc0000, READ, 9)).toBe(0xc0000);

@@ -1,5 +1,5 @@
 /**
- * Reads of 4 KiB pages through plain tables in RAM's bank in which no flag is missing and nothing is refused: nearly all that a busy device
+ * Walks to 4 KiB pages, which can be read, through plain tables in RAM's bank in which no flag is missing and nothing is refused: nearly all that a busy device
  * needs when it misses the IOTLB. Everything about the configuration is worked out once, in small integers, because a test for a truth value or an
  * imported constant costs as much as a level of the walk (ARCHITECTURE, "Speed"). Whatever is not so plain goes to `Stages`, which knows all rules.
  */

@@ -24,8 +24,7 @@ const F = {
 } as const;
 
 const NOBODY = -1;
-/** Of `Access`, where a request is answered at once: an import is looked up each time. */
-const READ: typeof Access.READ = 1;
+/** `Access.EXECUTE`, where a request is answered at once: an import is looked up each time. */
 const EXECUTE: typeof Access.EXECUTE = 4;
 
 export class Translator {
@@ -121,8 +120,8 @@ export class Translator {
           if (this.tracer?.listener) this.#trace(rid, pasid, page, access, "iotlb", out, (data & SNOOP) !== 0);
           return out;
         }
-      } else if (access === READ && rid === this.#recentRid && pasid === this.#recentPasid && this.caches.epoch === this.#recentEpoch) {
-        const out = this.#quickMiss(rid, pasid, page);
+      } else if (rid === this.#recentRid && pasid === this.#recentPasid && this.caches.epoch === this.#recentEpoch) {
+        const out = this.#quickMiss(rid, pasid, page, access);
         if (out !== -1) return out;
       }
     }
@@ -144,7 +143,7 @@ export class Translator {
     if (condition !== NONE) this.#refuseTranslation(condition, rid, pasid, page, asked, out);
     if (this.tracer?.listener) {
       // What was granted, which may be less than what was asked for: that is what the device may do from now on.
-      const granted = condition === NONE ? (out.read ? READ : 0) | (out.write ? Access.WRITE : 0) : 0;
+      const granted = condition === NONE ? (out.read ? Access.READ : 0) | (out.write ? Access.WRITE : 0) : 0;
       this.#trace(rid, pasid, page, granted || asked, "walk", granted === 0 ? -1 : this.#stages.outPage, out.noSnoop);
     }
   }
@@ -194,14 +193,14 @@ export class Translator {
     return s.outPage;
   }
 
-  /** A plain read by the requester of the last walk; -1 when it needs more than `QuickWalk` knows. */
-  #quickMiss(rid: number, pasid: number, page: number): number {
+  /** A read or write by the requester of the last walk; -1 when it needs more than `QuickWalk` knows. */
+  #quickMiss(rid: number, pasid: number, page: number, access: number): number {
     const quick = this.#recentWalk;
     const data = quick.walk(page);
-    if (data === 0) return -1;
+    if ((data & access) !== access || data === 0) return -1;
     const { outPage } = quick;
     this.iotlb.add(quick.key, page, outPage, data);
-    if (this.tracer?.listener) this.#trace(rid, pasid, page, READ, "walk", outPage, (data & SNOOP) !== 0);
+    if (this.tracer?.listener) this.#trace(rid, pasid, page, access, "walk", outPage, (data & SNOOP) !== 0);
     return outPage;
   }
 
