@@ -202,7 +202,12 @@ int main(void) {
 
   it("works for a user without any rights", () => {
     if (process.getuid?.() !== 0) return;
-    const program = shop.compile("nobody", `${C}int main(void) { int fd = open("/dev/iommu", O_RDWR); CHECK(geteuid() == 65534 && alloc(fd) == 1); return 0; }`, "-static");
+    const program = shop.compile("nobody", `${C}int main(void) {
+  int fd = open("/dev/iommu", O_RDWR);
+  CHECK(geteuid() == 65534 && alloc(fd) == 1);
+  CHECK(mmap(NULL, 2 << 20, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0) != MAP_FAILED);
+  return 0;
+}`, "-static");
     chmodSync(shop.folder, 0o755);
     const { status, stderr } = spawnSync(process.execPath, [CLI, "run", "--door", "seccomp", "--", program], { encoding: "utf8", uid: 65534, gid: 65534, env: { PATH: process.env.PATH } });
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });

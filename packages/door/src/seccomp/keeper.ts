@@ -20,17 +20,20 @@ const OPENS: ReadonlyMap<number, number> = new Map([[SYS.open, 0], [SYS.creat, 0
 
 let worker: Worker | undefined;
 let listener: Listener | undefined;
+/** The program has been started, or will be at once. */
+let going = false;
 
 // Ctrl-C reaches the whole foreground group: the program decides.
 for (const signal of ["SIGINT", "SIGQUIT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => undefined);
 
 process.on("message", (message: ToKeeper) => {
+  if (message.kind === "go") going = true;
   if (message.kind === "start") start(message);
   else worker?.postMessage(message, []);
 });
 process.on("disconnect", () => {
-  if (listener === undefined) process.exit();
-  else takeOver(listener);
+  if (listener === undefined || !going) process.exit();
+  takeOver(listener);
 });
 
 function start(data: ToKeeper): void {
@@ -38,14 +41,18 @@ function start(data: ToKeeper): void {
   worker.on("message", (message: FromSpawner) => {
     if (message.kind === "listener") listener = new Listener(message.fd);
     if (message.kind === "exit" || message.kind === "failed") void ended(message);
-    else process.send?.(message);
+    else tell(message);
   });
+}
+
+function tell(message: FromSpawner): void {
+  if (process.connected) process.send?.(message);
 }
 
 /** Children of the program may live on: their calls are the door's, and after it ours. */
 async function ended(message: FromSpawner): Promise<void> {
   for (const fd of [0, 1, 2]) closeSync(fd);
-  if (process.connected) process.send?.(message);
+  tell(message);
   await worker?.terminate();
 }
 
