@@ -23,5 +23,5 @@ for (const [name, value] of Object.entries(values)) {
   }
   env[name.toUpperCase()] = value;
 }
-const { status } = spawnSync("npx", ["vitest", "run", "packages/hw-vtd/src/fuzz", "--maxWorkers=1"], { env, stdio: "inherit" });
+const { status } = spawnSync("npx", ["vitest", "run", "packages/hw-vtd/src/fuzz/", "--maxWorkers=1"], { env, stdio: "inherit" });
 process.exit(status ?? 1);
