@@ -2,10 +2,14 @@ import { readdirSync, readFileSync } from "node:fs";
 import { gunzipIfNeeded, playFile } from "@iommukit/core/testing";
 import { describe, expect, it } from "vitest";
 import { smmuReplayUnitFactory } from "./hardware/index.js";
+import { smmuIommuFactory } from "./plugin.js";
+import { transcriptPlatform } from "./transcripts.js";
 
 const root = new URL("../../../conformance/vectors/", import.meta.url);
-const players = { replayUnits: [smmuReplayUnitFactory], decoders: [] };
-const files = readdirSync(root).filter((name) => /^smmuv3-.*\.jsonl(\.gz)?$/.test(name));
+const players = { replayUnits: [smmuReplayUnitFactory], decoders: [], platforms: [transcriptPlatform(smmuIommuFactory)] };
+const files = ["./", "../transcripts/", "../transcripts/directed/"].flatMap((folder) =>
+  readdirSync(new URL(folder, root)).filter((name) => /smmu.*\.jsonl(\.gz)?$/.test(name)).map((name) => folder + name),
+);
 
 describe("recorded behaviour", () => {
   it.each(files)("%s", (name) => {

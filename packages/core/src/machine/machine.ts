@@ -23,15 +23,14 @@ import { type SysfsUnit, sysfsTree } from "../vfio/sysfs.js";
 import { PciFunction } from "../vfio/pci-function.js";
 import { InterruptController } from "./interrupts.js";
 import { registerBaseOf } from "./places.js";
+import { DEFAULT_PLATFORM, LOW_RAM_LIMIT, PLATFORMS } from "./platforms.js";
 import { readMachineSpec } from "./spec.js";
 import { traceFile } from "./traced-file.js";
 import type { IommuFactory, IommuUnit, MachineSpec } from "./types.js";
 
-const LOW_RAM_LIMIT = 0xc000_0000;
 const HIGH_RAM_BASE = 0x1_0000_0000;
 const WINDOW_BASE = 0x10_0000_0000;
-/** Where firmware begins to place BARs; lower when there are more than fit below the first unit's registers. */
-const BAR_BASE = 0xfea0_0000;
+/** BARs begin lower than the platform says when there are more than fit below the first unit's registers. */
 const BAR_ALIGNMENT = 0x10_0000;
 /** Drivers take their frames from here up; below lies what firmware would own. */
 const FRAMES_START = 0x10_0000;
@@ -82,6 +81,7 @@ export function buildMachine(description: unknown, parts: MachineParts, tracer: 
 function buildDevices(spec: MachineSpec, parts: MachineParts, units: readonly IommuUnit[], memory: PhysicalMemory, interrupts: InterruptController): VfioDevice[] {
   const bus = new Bus(memory, (address, data) => interrupts.deliver(address, data));
   const groups = new Map<string, DeviceGroup>();
+  const platform = PLATFORMS[spec.platform ?? DEFAULT_PLATFORM];
   const taken = new Set(spec.devices.map((device) => device.group));
   const built = spec.devices.map((device, i) => {
     const model = parts.devices.find((candidate) => candidate.name === device.model);
@@ -93,7 +93,7 @@ function buildDevices(spec: MachineSpec, parts: MachineParts, units: readonly Io
     const rid = parseRid(device.bdf);
     const name = `0000:${formatRid(rid)}`;
     const siblings = spec.devices.some((other) => other !== device && parseRid(other.bdf) >> 3 === rid >> 3);
-    const place = { multiFunction: siblings && (rid & 7) === 0 };
+    const place = { multiFunction: siblings && (rid & 7) === 0, platform };
     const pci = made(`devices[${i}].options`, () => new PciFunction(name, bus.connect(rid, unit.hardware), model, device.options ?? {}, place));
     const { pasidBits, ats, pageRequests = false } = pci.device;
     const iommuDevice = { rid, name, pasidBits, ats, pageRequests };
@@ -106,9 +106,9 @@ function buildDevices(spec: MachineSpec, parts: MachineParts, units: readonly Io
     groups.set(key, group);
     const bindable = { device: iommuDevice, driver: unit.driver, group };
     group.members.push(bindable);
-    return { pci, bindable, route: routing(unit, iommuDevice, interrupts), open: undefined };
+    return { pci, bindable, route: routing(unit, iommuDevice, interrupts), exportsBars: platform.exportsBars, open: undefined };
   });
-  placeBars(built.map(({ pci }) => pci), memory);
+  placeBars(built.map(({ pci }) => pci), memory, platform.barBase);
   return built;
 }
 
@@ -141,10 +141,10 @@ function routing(unit: IommuUnit, device: IommuDevice, interrupts: InterruptCont
 }
 
 /** As firmware does: large BARs first, each aligned to its size. Other devices reach those of memory by DMA. */
-function placeBars(functions: readonly PciFunction[], memory: PhysicalMemory): void {
+function placeBars(functions: readonly PciFunction[], memory: PhysicalMemory, base: number): void {
   const bars = functions.flatMap((pci) => pci.device.bars.map((bar) => ({ pci, bar })));
   const total = bars.reduce((sum, { bar }) => sum + bar.size, 0);
-  let address = Math.min(BAR_BASE, Math.floor((registerBaseOf(0) - total) / BAR_ALIGNMENT) * BAR_ALIGNMENT);
+  let address = Math.min(base, Math.floor((registerBaseOf(0) - total) / BAR_ALIGNMENT) * BAR_ALIGNMENT);
   for (const { pci, bar } of bars.sort((a, b) => b.bar.size - a.bar.size)) {
     address = Math.ceil(address / bar.size) * bar.size;
     pci.placeBar(bar.index, address);

@@ -1,6 +1,7 @@
 /** Checks a machine description, which may come from a file: every problem names its path. */
 import { parseRid } from "../bus/rid.js";
 import { refuse } from "../errors.js";
+import { LOW_RAM_LIMIT, PLATFORMS } from "./platforms.js";
 import type { DeviceSpec, IommuSpec, MachineSpec } from "./types.js";
 
 type Checked = MachineSpec & { readonly memory: { readonly size: number } };
@@ -48,7 +49,7 @@ function memorySize(value: unknown, path: string): number {
 
 /** @throws IommuError EINVAL */
 export function readMachineSpec(value: unknown): Checked {
-  const spec = object(value, "machine", ["name", "memory", "iommus", "devices"]);
+  const spec = object(value, "machine", ["name", "memory", "iommus", "devices", "platform"]);
   const memory = object(spec.memory, "machine.memory", ["size"]);
   const iommus = list(spec.iommus, "machine.iommus").map((entry, i) => iommu(entry, `iommus[${i}]`));
   if (iommus.length === 0 || iommus.length > MAX_UNITS) wrong("machine.iommus", `has ${iommus.length} entries; there are 1 to ${MAX_UNITS}`);
@@ -60,7 +61,14 @@ export function readMachineSpec(value: unknown): Checked {
     const other = devices.find((candidate) => group !== undefined && candidate.group === group);
     if (other && (other.iommu ?? 0) !== iommu) wrong(`devices[${i}].group`, `is ${group}, a group of devices behind unit ${other.iommu ?? 0}`);
   }
-  return { name: text(spec.name, "machine.name", /^.{1,100}$/), memory: { size: memorySize(memory.size, "machine.memory.size") }, iommus, devices };
+  const { platform } = spec;
+  if (platform !== undefined && (typeof platform !== "string" || !Object.hasOwn(PLATFORMS, platform))) {
+    wrong("machine.platform", `is ${JSON.stringify(platform)}, none of: ${Object.keys(PLATFORMS).join(", ")}`);
+  }
+  const size = memorySize(memory.size, "machine.memory.size");
+  if (typeof platform === "string" && Math.min(size, LOW_RAM_LIMIT) > PLATFORMS[platform].barBase) wrong("machine.memory.size", `reaches into the BARs of platform ${platform}`);
+  const name = text(spec.name, "machine.name", /^.{1,100}$/);
+  return { name, memory: { size }, iommus, devices, ...(typeof platform === "string" ? { platform } : {}) };
 }
 
 function iommu(value: unknown, path: string): IommuSpec {

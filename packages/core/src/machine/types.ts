@@ -15,6 +15,8 @@ export interface MachineSpec {
   readonly memory: { readonly size: number | string };
   readonly iommus: readonly IommuSpec[];
   readonly devices: readonly DeviceSpec[];
+  /** Name of a row of `PLATFORMS`; "pc" unless given. */
+  readonly platform?: string;
 }
 
 export interface IommuSpec {

@@ -8,6 +8,7 @@ export type { IommuCheck, IommuSuiteOptions } from "./iommu-suite.js";
 export { FormatError } from "./json.js";
 export type { CaseResult, Failure } from "./result.js";
 export { bareNodes, mockExtension } from "./mock/index.js";
+export { recordedMachine } from "./recorded-machine.js";
 export { playTables } from "./tables.js";
 export { recordNodes } from "./record/recorder.js";
 export type { RecordOptions } from "./record/recorder.js";

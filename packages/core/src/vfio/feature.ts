@@ -9,6 +9,7 @@ const INDEX_MASK = 0xffff;
 const GET = 1 << 16;
 const SET = 1 << 17;
 const PROBE = 1 << 18;
+const DMA_BUF = 11;
 
 /** The payload in the caller's memory. */
 interface Payload {
@@ -30,7 +31,7 @@ const FEATURES: ReadonlyMap<number, Feature> = new Map<number, Feature>([
   [3, { name: "LOW_POWER_ENTRY", offers: SET, bytes: 0, run: (open) => enterLowPower(open) }],
   [4, { name: "LOW_POWER_ENTRY_WITH_WAKEUP", offers: SET, bytes: 8, run: enterWithWakeup }],
   [5, { name: "LOW_POWER_EXIT", offers: SET, bytes: 0, run: leaveLowPower }],
-  [11, { name: "DMA_BUF", offers: GET, bytes: DMA_BUF_BYTES, run: (open, { call, address }) => exportBar(open, call, address) }],
+  [DMA_BUF, { name: "DMA_BUF", offers: GET, bytes: DMA_BUF_BYTES, run: (open, { call, address }) => exportBar(open, call, address) }],
   [12, { name: "MIG_PRECOPY_INFOv2", offers: 0, bytes: 0 }],
 ]);
 
@@ -39,7 +40,8 @@ export function deviceFeature(open: OpenDevice, call: CallContext, flags: number
   if ((flags & ~(INDEX_MASK | GET | SET | PROBE)) !== 0) refuse("EINVAL", `flags has 0x${(flags >>> 0).toString(16)}`, { argument: "flags" });
   if ((flags & PROBE) === 0 && (flags & GET) !== 0 && (flags & SET) !== 0) refuse("EINVAL", "flags ask for GET and SET together, which is for a probe", { argument: "flags" });
   const index = flags & INDEX_MASK;
-  const feature = FEATURES.get(index) ?? refuse("ENOTTY", `flags name feature ${index}, which the device lacks`, { argument: "flags" });
+  const known = index === DMA_BUF && !open.node.exportsBars ? undefined : FEATURES.get(index);
+  const feature = known ?? refuse("ENOTTY", `flags name feature ${index}, which the device lacks`, { argument: "flags" });
   const asked = flags & (GET | SET);
   if ((asked & ~feature.offers) !== 0) refuse("EINVAL", `feature ${feature.name} does not offer ${(asked & ~feature.offers & GET) !== 0 ? "GET" : "SET"}`, { argument: "flags" });
   const { run } = feature;

@@ -14,6 +14,8 @@ export interface VfioDevice {
   readonly bindable: BindableDevice;
   /** Programs the function's message-signalled interrupts. */
   readonly route: InterruptRouting;
+  /** Its BARs can be exported as dma-bufs. */
+  readonly exportsBars: boolean;
   open: OpenDevice | undefined;
   /** Its group is open: the node of its own does not bind. */
   groupOpen?: boolean;

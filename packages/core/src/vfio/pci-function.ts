@@ -6,6 +6,7 @@ import { type AtsPort, CompletionStatus } from "../bus/ats.js";
 import type { DmaOptions, DmaPort, DmaResult } from "../bus/types.js";
 import type { DeviceModel, PciBar, PciDevice } from "../devices/types.js";
 import type { InterruptMessage } from "../machine/interrupts.js";
+import type { Platform } from "../machine/platforms.js";
 
 export const REGION_COUNT = 9;
 export const CONFIG_REGION = 7;
@@ -31,13 +32,12 @@ const MULTI_FUNCTION = 0x80;
 const CAPABILITIES_POINTER = 0x34;
 const INTERRUPT_LINE = 0x3c;
 const INTERRUPT_PIN = 0x3d;
-/** The line that firmware writes. */
-const LINE = 0x0b;
 
 /** What firmware decided about a function. */
 export interface FunctionPlace {
   /** The device has more functions than this, which is the first. */
   readonly multiFunction: boolean;
+  readonly platform: Platform;
 }
 
 export class PciFunction {
@@ -106,7 +106,7 @@ export class PciFunction {
 
   /** Turns decoding on, as vfio-pci does when a device is opened; bus mastering is left to its user. */
   enable(): void {
-    this.#view.setUint16(COMMAND, this.command | COMMAND_IO | COMMAND_MEMORY, true);
+    this.#view.setUint16(COMMAND, this.command | this.#place.platform.enables | COMMAND_MEMORY, true);
   }
 
   /** Firmware gives a BAR its bus address. */
@@ -138,11 +138,11 @@ export class PciFunction {
     this.#view.setUint16(0x0a, identity.classCode >> 8, true);
     this.#view.setUint16(0x2c, identity.subsystem?.vendorId ?? identity.vendorId, true);
     this.#view.setUint16(0x2e, identity.subsystem?.deviceId ?? identity.deviceId, true);
-    this.#view.setUint16(COMMAND, COMMAND_SERR, true);
+    this.#view.setUint16(COMMAND, this.#place.platform.command, true);
     if (this.#place.multiFunction) this.#config[HEADER_TYPE] = MULTI_FUNCTION;
     for (const [index, address] of this.#bars) this.#view.setUint32(BAR0 + 4 * index, address, true);
     if (this.device.interrupts?.intx) {
-      this.#config[INTERRUPT_LINE] = LINE;
+      this.#config[INTERRUPT_LINE] = this.#place.platform.line;
       this.#config[INTERRUPT_PIN] = 1;
     }
     const capabilities = this.device.capabilities ?? [];

@@ -31,16 +31,29 @@ export class EventQueue {
   readonly #stalls: Stalls;
   readonly #mayStall: (stream: number) => boolean;
   readonly #tracer: Tracer | undefined;
+  readonly #hidesStage2: boolean;
   readonly #words = new Uint32Array(EVENT_WORDS);
   #waiting: WaitingRecord[] = [];
 
-  /** @param mayStall false for devices that the system does not let stall: their transactions are terminated */
-  constructor(name: string, bank: RegisterBank, queue: OutputQueue, stalls: Stalls, mayStall: (stream: number) => boolean, tracer: Tracer | undefined) {
+  /**
+   * @param mayStall false for devices that the system does not let stall: their transactions are terminated
+   * @param hidesStage2 a stage-2 fault of a stage-1 table walk is recorded with S2=0, as QEMU's unit does
+   */
+  constructor(
+    name: string,
+    bank: RegisterBank,
+    queue: OutputQueue,
+    stalls: Stalls,
+    mayStall: (stream: number) => boolean,
+    hidesStage2: boolean,
+    tracer: Tracer | undefined,
+  ) {
     this.#name = name;
     this.#bank = bank;
     this.#queue = queue;
     this.#stalls = stalls;
     this.#mayStall = mayStall;
+    this.#hidesStage2 = hidesStage2;
     this.#tracer = tracer;
   }
 
@@ -89,7 +102,7 @@ export class EventQueue {
     put("PnU", access.privileged ? 1 : 0);
     put("InD", access.instruction ? 1 : 0);
     put("RnW", access.write && !fault.readAlone ? 0 : 1);
-    put("S2", fault.stage2 ? 1 : 0);
+    put("S2", fault.stage2 && !(this.#hidesStage2 && fault.cause === FaultClass.TT) ? 1 : 0);
     put("CLASS", fault.cause);
     if (fault.cause === FaultClass.TT && !fault.tableWrite) put("TTRnW", 1);
     putAddress(words, layout.InputAddr, page, offset);

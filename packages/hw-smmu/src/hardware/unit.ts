@@ -31,12 +31,12 @@ export interface CacheGeometry {
 export interface UnitChoices {
   /** Reserved bits make a command illegal. */
   readonly strictCommands?: boolean;
-  /** Stalls that may be outstanding; IDR5.STALL_MAX unless given. */
-  readonly stallLimit?: number;
   /** A page that a stalled transaction waits for is not told again. */
   readonly suppressDuplicateStalls?: boolean;
   /** Devices that the system does not let stall. */
   readonly mayStall?: (stream: number) => boolean;
+  /** As QEMU 11.1 records it, a stage-2 fault of a stage-1 table walk has S2=0; the manual's 7.3 says 1. */
+  readonly qemuNesting?: boolean;
   /** Reads of CR0ACK and IRQ_CTRLACK that still give the old value after a write; 0: at once. */
   readonly updateReads?: number;
 }
@@ -87,9 +87,9 @@ export class SmmuUnit implements IommuHardware, MmioHandler {
     words.forEach((word, i) => bank.set(Reg.IDR0 + i * 4, word >>> 0));
     const { onMessage, onWire } = options;
     this.#interrupts = new Interrupts(bank, memory, { msi: caps.msi, oas: caps.oas, ...(onMessage ? { onMessage } : {}), ...(onWire ? { onWire } : {}) });
-    this.stalls = new Stalls(options.stallLimit ?? caps.stallMax, options.suppressDuplicateStalls ?? false, options.onStallEnd);
+    this.stalls = new Stalls(caps.stallMax, options.suppressDuplicateStalls ?? false, options.onStallEnd);
     const eventQueue = new OutputQueue(bank, memory, this.#interrupts, { ...EVENT_QUEUE, largest: caps.eventqBits });
-    this.#events = new EventQueue(this.name, bank, eventQueue, this.stalls, options.mayStall ?? (() => true), tracer);
+    this.#events = new EventQueue(this.name, bank, eventQueue, this.stalls, options.mayStall ?? (() => true), options.qemuNesting ?? false, tracer);
     const caches = options.caches ?? DEFAULT_CACHES;
     this.tlbs = new Tlbs(caches.input, caches.intermediate);
     this.translator = new Translator(this.name, memory, caps, this.tlbs, this.#events, caches.configurations, tracer);

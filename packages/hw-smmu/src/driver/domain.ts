@@ -1,0 +1,66 @@
+/** What a (device, PASID) can be attached to, and one unit as domains reach it. */
+import type { IommuDevice } from "@iommukit/core";
+import type { Capabilities } from "../spec/identification.js";
+import type { CommandQueue } from "./command-queue.js";
+import type { ContextTable } from "./context-table.js";
+import type { Ids } from "./ids.js";
+import type { Fields, Structures } from "./structures.js";
+
+/** One unit. A page table belongs to the unit that it was made for. */
+export interface UnitSide {
+  readonly name: string;
+  readonly caps: Capabilities;
+  readonly queue: CommandQueue;
+  readonly structures: Structures;
+  readonly asids: Ids;
+  readonly vmids: Ids;
+}
+
+/** What the driver keeps of a device. */
+export interface DeviceRecord {
+  readonly device: IommuDevice;
+  /** Physical address of its stream table entry. */
+  readonly entry: number;
+  readonly contexts: ContextTable | undefined;
+  /** By PASID; 0 is the RID itself. */
+  readonly attachments: Map<number, SmmuDomain>;
+  /** Its translation cache is in use (EATS), and is told of what goes. */
+  ats: boolean;
+}
+
+/** A (device, PASID) whose translations a domain's invalidations have to reach. */
+export interface Attachment {
+  readonly record: DeviceRecord;
+  readonly pasid: number;
+}
+
+export abstract class SmmuDomain {
+  readonly unit: UnitSide;
+  readonly attachments: Set<Attachment> = new Set<Attachment>();
+
+  constructor(unit: UnitSide) {
+    this.unit = unit;
+  }
+
+  /** @throws IommuError what keeps the device from using it */
+  check(_record: DeviceRecord, _pasid: number): void {
+    // Nothing, unless a domain says otherwise.
+  }
+
+  /** Fields of a stream table entry that uses it; ATS and what belongs to the device are added. */
+  abstract streamFields(record: DeviceRecord): Fields;
+  /** Of a context descriptor that uses it; absent for a domain that stands in the stream table entry alone. */
+  readonly contextFields?: () => Fields;
+  /** Gathers the invalidation of everything that caches hold of it. */
+  abstract flushAll(): void;
+
+  join(record: DeviceRecord, pasid: number): void {
+    this.attachments.add({ record, pasid });
+  }
+
+  leave(record: DeviceRecord, pasid: number): void {
+    for (const attachment of this.attachments) {
+      if (attachment.record === record && attachment.pasid === pasid) this.attachments.delete(attachment);
+    }
+  }
+}

@@ -1,0 +1,59 @@
+/** Event records (SMMU 7): to the virtual machine whose device it is, or counted and told of. */
+import { decodeFields, formatRid, type Tracer } from "@iommukit/core";
+import { Event, eventType, eventName } from "../spec/events.js";
+import type { OutputQueue } from "./event-queue.js";
+
+/** What a guest gets to see of its own first stage (iommufd facts, 9.3). */
+const FOR_GUESTS: ReadonlySet<number> = new Set([
+  Event.C_BAD_STE, Event.F_STREAM_DISABLED, Event.C_BAD_SUBSTREAMID, Event.C_BAD_CD, Event.F_TRANSLATION, Event.F_ADDR_SIZE, Event.F_ACCESS, Event.F_PERMISSION,
+]);
+/** Stall and S2 in the record's second word (7.3.13). */
+const STALL = 1n << 31n;
+const S2 = 1n << 39n;
+
+export interface Guest {
+  /** @returns false when the device is none of the guest's */
+  report(stream: number, words: readonly bigint[]): boolean;
+}
+
+export class EventLog {
+  /** Records taken since the start, those of guests not counted. */
+  count = 0;
+  readonly #queue: OutputQueue;
+  readonly #unit: string;
+  readonly #tracer: Tracer | undefined;
+  readonly #guestOf: (stream: number) => Guest | undefined;
+
+  constructor(queue: OutputQueue, unit: string, tracer: Tracer | undefined, guestOf: (stream: number) => Guest | undefined) {
+    this.#queue = queue;
+    this.#unit = unit;
+    this.#tracer = tracer;
+    this.#guestOf = guestOf;
+  }
+
+  /** The event queue's interrupt. */
+  handle(): void {
+    const { records, lost } = this.#queue.take();
+    for (const words of records) this.#take(words);
+    if (lost) this.#tell("event records were lost: the queue was full");
+  }
+
+  #take(words: readonly bigint[]): void {
+    const code = Number(words[0] & 0xffn);
+    const stream = Number(words[0] >> 32n);
+    const guest = FOR_GUESTS.has(code) && (words[1] & (STALL | S2)) === 0n ? this.#guestOf(stream) : undefined;
+    if (guest?.report(stream, words)) return;
+    this.count++;
+    this.#tell(describe(code, stream, words));
+  }
+
+  #tell(text: string): void {
+    if (this.#tracer?.listener) this.#tracer.listener({ kind: "report", unit: this.#unit, text, count: this.count });
+  }
+}
+
+function describe(code: number, stream: number, words: readonly bigint[]): string {
+  const type = eventType(code);
+  const fields = type === undefined ? [] : decodeFields(type.table, words).filter(({ name, value }) => value !== 0n && name !== "type" && name !== "StreamID");
+  return `${eventName(code)} by ${formatRid(stream & 0xffff)} ${fields.map(({ name, value, meaning }) => `${name}=${meaning ?? `0x${value.toString(16)}`}`).join(" ")}`.trimEnd();
+}

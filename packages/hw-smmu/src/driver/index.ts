@@ -1,0 +1,2 @@
+export { SmmuDriver } from "./driver.js";
+export type { SmmuDriverOptions, Wire } from "./driver.js";
