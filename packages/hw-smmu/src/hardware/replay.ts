@@ -23,6 +23,8 @@ class SmmuReplayUnit implements ReplayUnit {
     };
     this.#memory = memory;
     this.hardware = new SmmuUnit(memory, {
+      // Cases do not resume what stalls, so that nothing may be held back for want of room.
+      stallLimit: 0x1_0000,
       identification: { idr0: word("IDR0"), idr1: word("IDR1"), idr3: word("IDR3"), idr5: word("IDR5"), aidr: word("AIDR") },
     });
     const { eventqBits } = this.hardware.capabilities;
@@ -87,7 +89,7 @@ function decode(words: Uint32Array): Record<string, string | boolean | number> {
     record.stage = isSet(f.S2) ? 2 : 1;
     record.class = ["CD", "TT", "IN"][f.CLASS] ?? "reserved";
     record.stall = isSet(f.Stall);
-    record.tableWrite = f.CLASS === FaultClass.TT && !isSet(f.TTRnW);
+    record.tableWrite = f.CLASS === FaultClass.TT && f.TTRnW === 0;
   }
   if (isSet(f.S2) && f.IPA !== undefined) record.ipa = hex(f.IPA);
   if (f.FetchAddr !== undefined) record.fetch = hex(f.FetchAddr);

@@ -31,6 +31,8 @@ export interface CacheGeometry {
 export interface UnitChoices {
   /** Reserved bits make a command illegal. */
   readonly strictCommands?: boolean;
+  /** Stalls that may be outstanding; IDR5.STALL_MAX unless given. */
+  readonly stallLimit?: number;
   /** A page that a stalled transaction waits for is not told again. */
   readonly suppressDuplicateStalls?: boolean;
   /** Devices that the system does not let stall. */
@@ -87,7 +89,7 @@ export class SmmuUnit implements IommuHardware, MmioHandler {
     words.forEach((word, i) => bank.set(Reg.IDR0 + i * 4, word >>> 0));
     const { onMessage, onWire } = options;
     this.#interrupts = new Interrupts(bank, memory, { msi: caps.msi, oas: caps.oas, ...(onMessage ? { onMessage } : {}), ...(onWire ? { onWire } : {}) });
-    this.stalls = new Stalls(caps.stallMax, options.suppressDuplicateStalls ?? false, options.onStallEnd);
+    this.stalls = new Stalls(options.stallLimit ?? caps.stallMax, options.suppressDuplicateStalls ?? false, options.onStallEnd);
     const eventQueue = new OutputQueue(bank, memory, this.#interrupts, { ...EVENT_QUEUE, largest: caps.eventqBits });
     this.#events = new EventQueue(this.name, bank, eventQueue, this.stalls, options.mayStall ?? (() => true), options.qemuNesting ?? false, tracer);
     const caches = options.caches ?? DEFAULT_CACHES;

@@ -29,6 +29,8 @@ class MachineBuilder {
   #mapped: bigint[] = [];
   /** Ignored bits of table descriptors are used, as software may. */
   readonly #noisy: boolean;
+  /** Small pages in 4K tables, and nothing unusual: what a busy device meets, and what the model is quick at. */
+  readonly #plain: boolean;
 
   constructor(b: Builder, id: Identification) {
     this.#b = b;
@@ -36,7 +38,8 @@ class MachineBuilder {
     this.#oas = SIZES[id.idr5 & 7];
     this.#ds = flag(id.idr5, 7);
     this.#httu = (id.idr0 >> 6) & 3;
-    this.#noisy = b.chance(40);
+    this.#plain = b.chance(35);
+    this.#noisy = !this.#plain && b.chance(50);
   }
 
   build(): RandomMachine {
@@ -99,6 +102,7 @@ class MachineBuilder {
   #granule(): number {
     const b = this.#b;
     const there = [0, 1, 2].filter((tg) => flag(this.#id.idr5, [4, 6, 5][tg]));
+    if (this.#plain && there.includes(0)) return 0;
     return b.chance(1) ? b.random(3) : b.pick(...there);
   }
 
@@ -143,9 +147,10 @@ class MachineBuilder {
     if (second === undefined) return BigInt(at);
     const levels = second.leafLevels.filter((level) => 2 ** second.shift(level) >= bytes);
     for (let i = 0; i < 6 && levels.length > 0; i++) {
-      const level = b.pick(...levels);
+      const level = this.#plain ? Math.max(...levels) : b.pick(...levels);
       const shift = second.shift(level);
-      const name = ((b.number(second.geometry.width) >> BigInt(shift)) << BigInt(shift)) | (BigInt(at) % (1n << BigInt(shift)));
+      const width = this.#plain ? Math.min(second.geometry.width, 28) : second.geometry.width;
+      const name = ((b.number(width) >> BigInt(shift)) << BigInt(shift)) | (BigInt(at) % (1n << BigInt(shift)));
       const output = BigInt(at);
       if (second.map(name, output, level, () => this.#leaf2(true), () => (this.#noisy ? field(b.random(64), 52) : 0n))) return name;
     }
@@ -190,10 +195,10 @@ class MachineBuilder {
     const big = ((idr0 >> 21) & 3) === 3 || (((idr0 >> 21) & 3) === 0 && b.chance(20));
     const epd0 = b.chance(12);
     const epd1 = b.chance(45);
-    const tbi0 = b.chance(30);
-    const tbi1 = b.chance(30);
+    const tbi0 = !this.#plain && b.chance(30);
+    const tbi1 = !this.#plain && b.chance(30);
     const ips = b.chance(85) ? this.#id.idr5 & 7 : b.random(8);
-    const e0pd = flag(idr3, 13);
+    const e0pd = flag(idr3, 13) && !this.#plain;
     let cd = field(epd0, 14) | field(big, 15) | field(epd1, 30) | field(!b.chance(1), 31) | field(ips, 32) | field(b.chance(10), 35) | field(b.chance(25), 36)
       | field(tbi0, 38) | field(tbi1, 39) | field(b.chance(30), 40) | field(true, 41) | field(dirty, 42) | field(updates, 43)
       | field(stall === 2 || (stall === 0 && b.chance(10)), 44) | field(b.chance(85), 45) | field(flag(idr0, 26) || b.chance(80), 46) | field(b.chance(50), 47)
@@ -231,14 +236,14 @@ class MachineBuilder {
 
   #mapSomething(tables: Tables, upper: boolean, tbi: boolean, through: boolean): void {
     const b = this.#b;
-    const level = b.pick(...tables.leafLevels);
+    const level = this.#plain ? 3 : b.pick(...tables.leafLevels);
     const shift = tables.shift(level);
     const { width, ds } = tables.geometry;
     const input = b.number(width);
     const outer = b.chance(90) ? BigInt(b.frame(4096)) : b.number(this.#oas);
     const output = through && b.chance(90) ? this.#intermediate(Number(outer), 4096) : outer;
     const leaf = (): bigint =>
-      field(b.random(8), 2) | field(b.chance(60) ? 1 : b.random(4), 6) | (ds ? 0n : field(b.random(4), 8)) | field(b.chance(92), 10) | field(b.chance(70), 11) | field(b.chance(30), 51)
+      field(b.random(8), 2) | field(b.chance(60) ? 1 : b.random(4), 6) | (ds ? 0n : field(b.random(4), 8)) | field(b.chance(92), 10) | field(this.#plain || b.chance(70), 11) | field(b.chance(30), 51)
       | field(b.chance(60) ? 0 : b.random(4), 53) | field(b.random(16), 55);
     const table = (): bigint => (b.chance(this.#noisy ? 75 : 97) ? 0n : field(b.random(16), 59)) | field(this.#httu === 3 && b.chance(50), 10) | (this.#noisy ? field(b.random(128), 52) : 0n);
     // Where the output's offset in the block is the input's.
