@@ -1,5 +1,6 @@
 /** What the package adds to a composition root. The only file that sees hardware and driver together. */
 import { type IommuEnvironment, type IommuFactory, type IommuUnit, type MachineSpec, type Plugin, refuse, TOKENS } from "@iommukit/core";
+import { smmuTableDecoder } from "./decode/index.js";
 import { SmmuDriver } from "./driver/index.js";
 import { REGISTER_BYTES } from "./spec/registers.js";
 import { DEFAULT_CACHES, SmmuUnit, smmuReplayUnitFactory } from "./hardware/index.js";
@@ -68,6 +69,7 @@ export const plugin: Plugin = {
   register(container) {
     container.register(TOKENS.iommus, { useValue: smmuIommuFactory });
     container.register(TOKENS.platforms, { useFactory: () => transcriptPlatform(smmuIommuFactory) });
+    container.register(TOKENS.decoders, { useValue: smmuTableDecoder });
     container.register(TOKENS.replayUnits, { useValue: smmuReplayUnitFactory });
   },
 };

@@ -1,0 +1,1 @@
+export { smmuTableDecoder } from "./decoder.js";
