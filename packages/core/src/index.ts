@@ -22,6 +22,8 @@ export type {
 } from "./decode/types.js";
 export type { DeviceModel, PciBar, PciCapability, PciDevice, PciExtendedCapability, PciHost, PciIdentity, PciInterrupts } from "./devices/types.js";
 export type { FaultCatalogue, FaultDemonstration, FaultOptions, FaultSummary } from "./decode/faults.js";
+export { Deferred } from "./driver/deferred.js";
+export { IdPool } from "./driver/id-pool.js";
 export { Prot } from "./driver/types.js";
 export type {
   DeviceCapabilities,
@@ -99,6 +101,8 @@ export { FrameAllocator } from "./memory/frame-allocator.js";
 export { PhysicalMemory } from "./memory/physical-memory.js";
 export { createFormat, entryFrame, frameHi, frameLo, IllegalLeaf, levelShift } from "./pt/format.js";
 export type { PageTableFormat, PageTableFormatOptions } from "./pt/format.js";
+export { readDirtyLeaves } from "./pt/dirty-leaves.js";
+export type { DirtyRule } from "./pt/dirty-leaves.js";
 export { PageTable } from "./pt/page-table.js";
 export type { TableWriteListener, UnmapResult } from "./pt/page-table.js";
 export { classifyEntry, EntryKind, entryAddress, setFlags, WalkResult, WalkStatus, walk, walkPlain } from "./pt/walk.js";

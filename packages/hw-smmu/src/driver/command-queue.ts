@@ -2,11 +2,10 @@
  * The command queue from the software side (SMMU 3.5, 4). Commands are gathered, and `sync` hands them over in one go with a CMD_SYNC
  * behind them: when the unit has consumed that, everything before is done.
  */
-import { encodeFields, type FieldTable, type FrameAllocator, type PhysicalMemory } from "@iommukit/core";
+import { type Deferred, encodeFields, type FieldTable, type FrameAllocator, type PhysicalMemory } from "@iommukit/core";
 import { COMMAND_BY_OPCODE, Op } from "../spec/commands.js";
 import { type Capabilities } from "../spec/identification.js";
 import { CommandError, Gerror, Reg } from "../spec/registers.js";
-import type { Deferred } from "./deferred.js";
 import type { RegisterAccess } from "./registers.js";
 import type { Fields } from "./structures.js";
 

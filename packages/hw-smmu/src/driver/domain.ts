@@ -1,9 +1,8 @@
 /** What a (device, PASID) can be attached to, and one unit as domains reach it. */
-import type { IommuDevice } from "@iommukit/core";
+import type { IdPool, IommuDevice } from "@iommukit/core";
 import type { Capabilities } from "../spec/identification.js";
 import type { CommandQueue } from "./command-queue.js";
 import type { ContextTable } from "./context-table.js";
-import type { Ids } from "./ids.js";
 import type { Fields, Structures } from "./structures.js";
 
 /** One unit. A page table belongs to the unit that it was made for. */
@@ -12,8 +11,8 @@ export interface UnitSide {
   readonly caps: Capabilities;
   readonly queue: CommandQueue;
   readonly structures: Structures;
-  readonly asids: Ids;
-  readonly vmids: Ids;
+  readonly asids: IdPool;
+  readonly vmids: IdPool;
 }
 
 /** What the driver keeps of a device. */

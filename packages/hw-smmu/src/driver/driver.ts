@@ -3,12 +3,14 @@
  * and by what it writes into memory, nothing else.
  */
 import {
+  Deferred,
   type DeviceCapabilities,
   type Domain,
   type DriverViommu,
   type EventSink,
   type FrameAllocator,
   type HwInfo,
+  IdPool,
   type InterruptMessage,
   type IommuDevice,
   type IommuDriver,
@@ -30,11 +32,9 @@ import { Cr0, Cr2, Gerror, IrqCtrl, Reg } from "../spec/registers.js";
 import { Attacher } from "./attacher.js";
 import { CommandQueue } from "./command-queue.js";
 import { ContextTable } from "./context-table.js";
-import { Deferred } from "./deferred.js";
 import { SmmuDomain, type UnitSide } from "./domain.js";
 import { OutputQueue } from "./event-queue.js";
 import { EventLog } from "./events.js";
-import { Ids } from "./ids.js";
 import { NestedSmmuDomain } from "./nested-domain.js";
 import { PageRequests } from "./page-requests.js";
 import { hasStage1, hasStage2, nests, PagingSmmuDomain, tracksDirty } from "./paging-domain.js";
@@ -46,6 +46,8 @@ import { SmmuViommu } from "./viommu.js";
 /** enum iommu_hw_info_type, iommu_viommu_type */
 const HW_INFO_ARM_SMMUV3 = 2;
 const VIOMMU_ARM_SMMUV3 = 1;
+/** 0 is what entries without an ASID or VMID of their own carry: it is not given out. */
+const FIRST_ID = 1;
 /** Inner shareable, write-back: queues and tables (6.3.11). */
 const CR1 = 0xd75;
 /** Where messages of devices are to be mapped; the window is software's choice (iommufd facts, 3.4). */
@@ -95,7 +97,7 @@ export class SmmuDriver implements IommuDriver {
     const structures = new Structures(memory, name, tracer);
     const streams = new StreamTable(memory, frames, structures, registers, caps);
     const queue = new CommandQueue(memory, frames, registers, caps, this.#deferred, () => this.#attacher.atsLost());
-    this.#unit = { name, caps, queue, structures, asids: new Ids("ASID", caps.asid16 ? 16 : 8), vmids: new Ids("VMID", caps.vmid16 ? 16 : 8) };
+    this.#unit = { name, caps, queue, structures, asids: new IdPool(`ASID of ${name}`, "IDR0.ASID16", caps.asid16 ? 16 : 8, FIRST_ID), vmids: new IdPool(`VMID of ${name}`, "IDR0.VMID16", caps.vmid16 ? 16 : 8, FIRST_ID) };
     this.#attacher = new Attacher(this.#unit, streams, (device) => this.#contexts(device, structures), tracer);
     let enabled: number = Cr0.CMDQEN;
     registers.control(Reg.CR0, Reg.CR0ACK, enabled);

@@ -1,5 +1,5 @@
 /** Dirty tracking in the second stage (VT-d 3.7.2, 9.6: SSADE): hardware sets D in the leaves that it writes through. */
-import { type DirtyTracking, entryAddress, entryFrame, levelShift, type PhysicalMemory, walk, WalkResult, WalkStatus } from "@iommukit/core";
+import { type DirtyRule, type DirtyTracking, type PhysicalMemory, readDirtyLeaves } from "@iommukit/core";
 import { PASID_TABLE_ENTRY } from "../spec/entries.js";
 import { SecondStage } from "../spec/formats.js";
 import type { DomainUse } from "./domain.js";
@@ -8,10 +8,14 @@ import type { PagingVtdDomain } from "./paging-domain.js";
 /** SSADE in the first word of a PASID table entry. */
 const SSADE = 1n << 9n;
 
+const RULE: DirtyRule = {
+  isDirty: (lo) => (lo & SecondStage.D) !== 0,
+  clean: (lo) => lo & ~SecondStage.D,
+};
+
 export class SecondStageDirty implements DirtyTracking {
   readonly #domain: PagingVtdDomain;
   readonly #memory: PhysicalMemory;
-  readonly #result = new WalkResult();
 
   constructor(domain: PagingVtdDomain, memory: PhysicalMemory) {
     this.#domain = domain;
@@ -26,36 +30,9 @@ export class SecondStageDirty implements DirtyTracking {
   }
 
   read(iova: bigint, length: bigint, clear: boolean, report: (iova: bigint, length: bigint) => void): void {
-    const { table } = this.#domain;
-    const end = Number((iova + length) >> 12n);
-    let first = -1;
-    let last = -1;
-    for (let page = Number(iova >> 12n); page < end; ) {
-      if (walk(this.#memory, table.format, table.root, table.topLevel, page, this.#result) !== WalkStatus.OK) break;
-      const { level, entryLo, entryHi } = this.#result;
-      const pages = 2 ** (levelShift(table.format, level) - 12);
-      const start = page - (page % pages);
-      if ((entryLo & SecondStage.D) !== 0) {
-        report(BigInt(page) << 12n, BigInt(start + pages - page) << 12n);
-        if (clear) this.#memory.store64(this.#leaf(page, level), entryLo & ~SecondStage.D, entryHi);
-        if (first === -1) first = start;
-        last = start + pages - 1;
-      }
-      page = start + pages;
-    }
+    const cleaned = readDirtyLeaves(this.#memory, this.#domain.table, RULE, { iova, length, clear }, report);
     // A cached translation that was dirty already would let the next write pass without setting the flag again.
-    if (clear && first !== -1) this.#domain.flush(first, last - first + 1, true);
-  }
-
-  /** Physical address of the leaf at `level` that a walk for `page` ends in. */
-  #leaf(page: number, level: number): number {
-    const { root, topLevel, format } = this.#domain.table;
-    let table = root;
-    for (let at = topLevel; at > level; at--) {
-      this.#memory.load64(entryAddress(format, table, at, page));
-      table = entryFrame(format, this.#memory.lo, this.#memory.hi) * 4096;
-    }
-    return entryAddress(format, table, level, page);
+    if (cleaned) this.#domain.flush(cleaned.page, cleaned.count, true);
   }
 }
 

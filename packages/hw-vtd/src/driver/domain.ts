@@ -1,7 +1,7 @@
 /** What a (device, PASID) can be attached to, and who is: a domain is known to each unit's caches by an id of that unit. */
+import type { IdPool } from "@iommukit/core";
 import type { Capabilities } from "../spec/capabilities.js";
 import type { DeviceRecord } from "./device-tables.js";
-import type { DomainIds } from "./domain-ids.js";
 import type { PageBlock } from "./page-block.js";
 import type { CommandQueue } from "./queue.js";
 import type { Fields, Structures } from "./structures.js";
@@ -12,7 +12,7 @@ export interface UnitSide {
   readonly caps: Capabilities;
   readonly queue: CommandQueue;
   readonly structures: Structures;
-  readonly ids: DomainIds;
+  readonly ids: IdPool;
   /** What was written to tables reaches memory (CAP.RWBF); nothing to do in most units. */
   flushWriteBuffer(): void;
 }

@@ -3,10 +3,12 @@
  * and by what it writes into memory, nothing else.
  */
 import {
+  Deferred,
   type DeviceCapabilities,
   type Domain,
   type FrameAllocator,
   type HwInfo,
+  IdPool,
   type InterruptMessage,
   type IommuDevice,
   type IommuDriver,
@@ -27,10 +29,8 @@ import { encodeStruct } from "@iommukit/core/abi";
 import { type Capabilities, readCapabilities } from "../spec/capabilities.js";
 import { Gcmd, Reg } from "../spec/registers.js";
 import { Attacher } from "./attacher.js";
-import { Deferred } from "./deferred.js";
 import { DeviceTables } from "./device-tables.js";
 import { type UnitSide, VtdDomain } from "./domain.js";
-import { DomainIds } from "./domain-ids.js";
 import { type Interrupts, listen } from "./events.js";
 import { FaultLog } from "./fault-log.js";
 import { InterruptRemapping } from "./interrupt-remapping.js";
@@ -46,6 +46,8 @@ import { Structures } from "./structures.js";
 const HW_INFO_INTEL_VTD = 1;
 /** Linux sets it on every unit (IOMMU_HW_INFO_VTD_ERRATA_772415_SPR17). */
 const ERRATA_772415_SPR17 = 1;
+/** 0 means "absent" to a unit with caching mode, and 1 is what Linux keeps for itself: neither is given out. */
+const FIRST_DOMAIN = 2;
 /** RTADDR.TTM (11.4.5). */
 const SCALABLE_MODE = 0x400n;
 
@@ -97,7 +99,7 @@ export class VtdDriver implements IommuDriver {
       queue.sync();
     }
     const flushWriteBuffer = (): void => (caps.writeBufferFlush ? registers.flushWriteBuffer() : undefined);
-    this.#unit = { name, caps, queue, structures, flushWriteBuffer, ids: new DomainIds(name, caps.domainIdBits) };
+    this.#unit = { name, caps, queue, structures, flushWriteBuffer, ids: new IdPool(`domain-id of ${name}`, "CAP.ND", caps.domainIdBits, FIRST_DOMAIN) };
     this.faults = new FaultLog(registers, caps, name, tracer);
     listen(registers, Reg.FECTL, interrupts, deferred, () => this.faults.handle());
     if (caps.scalableMode && caps.pageRequests) {

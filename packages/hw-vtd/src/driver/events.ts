@@ -1,6 +1,5 @@
 /** The unit's own interrupts (VT-d 7.3, 7.4): control, data, address and upper address lie side by side, whatever the event. */
-import type { InterruptMessage } from "@iommukit/core";
-import type { Deferred } from "./deferred.js";
+import type { Deferred, InterruptMessage } from "@iommukit/core";
 import type { RegisterAccess } from "./registers.js";
 
 /** Where the driver gets messages from. */

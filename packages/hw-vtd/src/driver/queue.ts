@@ -3,7 +3,7 @@
  * wait descriptor, tail, then the status word. Within one go the unit keeps the order that matters: context, PASID, IOTLB,
  * device-TLB (6.5.2.11).
  */
-import { encodeFields, type FieldTable, formatRid, type FrameAllocator, type PhysicalMemory } from "@iommukit/core";
+import { type Deferred, encodeFields, type FieldTable, formatRid, type FrameAllocator, type PhysicalMemory } from "@iommukit/core";
 import type { Capabilities } from "../spec/capabilities.js";
 import {
   CC_DESCRIPTOR,
@@ -18,7 +18,6 @@ import {
   WAIT_DESCRIPTOR,
 } from "../spec/descriptors.js";
 import { Fsts, Gcmd, Reg } from "../spec/registers.js";
-import type { Deferred } from "./deferred.js";
 import type { PageBlock } from "./page-block.js";
 import type { RegisterAccess } from "./registers.js";
 import type { Fields } from "./structures.js";
