@@ -1,24 +1,18 @@
 /** What the package adds to a composition root. The only file that sees hardware and driver together. */
-import { type IommuEnvironment, type IommuFactory, type IommuUnit, type MachineSpec, type Plugin, refuse, TOKENS } from "@iommukit/core";
-import { smmuTableDecoder } from "./decode/index.js";
+import { type IommuEnvironment, type IommuFactory, type IommuUnit, type MachineSpec, type Plugin, refuse, type TableSource, TOKENS } from "@iommukit/core";
+import { dueInvalidation, ownFlags, smmuTableDecoder } from "./decode/index.js";
 import { SmmuDriver } from "./driver/index.js";
-import { REGISTER_BYTES } from "./spec/registers.js";
 import { DEFAULT_CACHES, SmmuUnit, smmuReplayUnitFactory } from "./hardware/index.js";
-import { ADDRESS_SIZES, type Identification } from "./spec/identification.js";
+import { IDENTIFICATION_OPTIONS, identificationOf } from "./options.js";
+import { describePreset, PRESETS } from "./presets.js";
+import { ADDRESS_SIZES } from "./spec/identification.js";
+import { Reg, REGISTER_BYTES } from "./spec/registers.js";
 import { transcriptPlatform } from "./transcripts.js";
 
-const WORDS = ["idr0", "idr1", "idr2", "idr3", "idr4", "idr5", "iidr", "aidr"] as const;
-const OPTIONS: readonly string[] = [...WORDS, "tlbSets", "tlbWays", "qemuNesting"];
-/** QEMU's unit of the virt machine, with what its driver needs: both stages, 16-bit ASIDs, range invalidation, two-level tables. */
-const DEFAULT: Identification = { idr0: 0x0d44_101b, idr1: 0x0273_0010, idr3: 0x1414, idr5: 0x74, aidr: 1 };
+const OPTIONS: readonly string[] = [...IDENTIFICATION_OPTIONS, "tlbSets", "tlbWays", "qemuNesting"];
 
-/** A register word: "0x…". */
-function word(options: Readonly<Record<string, unknown>>, name: keyof Identification): number {
-  const value = options[name];
-  if (value === undefined) return DEFAULT[name] ?? 0;
-  if (typeof value !== "string" || !/^0x[0-9a-f]{1,8}$/i.test(value)) return refuse("EINVAL", `option ${name} is ${JSON.stringify(value)}, not a word such as "0xd44101b"`, { argument: name });
-  return Number(value);
-}
+/** Registers of 32 bits that say how a transaction is translated. */
+const EXPLAINED = ["STRTAB_BASE_CFG", "CR0", "CR2", "GBPA", "IDR0", "IDR1", "IDR3", "IDR5", "AIDR"] as const;
 
 function number(options: Readonly<Record<string, unknown>>, name: string, fallback: number): number {
   const value = options[name] ?? fallback;
@@ -30,7 +24,7 @@ function create(environment: IommuEnvironment, options: Readonly<Record<string, 
   const unknown = Object.keys(options).find((key) => !OPTIONS.includes(key));
   if (unknown !== undefined) refuse("EINVAL", `an SMMUv3 has no option "${unknown}"; there are: ${OPTIONS.join(", ")}`, { argument: unknown });
   const { name, memory, frames, registerBase, interrupts, tracer } = environment;
-  const identification = Object.fromEntries(WORDS.map((register) => [register, word(options, register)])) as unknown as Identification;
+  const identification = identificationOf(options);
   const input = { sets: number(options, "tlbSets", DEFAULT_CACHES.input.sets), ways: number(options, "tlbWays", DEFAULT_CACHES.input.ways) };
   let driver: SmmuDriver | undefined;
   const hardware = new SmmuUnit(memory, {
@@ -47,6 +41,17 @@ function create(environment: IommuEnvironment, options: Readonly<Record<string, 
     driver,
     hostAddressWidth: Math.min(ADDRESS_SIZES[identification.idr5 & 7], 48),
     sysfs: { name: `smmu3.0x${registerBase.toString(16).padStart(16, "0")}`, files: {} },
+    dueInvalidation,
+    ownFlags,
+    explain: (request) => {
+      const register = (name: keyof typeof Reg, size = 4): bigint => memory.readMmio(registerBase + Reg[name], size);
+      const source: TableSource = {
+        iommu: "smmuv3",
+        registers: { STRTAB_BASE: register("STRTAB_BASE", 8), ...Object.fromEntries(EXPLAINED.map((name) => [name, register(name)])) },
+        read: (pa, target) => memory.read(pa, target),
+      };
+      return smmuTableDecoder.walk(source, request);
+    },
   };
 }
 
@@ -62,7 +67,13 @@ function defaultMachine(): MachineSpec {
   };
 }
 
-export const smmuIommuFactory: IommuFactory = { name: "smmuv3", about: "Arm SMMUv3", create, defaultMachine };
+export const smmuIommuFactory: IommuFactory = {
+  name: "smmuv3",
+  about: `Arm SMMUv3; presets: ${Object.keys(PRESETS).join(", ")}`,
+  presets: Object.entries(PRESETS).map(([name, preset]) => describePreset(name, preset)),
+  create,
+  defaultMachine,
+};
 
 export const plugin: Plugin = {
   name: "@iommukit/hw-smmu",

@@ -1,7 +1,9 @@
 import { iommuSuite } from "@iommukit/core/testing";
 import { describe, it } from "vitest";
 import { smmuIommuFactory } from "./plugin.js";
+import { PRESETS } from "./presets.js";
 
-describe("the default unit", () => {
-  for (const { name, run } of iommuSuite(smmuIommuFactory)) it(name, run);
+describe.each(Object.keys(PRESETS))("a unit of preset %s", (preset) => {
+  const factory = { ...smmuIommuFactory, create: (...[environment, options]: Parameters<typeof smmuIommuFactory.create>) => smmuIommuFactory.create(environment, { preset, ...options }) };
+  for (const { name, run } of iommuSuite(factory)) it(name, run);
 });

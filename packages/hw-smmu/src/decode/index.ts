@@ -1,1 +1,2 @@
 export { smmuTableDecoder } from "./decoder.js";
+export { dueInvalidation, ownFlags } from "./staleness.js";
