@@ -105,6 +105,9 @@ export class SimulatedProcess {
   }
 }
 
+/** Above every address that a process can have: the recorded one's stack may be anywhere below 2^47. */
+const ARGUMENT_END = 0x9000_0000_0000n;
+
 /** The argument of an ioctl at the end of a mapping, before everything else of the process. */
 export class ArgumentAt implements UserBytes {
   readonly address: bigint;
@@ -114,7 +117,7 @@ export class ArgumentAt implements UserBytes {
   constructor(bytes: Uint8Array, behind: UserBytes) {
     this.bytes = bytes;
     this.#behind = behind;
-    this.address = 0x7fff_0000_0000n - BigInt(bytes.length);
+    this.address = ARGUMENT_END - BigInt(bytes.length);
   }
 
   #offset(address: bigint): number {
