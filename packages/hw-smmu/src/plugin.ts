@@ -1,6 +1,6 @@
 /** What the package adds to a composition root. The only file that sees hardware and driver together. */
 import { type IommuEnvironment, type IommuFactory, type IommuUnit, type MachineSpec, type Plugin, refuse, type TableSource, TOKENS } from "@iommukit/core";
-import { dueInvalidation, ownFlags, smmuTableDecoder } from "./decode/index.js";
+import { dueInvalidation, ownFlags, smmuStructureDecoder, smmuTableDecoder } from "./decode/index.js";
 import { SmmuDriver } from "./driver/index.js";
 import { DEFAULT_CACHES, SmmuUnit, smmuReplayUnitFactory } from "./hardware/index.js";
 import { IDENTIFICATION_OPTIONS, identificationOf } from "./options.js";
@@ -81,6 +81,7 @@ export const plugin: Plugin = {
     container.register(TOKENS.iommus, { useValue: smmuIommuFactory });
     container.register(TOKENS.platforms, { useFactory: () => transcriptPlatform(smmuIommuFactory) });
     container.register(TOKENS.decoders, { useValue: smmuTableDecoder });
+    container.register(TOKENS.structureDecoders, { useValue: smmuStructureDecoder });
     container.register(TOKENS.replayUnits, { useValue: smmuReplayUnitFactory });
   },
 };
