@@ -53,7 +53,7 @@ export class NestedSmmuDomain extends SmmuDomain implements NestedDomain {
 
   /** In the order of Linux: forbidden bits, Config, EATS. */
   #checkEntry(): void {
-    const bad = (why: string): never => refuse("EIO", `ste: ${why}`, { argument: "ste", rule: "iommu_hwpt_arm_smmuv3" });
+    const bad = (why: string): never => refuse("EIO", `a guest may not have this stream table entry: ${why}`, { argument: "ste", rule: "iommu_hwpt_arm_smmuv3" });
     const extra = this.#words.findIndex((word, i) => (word & ~ALLOWED_WORDS[i]) !== 0n);
     if (extra !== -1) bad(`word ${extra} is 0x${this.#words[extra].toString(16)}, with bits beyond 0x${ALLOWED_WORDS[extra].toString(16)}`);
     if (!GUEST_CONFIGS.includes(this.#config)) bad(`Config is ${this.#config}, none of abort, bypass, stage 1`);
