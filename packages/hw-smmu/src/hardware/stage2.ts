@@ -94,15 +94,21 @@ export class Stage2 {
     if (dirties && plain) this.#descend(c, root, page, cause);
     if (c.s2UpdatesAccess && (lo & Lo.AF) === 0) this.#pendingSet |= Lo.AF;
     if (dirties) this.#pendingSet |= Lo.S2W;
-    this.#pendingTables = c.s2UpdatesTables;
+    this.#pendingTables = c.s2UpdatesTables && this.#tablesLackFlag(c, level);
     this.outPage = w.outPage;
     this.shift = levelShift(format, level);
     this.rights = withoutUpdates(rights, clean && !dirties);
-    // What waits for an update is cached once it is made.
-    if (this.#pendingSet === 0) {
+    // What waits for an update is cached once it is made: the request may still fail, and make none.
+    if (this.#pendingSet === 0 && !this.#pendingTables) {
       this.#tlbs.insertIntermediate(c.vmid, page, this.shift, this.outPage, this.rights | (device ? DEVICE : 0), c.s2Granule, level);
     }
     return true;
+  }
+
+  /** True when a table that the last descent passed has no access flag. */
+  #tablesLackFlag(c: Configuration, leaf: number): boolean {
+    for (let level = c.s2TopLevel; level > leaf; level--) if ((this.#descent.lows[level] & Lo.AF) === 0) return true;
+    return false;
   }
 
   #descend(c: Configuration, root: number, page: number, cause: number): boolean {
