@@ -7,9 +7,9 @@
  * manuals describe caches: looked up by one key, invalidated by another.
  * Entries of any page size live together; only sizes that are present are probed.
  *
- * Sets and ways say what is kept. What is found is found through a *hint*, the slot that last answered for this hash of tags and
- * page, which is checked in full, so that a wrong one costs a search and nothing else; and then in a hash table of chains by page, which
- * also tells an invalidation of a few pages where to look.
+ * Sets and ways say what is kept. What is found is found in a hash table of chains by page, which also tells an invalidation of a few pages
+ * where to look. Where requesters use the same pages, or pages are large, a *hint* spares the way along the chain: the slot that last
+ * answered for this hash of tags and page, which is checked in full, so that a wrong one costs a search and nothing else.
  */
 
 export interface IotlbGeometry {
@@ -38,8 +38,9 @@ export interface IotlbEntry {
 const PAGES_OF = Float64Array.from({ length: 64 }, (_, shift) => 2 ** (shift - 12));
 const SCALE_OF = Float64Array.from({ length: 64 }, (_, shift) => 2 ** (12 - shift));
 
-/** Enough that pages seldom share a hint or a chain. */
-const CHAINS_PER_SLOT = 4;
+/** So many that a page that is not there finds its chain empty, which the processor then guesses right; hints may be shared more often. */
+const CHAINS_PER_SLOT = 16;
+const HINTS_PER_SLOT = 4;
 /** Pages that an invalidation looks up one by one. */
 const FEW = 64;
 
@@ -101,7 +102,7 @@ export class Iotlb {
   /** Sizes above 4 KiB that may be present, by log2 of their bytes: all that have been since the cache was last seen empty. */
   private readonly present: Uint8Array = new Uint8Array(64);
   /** The same as a list. */
-  readonly #large: number[] = [];
+  private readonly large: number[] = [];
   readonly #key = new IotlbKey();
   /** Insertions when the cache was last seen empty. */
   #emptyAt = 0;
@@ -114,10 +115,9 @@ export class Iotlb {
     this.ways = ways;
     this.setMask = sets - 1;
     const slots = this.capacity + 1;
-    const chains = 2 ** Math.ceil(Math.log2(slots * CHAINS_PER_SLOT));
-    this.chains = new Int32Array(chains);
-    this.hints = new Int32Array(chains);
-    this.chainMask = chains - 1;
+    this.chains = new Int32Array(powerAbove(slots * CHAINS_PER_SLOT));
+    this.chainMask = this.chains.length - 1;
+    this.hints = new Int32Array(powerAbove(slots * HINTS_PER_SLOT));
     const records = new ArrayBuffer(slots * 64);
     this.words = new Int32Array(records);
     this.spans = new Float64Array(records);
@@ -126,13 +126,16 @@ export class Iotlb {
 
   /** Slot of the entry that covers `page` under both tags; -1 for a miss. */
   lookup(tagA: number, tagB: number, page: number): number {
-    const hint = hash(tagA, tagB, page) & this.chainMask;
-    const slot = this.hints[hint];
+    const slot = this.chains[(page | 0) & this.chainMask];
+    if (slot === 0 && this.large.length === 0) {
+      this.stats.misses++;
+      return -1;
+    }
     if (this.#covers(slot, tagA, tagB, page)) {
       this.stats.hits++;
       return slot;
     }
-    return this.#search(hint, tagA, tagB, page);
+    return this.#search(slot, tagA, tagB, page);
   }
 
   /** Output page for an input page that the slot's entry covers. */
@@ -166,10 +169,15 @@ export class Iotlb {
     return ((number | 0) ^ Math.imul(pageShift - SMALL, 0x9e3779b1)) & this.chainMask;
   }
 
-  #search(hint: number, tagA: number, tagB: number, page: number): number {
-    const first = this.chains[(page | 0) & this.chainMask];
+  #search(first: number, tagA: number, tagB: number, page: number): number {
+    const hint = hash(tagA, tagB, page) & (this.hints.length - 1);
+    const hinted = this.hints[hint];
+    if (this.#covers(hinted, tagA, tagB, page)) {
+      this.stats.hits++;
+      return hinted;
+    }
     let slot = first === 0 ? -1 : this.#along(first, tagA, tagB, page, SMALL);
-    for (let i = 0; slot === -1 && i < this.#large.length; i++) slot = this.find(tagA, tagB, page, this.#large[i]);
+    for (let i = 0; slot === -1 && i < this.large.length; i++) slot = this.find(tagA, tagB, page, this.large[i]);
     if (slot === -1) {
       this.stats.misses++;
       return -1;
@@ -206,7 +214,7 @@ export class Iotlb {
     if (pageShift === SMALL) return this.add(this.#key, page, outPage, data);
     if (this.present[pageShift] === 0) {
       this.present[pageShift] = 1;
-      this.#large.push(pageShift);
+      this.large.push(pageShift);
     }
     const pages = PAGES_OF[pageShift];
     const number = Math.floor(page * SCALE_OF[pageShift]);
@@ -222,11 +230,20 @@ export class Iotlb {
   }
 
   #store(place: number, chain: number, key: IotlbKey, page: number, pages: number, outPage: number, data: number): number {
-    const slot = this.#room(place & this.setMask);
-    const { words, spans, chains } = this;
+    const { words, spans, chains, victim } = this;
+    // Round-robin, but first where something was removed.
+    const set = place & this.setMask;
+    const way = victim[set];
+    victim[set] = way + 1 === this.ways ? 0 : way + 1;
+    const slot = (Math.imul(set, this.ways) + way + 1) | 0;
     const word = slot << WORDS_SHIFT;
     const span = slot << SPANS_SHIFT;
-    if (spans[span | PAGES] !== 0) this.#unlink(slot);
+    if (spans[span | PAGES] !== 0) {
+      // Most chains are of one.
+      const old = words[word | CHAIN];
+      if (chains[old] === slot) chains[old] = words[word | NEXT];
+      else this.#unlink(slot);
+    }
     words[word | TAG_A] = key.tagA;
     words[word | TAG_B] = key.tagB;
     words[word | DATA] = data;
@@ -236,7 +253,6 @@ export class Iotlb {
     words[word | CHAIN] = chain;
     words[word | NEXT] = chains[chain];
     chains[chain] = slot;
-    this.hints[place & this.chainMask] = slot;
     spans[span | PAGE] = page;
     spans[span | PAGES] = pages;
     spans[span | OUT] = outPage;
@@ -274,7 +290,7 @@ export class Iotlb {
   #removePages(maskA: number, valueA: number, maskB: number, valueB: number, firstPage: number, lastPage: number): number {
     let removed = 0;
     for (let page = firstPage; page <= lastPage; page++) removed += this.#removeChain((page | 0) & this.chainMask, maskA, valueA, maskB, valueB, firstPage, lastPage);
-    for (const shift of this.#large) {
+    for (const shift of this.large) {
       const last = Math.floor(lastPage * SCALE_OF[shift]);
       for (let number = Math.floor(firstPage * SCALE_OF[shift]); number <= last; number++) {
         removed += this.#removeChain(this.#chain(number, shift), maskA, valueA, maskB, valueB, firstPage, lastPage);
@@ -318,13 +334,6 @@ export class Iotlb {
     return first <= lastPage && first + this.spans[span | PAGES] > firstPage;
   }
 
-  /** Where an entry goes: round-robin, but first where something was removed. */
-  #room(set: number): number {
-    const way = this.victim[set];
-    this.victim[set] = way + 1 === this.ways ? 0 : way + 1;
-    return (Math.imul(set, this.ways) + way + 1) | 0;
-  }
-
   #isEmpty(slot: number): boolean {
     return this.spans[(slot << SPANS_SHIFT) | PAGES] === 0;
   }
@@ -354,11 +363,16 @@ export class Iotlb {
   #empty(): void {
     this.#emptyAt = this.stats.inserts;
     this.present.fill(0);
-    this.#large.length = 0;
+    this.large.length = 0;
   }
 }
 
 /** Neighbouring pages fall into neighbouring places. `| 0` tells V8 that the tags are small integers, which `imul` does not. */
 function hash(tagA: number, tagB: number, page: number): number {
   return (page | 0) ^ Math.imul(tagA | 0, 0x9e3779b1) ^ Math.imul(tagB | 0, 0x85ebca6b);
+}
+
+/** The least power of two that is not below `count`. */
+function powerAbove(count: number): number {
+  return 2 ** Math.ceil(Math.log2(count));
 }
