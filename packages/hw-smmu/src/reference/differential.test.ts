@@ -144,7 +144,8 @@ memory.addRam(0, RAM);
 describe.each(Object.entries(UNITS))("a unit %s", (_name, id) => {
   it.each(GEOMETRIES)("%s does what the reference does", (name, caches) => {
     const bench = new Bench(memory, id, caches);
-    const seed = Number(process.env.SMMU_SEED ?? Date.now() % 2 ** 31);
+    // The same machines each time, so that a change is to blame when one fails; SMMU_SEED=$RANDOM tries others.
+    const seed = Number(process.env.SMMU_SEED ?? 20_261_124);
     for (let i = 0; i < MACHINES / GEOMETRIES.length; i++) {
       const b = new Builder(memory, id, generator(seed + i));
       const { registers, requests } = randomMachine(b, id);

@@ -3,7 +3,8 @@ import { writeSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { Depth, FuzzMemory, Session } from "./session.js";
 
-const SEED = Number(process.env.SEED ?? Date.now() % 2 ** 31);
+/** The same ones each time, so that a change is to blame when they fail; SEED=$RANDOM tries others. */
+const SEED = Number(process.env.SEED ?? 20_261_124);
 const MINUTES = Number(process.env.MINUTES ?? 0);
 const COUNT = Number(process.env.COUNT ?? 200_000);
 /** Rounds of one session; its seed repeats them. */

@@ -11,7 +11,8 @@ import { Random } from "./random.js";
 import type { Kind } from "./request.js";
 import { describeConfiguration, Memory, Rig, shrink } from "./rig.js";
 
-const SEED = Number(process.env.SEED ?? Date.now() % 2 ** 31);
+/** The same ones each time, so that a change is to blame when they fail; SEED=$RANDOM tries others. */
+const SEED = Number(process.env.SEED ?? 20_261_124);
 const COUNT = Number(process.env.COUNT ?? 200_000);
 const UNITS = 128;
 const KINDS: readonly Kind[] = ["untranslated", "translation", "translated", "page"];

@@ -8,7 +8,8 @@ import { type Invalidation, outcomeText, Staleness, STAGES } from "./staleness.j
 import { E, ReferenceUnit } from "./unit.js";
 import { ADDRESSES, type Cell, legacyWorld, type Probe, RIDS, scalableWorld, type World } from "./world.js";
 
-const SEED = Number(process.env.SEED ?? Date.now() % 2 ** 31);
+/** The same ones each time, so that a change is to blame when they fail; SEED=$RANDOM tries others. */
+const SEED = Number(process.env.SEED ?? 20_261_124);
 const HISTORIES = Number(process.env.HISTORIES ?? 1_000);
 const STEPS = 20;
 /** Until it is left to be stale. */
