@@ -3,3 +3,6 @@ import type { DeviceModel } from "@iommukit/core";
 
 /** Parents, by their names in machine files. */
 export const deviceModels: readonly DeviceModel[] = [];
+
+export { DevicePasids, enqcmd, enqcmds, PASID_KINDS, PasidFlag, pasidFlags, pasidKind, PasidNumberSpace, SharedPasids, translateGuestPasid, VirtualMachine } from "./pasid/index.js";
+export type { Cpu, EnqueueOutcome, GuestTranslation, PasidDirectories, PasidKind, PasidPool, PasidScopes, Portal } from "./pasid/index.js";
