@@ -12,6 +12,8 @@ export interface PciBar {
   readonly memory?: SharedPages;
   /** Bytes [start, end) that hold the MSI-X table. */
   readonly msixTable?: { readonly start: number; readonly end: number };
+  /** The parts, whole pages in ascending order, that clients may map, when they may not map all of it: none, if empty. */
+  readonly mappable?: readonly { readonly offset: number; readonly size: number }[];
 }
 
 /** Identity in configuration space. */
@@ -79,6 +81,12 @@ export interface PciDevice {
   /** Little-endian register read of 1, 2, 4 or 8 bytes. */
   readBar(bar: number, offset: number, size: number): bigint;
   writeBar(bar: number, offset: number, size: number, value: bigint): void;
+  /**
+   * A write of 64 aligned bytes at once: posted (MOVDIR64B), or deferrable (ENQCMD), which the device may turn away. False: it did, the
+   * sender is to try again; the answer to a posted one means nothing. Without this method a posted one comes as eight writes of 8
+   * bytes, and a deferrable one is turned away.
+   */
+  writeBlock?(bar: number, offset: number, bytes: Uint8Array, deferrable: boolean): boolean;
   /** Function-level reset. */
   reset(): void;
 }

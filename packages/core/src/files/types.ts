@@ -102,6 +102,8 @@ export interface MmapRegion {
   readonly backend: MemoryBackend;
   /** Set when it is memory without side effects, from byte `offset` of these pages on: a door may show it as such. */
   readonly memory?: { readonly pages: SharedPages; readonly offset: number };
+  /** Registers take 64 aligned bytes at once. False: the device turned a deferrable write away, the sender is to try again. */
+  writeBlock?(offset: number, bytes: Uint8Array, deferrable: boolean): boolean;
   /** The mapping was split, or inherited by a child: there is one more. */
   retain(): void;
   /** A mapping is gone. */

@@ -1,4 +1,5 @@
 /** /dev/vfio/devices/vfioN: the VFIO device file (iommufd facts, section 10). */
+import type { PciBar } from "../devices/types.js";
 import { refuse } from "../errors.js";
 import type { CallContext, KernelFile, MmapRegion, MmapRequest } from "../files/types.js";
 import type { OpenDevice, VfioDevice } from "./open-device.js";
@@ -107,6 +108,7 @@ export class VfioDeviceFile implements KernelFile {
     if (offset + request.length > Math.ceil(size / 4096) * 4096) bad(`0x${offset.toString(16)} + ${request.length} lies behind the ${size} bytes of region ${region}`, "length");
     const { pci } = this.node;
     const pages = pci.bar(region)?.memory;
+    if (!isMappable(pci.bar(region)?.mappable, offset, request.length)) bad(`0x${offset.toString(16)} + ${request.length} lies outside of what may be mapped of region ${region}`, "offset");
     if (pages === undefined && call.mapsRegisters === false) refuse("ENODEV", `BAR ${region} of ${pci.name} has registers, which act when they are touched: use pread and pwrite`, { argument: "offset" });
     const answering = (): void => {
       if (!pci.memoryEnabled) refuse("EFAULT", `memory decoding of ${pci.name} is off: SIGBUS`, { rule: "PCI command register, bit 1" });
@@ -126,6 +128,10 @@ export class VfioDeviceFile implements KernelFile {
           pci.writeBar(region, offset + at, source);
         },
       },
+      writeBlock: (at, bytes, deferrable) => {
+        answering();
+        return pci.writeBlock(region, offset + at, bytes, deferrable);
+      },
       retain: () => {
         this.#holders++;
       },
@@ -144,4 +150,9 @@ export class VfioDeviceFile implements KernelFile {
     this.#open = undefined;
     this.#leaveGroup?.();
   }
+}
+
+/** True when one of the parts, or no list at all, allows it. */
+function isMappable(parts: PciBar["mappable"], offset: number, length: number): boolean {
+  return parts === undefined || parts.some((part) => offset >= part.offset && offset + length <= part.offset + part.size);
 }

@@ -238,6 +238,14 @@ export class PciFunction {
       done += size;
     }
   }
+
+  /** 64 aligned bytes at once; false when a device turned a deferrable write away. */
+  writeBlock(bar: number, offset: number, bytes: Uint8Array, deferrable: boolean): boolean {
+    const { device } = this;
+    if (device.writeBlock && this.bar(bar)?.memory === undefined) return device.writeBlock(bar, offset, bytes, deferrable);
+    if (!deferrable) this.writeBar(bar, offset, bytes);
+    return !deferrable;
+  }
 }
 
 /** Translation requests and accesses are memory requests, which wait for bus mastering; page requests and completions are messages, which do not. */

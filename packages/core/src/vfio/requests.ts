@@ -1,5 +1,6 @@
 /** The ioctls of a VFIO device (iommufd facts, 10.1 to 10.10). */
 import { decodeStruct, IOCTLS, storeFields, structLayout, type StructValues } from "../abi/index.js";
+import type { PciBar } from "../devices/types.js";
 import { copyTail } from "../files/copy-in.js";
 import { refuse } from "../errors.js";
 import type { CallContext } from "../files/types.js";
@@ -22,8 +23,12 @@ const REGION_READ = 1;
 const REGION_WRITE = 2;
 const REGION_MMAP = 4;
 const REGION_CAPS = 8;
-/** A capability header: VFIO_REGION_INFO_CAP_MSIX_MAPPABLE, version 1, none behind it. */
-const MSIX_MAPPABLE = Uint8Array.of(3, 0, 1, 0, 0, 0, 0, 0);
+/** VFIO_REGION_INFO_CAP_…: the header alone, the header and a list of areas. */
+const MSIX_MAPPABLE = 3;
+const CAPABILITY_BYTES = 8;
+const SPARSE_MMAP = 1;
+const SPARSE_BYTES = 16;
+const AREA_BYTES = 16;
 const VGA_REGION = 8;
 /** vfio_irq_set and vfio_device_feature without their data. */
 const IRQ_SET_BYTES = 20;
@@ -140,21 +145,44 @@ function getRegionInfo(file: VfioDeviceFile, call: CallContext, argument: bigint
   const { pci } = file.node;
   const size = pci.regionSize(index);
   const bar = pci.bar(index);
-  const mappable = index < CONFIG_REGION && size >= 4096 && (bar?.memory !== undefined || call.mapsRegisters !== false) ? REGION_MMAP : 0;
-  let flags = size === 0 ? 0 : REGION_READ | REGION_WRITE | mappable;
+  const mappable = size >= 4096 && bar !== undefined && bar.mappable?.length !== 0 && (bar.memory !== undefined || call.mapsRegisters !== false);
+  const chain = mappable ? regionCapabilities(bar) : new Uint8Array(0);
+  let flags = size === 0 ? 0 : REGION_READ | REGION_WRITE;
+  if (mappable) flags |= REGION_MMAP;
+  if (chain.length > 0) flags |= REGION_CAPS;
   const answer = { flags, size: BigInt(size), offset: BigInt(index) << REGION_SHIFT, cap_offset: 0, argsz: Number(values.argsz) };
-  if (mappable !== 0 && bar?.msixTable) {
-    // One capability, without data: the table's page may be mapped too.
-    flags |= REGION_CAPS;
-    answer.flags = flags;
-    if (answer.argsz < bytes.length + MSIX_MAPPABLE.length) answer.argsz = bytes.length + MSIX_MAPPABLE.length;
+  if (chain.length > 0) {
+    const whole = bytes.length + chain.length;
+    if (answer.argsz < whole) answer.argsz = whole;
     else {
-      call.memory.write(argument + BigInt(bytes.length), MSIX_MAPPABLE);
+      call.memory.write(argument + BigInt(bytes.length), chain);
       answer.cap_offset = bytes.length;
     }
   }
   copyOut(call, argument, struct, bytes, answer, bytes.length);
   return 0;
+}
+
+/** What is behind struct vfio_region_info: which parts may be mapped, when not all; that the MSI-X table's page may. */
+function regionCapabilities({ mappable, msixTable }: PciBar): Uint8Array {
+  const sparse = mappable ? SPARSE_BYTES + AREA_BYTES * mappable.length : 0;
+  const chain = new Uint8Array(sparse + (msixTable ? CAPABILITY_BYTES : 0));
+  const view = new DataView(chain.buffer);
+  const header = (at: number, id: number, next: number): void => {
+    view.setUint16(at, id, true);
+    view.setUint16(at + 2, 1, true); // version
+    view.setUint32(at + 4, next, true);
+  };
+  if (mappable) {
+    header(0, SPARSE_MMAP, msixTable ? structLayout("vfio_region_info").size + sparse : 0);
+    view.setUint32(8, mappable.length, true);
+    for (const [i, area] of mappable.entries()) {
+      view.setBigUint64(SPARSE_BYTES + AREA_BYTES * i, BigInt(area.offset), true);
+      view.setBigUint64(SPARSE_BYTES + AREA_BYTES * i + 8, BigInt(area.size), true);
+    }
+  }
+  if (msixTable) header(sparse, MSIX_MAPPABLE, 0);
+  return chain;
 }
 
 function getIrqInfo(file: VfioDeviceFile, call: CallContext, argument: bigint): number {
