@@ -9,7 +9,7 @@ import { ADDRESS_SIZES } from "./spec/identification.js";
 import { Reg, REGISTER_BYTES } from "./spec/registers.js";
 import { transcriptPlatform } from "./transcripts.js";
 
-const OPTIONS: readonly string[] = [...IDENTIFICATION_OPTIONS, "tlbSets", "tlbWays", "qemuNesting"];
+const OPTIONS: readonly string[] = [...IDENTIFICATION_OPTIONS, "tlbSets", "tlbWays", "qemuNesting", "mergeEvents"];
 
 /** Registers of 32 bits that say how a transaction is translated. */
 const EXPLAINED = ["STRTAB_BASE_CFG", "CR0", "CR2", "GBPA", "IDR0", "IDR1", "IDR3", "IDR5", "AIDR"] as const;
@@ -31,6 +31,7 @@ function create(environment: IommuEnvironment, options: Readonly<Record<string, 
     name, identification, tracer,
     caches: { ...DEFAULT_CACHES, input },
     qemuNesting: options.qemuNesting === true,
+    mergeEvents: options.mergeEvents === true,
     onMessage: (address, data) => interrupts.deliver(address, data),
     onWire: (line) => (line === "sync" ? undefined : driver?.wire(line)),
   });

@@ -78,7 +78,7 @@ export class AtsUnit implements AtsHardware {
     // Without a PASID there is neither Exe nor Priv.
     const wanted = pasid === NO_PASID ? access & (Access.READ | Access.WRITE) : access;
     if (!this.#translator.enabled) {
-      this.#unsupported(rid, pasid, page, wanted, out);
+      this.#unsupported(rid, pasid, page, wanted, out, false);
       return;
     }
     const c = this.#translator.configure(rid, pasid);
@@ -88,7 +88,7 @@ export class AtsUnit implements AtsHardware {
       return;
     }
     if (stream.config !== -1 && stream.eats === Eats.NONE) {
-      this.#unsupported(rid, pasid, page, wanted, out);
+      this.#unsupported(rid, pasid, page, wanted, out, stream.mergesEvents);
       return;
     }
     if (c === undefined) {
@@ -143,10 +143,10 @@ export class AtsUnit implements AtsHardware {
     this.#recordConfiguration(c, rid, pasid, page, access, true);
   }
 
-  #unsupported(rid: number, pasid: number, page: number, access: number, out: TranslationCompletion): void {
+  #unsupported(rid: number, pasid: number, page: number, access: number, out: TranslationCompletion, mayMerge: boolean): void {
     out.status = CompletionStatus.UNSUPPORTED_REQUEST;
     const bit = (mask: number): number => ((access & mask) === 0 ? 0 : 1);
-    this.#events.recordPlain(Event.F_BAD_ATS_TREQ, rid, pasid, page, { R: 1, W: bit(Access.WRITE), X: bit(Access.EXECUTE), P: bit(Access.PRIVILEGED) });
+    this.#events.recordPlain(Event.F_BAD_ATS_TREQ, rid, pasid, page, { R: 1, W: bit(Access.WRITE), X: bit(Access.EXECUTE), P: bit(Access.PRIVILEGED) }, mayMerge);
   }
 
   /** Configuration errors of ATS traffic are told with CR2.REC_CFG_ATS only. */
@@ -162,12 +162,12 @@ export class AtsUnit implements AtsHardware {
   translated(rid: number, pasid: number, page: number, access: number): number {
     const substream = this.#caps.translatedPasid ? pasid : NO_PASID;
     const write = (access & Access.WRITE) !== 0;
-    const forbid = (): -1 => {
-      this.#events.recordPlain(Event.F_TRANSL_FORBIDDEN, rid, substream, page, { RnW: write ? 0 : 1 });
+    const forbid = (mayMerge: boolean): -1 => {
+      this.#events.recordPlain(Event.F_TRANSL_FORBIDDEN, rid, substream, page, { RnW: write ? 0 : 1 }, mayMerge);
       return -1;
     };
     const inside = page < 2 ** (this.#caps.oas - 12);
-    if (!this.#translator.enabled) return forbid();
+    if (!this.#translator.enabled) return forbid(false);
     if ((this.#bank.get32(Reg.CR0ACK) & Cr0.ATSCHK) === 0) return inside ? page : -1;
     const c = this.#scratch;
     if (!this.#translator.reader.readStream(rid, c)) {
@@ -175,7 +175,7 @@ export class AtsUnit implements AtsHardware {
       return -1;
     }
     if (c.config < SteConfig.BYPASS) return -1;
-    if (c.eats === Eats.NONE) return forbid();
+    if (c.eats === Eats.NONE) return forbid(c.mergesEvents);
     if (c.eats === Eats.FULL) return inside ? page : -1;
     const out = this.#translator.resolveIntermediate(c, page, access);
     if (out === -1) this.#events.record(this.#translator.fault, c, rid, substream, page, access, 0);

@@ -111,10 +111,12 @@ export class ConfigurationReader {
     out.stage1 = false;
     out.stage2 = false;
     out.needed = 0;
+    out.mergesEvents = false;
     const f = this.#streamTableEntry(stream);
     if (f === undefined) return undefined;
     out.config = f.Config;
     out.eats = effectiveEats(f, this.#caps, this.table.atsCheck);
+    out.mergesEvents = f.MEV === 1;
     out.pasidInResponse = f.PPAR === 1;
     this.#overrides(f, out);
     return f;

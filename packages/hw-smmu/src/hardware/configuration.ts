@@ -31,6 +31,8 @@ export class Configuration {
   /** STE.Config, STE.EATS as they are in effect. */
   config = 0;
   eats = 0;
+  /** STE.MEV. */
+  mergesEvents = false;
   /** STE.PPAR. */
   pasidInResponse = false;
 

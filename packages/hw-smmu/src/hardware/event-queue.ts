@@ -1,9 +1,10 @@
 /** The event queue (SMMU 7.2, 7.3): what is recorded of a failed transaction, and stall records that wait for room. */
 import { type Field, formatRid, NO_PASID, type Tracer } from "@iommukit/core";
-import { EVENTS, eventName, FaultClass } from "../spec/events.js";
+import { EVENTS, eventName, FaultClass, MERGE_WITHOUT_STE } from "../spec/events.js";
 import { Cr0, Gerror, Reg } from "../spec/registers.js";
 import { fieldsByName, putField } from "../spec/words.js";
 import type { Configuration } from "./configuration.js";
+import type { EventMerge } from "./event-merge.js";
 import type { Fault } from "./fault.js";
 import type { OutputQueue, OutputQueueLayout } from "./output-queue.js";
 import type { RegisterBank } from "./register-bank.js";
@@ -32,12 +33,14 @@ export class EventQueue {
   readonly #mayStall: (stream: number) => boolean;
   readonly #tracer: Tracer | undefined;
   readonly #hidesStage2: boolean;
+  readonly #merge: EventMerge | undefined;
   readonly #words = new Uint32Array(EVENT_WORDS);
   #waiting: WaitingRecord[] = [];
 
   /**
    * @param mayStall false for devices that the system does not let stall: their transactions are terminated
    * @param hidesStage2 a stage-2 fault of a stage-1 table walk is recorded with S2=0, as QEMU's unit does
+   * @param merge undefined for a unit that merges nothing
    */
   constructor(
     name: string,
@@ -46,6 +49,7 @@ export class EventQueue {
     stalls: Stalls,
     mayStall: (stream: number) => boolean,
     hidesStage2: boolean,
+    merge: EventMerge | undefined,
     tracer: Tracer | undefined,
   ) {
     this.#name = name;
@@ -54,6 +58,7 @@ export class EventQueue {
     this.#stalls = stalls;
     this.#mayStall = mayStall;
     this.#hidesStage2 = hidesStage2;
+    this.#merge = merge;
     this.#tracer = tracer;
   }
 
@@ -65,18 +70,18 @@ export class EventQueue {
     const transaction = stalls ? this.#stalls.begin(stream, substream, page, access) : undefined;
     if (stalls && transaction === undefined) return;
     this.#fill(fault, stream, substream, page, offset, attributes(c.needed / 16, access), transaction);
-    this.#put(transaction);
+    this.#put(transaction, transaction === undefined && (c.mergesEvents || MERGE_WITHOUT_STE.includes(fault.type)));
   }
 
-  /** Events of translation requests and translated transactions (3.9), which have no configuration to look at. */
-  recordPlain(type: number, stream: number, substream: number, page: number, fields: Readonly<Record<string, number>>): void {
+  /** Events of translation requests and translated transactions (3.9), for which no translation was looked up. @param mayMerge STE.MEV */
+  recordPlain(type: number, stream: number, substream: number, page: number, fields: Readonly<Record<string, number>>, mayMerge: boolean): void {
     const words = this.#words.fill(0);
     this.#head(words, type, stream, substream);
     const layout = FIELDS.get(type) ?? {};
     for (const [name, value] of Object.entries(fields)) if (layout[name] !== undefined) putField(words, layout[name], value);
     putAddress(words, layout.InputAddr, page, 0);
     this.#trace(type, stream, substream, page, "");
-    this.#put(undefined);
+    this.#put(undefined, mayMerge);
   }
 
   #head(words: Uint32Array, type: number, stream: number, substream: number): void {
@@ -113,12 +118,19 @@ export class EventQueue {
   }
 
   /** Stores the record in `#words`; one of a stalled transaction waits when there is no room. */
-  #put(transaction: StalledTransaction | undefined): void {
+  #put(transaction: StalledTransaction | undefined, mayMerge: boolean): void {
     const enabled = (this.#bank.get32(Reg.CR0ACK) & Cr0.EVENTQEN) !== 0;
-    if (this.#writable && this.#waiting.length === 0 && this.#queue.push(this.#words)) return;
+    if (mayMerge && enabled && !this.#queue.empty && this.#merge?.isSame(this.#words)) return;
+    if (this.#writable && this.#waiting.length === 0 && this.#push(this.#words, mayMerge)) return;
     if (transaction !== undefined) this.#waiting.push({ words: this.#words.slice(), transaction, stale: false });
-    else if (this.#writable) this.#queue.push(this.#words);
+    else if (this.#writable) this.#push(this.#words, mayMerge);
     else if (enabled && !this.#queue.aborted && this.#queue.full) this.#queue.overflow();
+  }
+
+  #push(words: Uint32Array, mayMerge: boolean): boolean {
+    if (!this.#queue.push(words)) return false;
+    this.#merge?.wrote(words, mayMerge);
+    return true;
   }
 
   get #writable(): boolean {
@@ -133,14 +145,21 @@ export class EventQueue {
         this.#waiting.shift();
         this.#stalls.end(transaction.stream, transaction.stag, StallEnd.RETRY);
       } else {
-        if (!this.#queue.push(words)) return;
+        if (!this.#push(words, false)) return;
         this.#waiting.shift();
       }
     }
   }
 
+  /** The queue was turned on or off: its index may have been moved. */
+  restart(): void {
+    this.#merge?.forget();
+    this.drain();
+  }
+
   /** CMD_SYNC: what waits now came from configuration and translations that may be invalidated. */
   markStale(): void {
+    this.#merge?.forget();
     for (const record of this.#waiting) record.stale = true;
   }
 

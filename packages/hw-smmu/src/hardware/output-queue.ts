@@ -39,6 +39,10 @@ export class OutputQueue {
     return this.#ring.full;
   }
 
+  get empty(): boolean {
+    return this.#ring.empty;
+  }
+
   get aborted(): boolean {
     return this.#interrupts.isActive(this.#layout.abort);
   }

@@ -9,6 +9,7 @@ import { AtsUnit } from "./ats.js";
 import { CommandQueue } from "./command-queue.js";
 import { readStreamTable } from "./configuration-reader.js";
 import { Effects } from "./effects.js";
+import { EventMerge } from "./event-merge.js";
 import { EVENT_QUEUE, EventQueue } from "./event-queue.js";
 import { type InterruptOptions, Interrupts } from "./interrupts.js";
 import { OutputQueue } from "./output-queue.js";
@@ -39,6 +40,8 @@ export interface UnitChoices {
   readonly mayStall?: (stream: number) => boolean;
   /** As QEMU 11.1 records it, a stage-2 fault of a stage-1 table walk has S2=0; the manual's 7.3 says 1. */
   readonly qemuNesting?: boolean;
+  /** Event records that say the same are written once, where the STE lets it (MEV). */
+  readonly mergeEvents?: boolean;
   /** Reads of CR0ACK and IRQ_CTRLACK that still give the old value after a write; 0: at once. */
   readonly updateReads?: number;
 }
@@ -91,7 +94,7 @@ export class SmmuUnit implements IommuHardware, MmioHandler {
     this.#interrupts = new Interrupts(bank, memory, { msi: caps.msi, oas: caps.oas, ...(onMessage ? { onMessage } : {}), ...(onWire ? { onWire } : {}) });
     this.stalls = new Stalls(options.stallLimit ?? caps.stallMax, options.suppressDuplicateStalls ?? false, options.onStallEnd);
     const eventQueue = new OutputQueue(bank, memory, this.#interrupts, { ...EVENT_QUEUE, largest: caps.eventqBits });
-    this.#events = new EventQueue(this.name, bank, eventQueue, this.stalls, options.mayStall ?? (() => true), options.qemuNesting ?? false, tracer);
+    this.#events = new EventQueue(this.name, bank, eventQueue, this.stalls, options.mayStall ?? (() => true), options.qemuNesting ?? false, options.mergeEvents ? new EventMerge() : undefined, tracer);
     const caches = options.caches ?? DEFAULT_CACHES;
     this.tlbs = new Tlbs(caches.input, caches.intermediate);
     this.translator = new Translator(this.name, memory, caps, this.tlbs, this.#events, caches.configurations, tracer);
@@ -236,7 +239,7 @@ export class SmmuUnit implements IommuHardware, MmioHandler {
     const turned = (bit: number): boolean => ((before ^ after) & bit) !== 0;
     if (turned(Cr0.SMMUEN)) this.#enable((after & Cr0.SMMUEN) !== 0);
     else if (turned(Cr0.ATSCHK)) this.#latch();
-    if (turned(Cr0.EVENTQEN)) this.#events.drain();
+    if (turned(Cr0.EVENTQEN)) this.#events.restart();
     if (turned(Cr0.CMDQEN)) this.#commands.run();
   }
 

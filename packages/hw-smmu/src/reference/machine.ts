@@ -71,7 +71,7 @@ class MachineBuilder {
     const eats = b.chance(85) ? 0 : b.random(4);
     const strw = b.chance(75) || config !== 5 ? (b.chance(95) ? 0 : b.random(4)) : 2;
     const s1stalld = stall === 0 && b.chance(10);
-    return field(eats, 92) | field(strw, 94) | field(b.chance(70) ? 0 : b.random(4), 112) | field(b.chance(70) ? 0 : b.random(4), 114) | field(s1stalld, 91)
+    return field(b.chance(50), 83) | field(eats, 92) | field(strw, 94) | field(b.chance(70) ? 0 : b.random(4), 112) | field(b.chance(70) ? 0 : b.random(4), 114) | field(s1stalld, 91)
       | field(b.random(flag(idr0, 18) || b.chance(2) ? 65536 : 256), 128);
   }
 

@@ -38,6 +38,8 @@ export interface Record {
   /** Bits that the manual does not leave UNKNOWN. */
   readonly known: bigint[];
   readonly stalled: boolean;
+  /** 7.3.1: the unit may leave it out when it says the same as one shortly before. */
+  readonly merges: boolean;
 }
 
 export type Answer = { readonly address: bigint } | { readonly record?: Record };
@@ -599,13 +601,20 @@ export class ReferenceUnit {
       words[1] |= 1n << 31n;
       known[1] &= ~0xffffn; // STAG
     }
-    return { words, known, stalled };
+    const merges = !stalled && (bit(this.#ste, 83) || type === E.BAD_STREAMID || type === E.STE_FETCH || type === E.BAD_STE);
+    return { words, known, stalled, merges };
   }
 
   /** True when the last request got as far as stage 1. */
   get reachedStage1(): boolean {
     return this.#stage1;
   }
+}
+
+/** 7.3.1: two records say the same; the place in the page does not count where the event says so. */
+export function sameEvent(a: Record, b: Record): boolean {
+  const inPage = (a.words[0] & 0xffn) >= BigInt(E.WALK_EABT);
+  return a.merges && b.merges && a.words.every((word, i) => ((word ^ b.words[i]) & a.known[i] & (i === 2 && inPage ? ~0xfffn : -1n)) === 0n);
 }
 
 function swap(word: bigint): bigint {

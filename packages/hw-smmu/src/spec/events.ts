@@ -65,6 +65,13 @@ export const EVENTS: readonly EventType[] = [
   row(Event.F_VMS_FETCH, "F_VMS_FETCH", "7.3.20", [...head, ...reason, ...none, ...fetch]),
 ];
 
+/** Merging (7.3.1): events of streams that are not known, which no STE keeps from being merged. */
+export const MERGE_WITHOUT_STE: readonly number[] = [Event.F_UUT, Event.C_BAD_STREAMID, Event.F_STE_FETCH, Event.C_BAD_STE];
+/** Events that are the same wherever in the page the access was. */
+export const MERGE_IN_PAGE: readonly number[] = [
+  Event.F_TRANSL_FORBIDDEN, Event.F_WALK_EABT, Event.F_TRANSLATION, Event.F_ADDR_SIZE, Event.F_ACCESS, Event.F_PERMISSION, Event.F_TLB_CONFLICT,
+];
+
 /** CLASS (7.3): what was being translated. */
 export const FaultClass = { CD: 0, TT: 1, IN: 2 } as const;
 
