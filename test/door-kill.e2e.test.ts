@@ -1,6 +1,6 @@
 /** Clients killed in the middle of anything, through each door. Needs a C compiler. */
 import { readdirSync } from "node:fs";
-import { type DeviceNodes, IommuError } from "@iommukit/core";
+import { type DeviceNodes, IommuError, openedBy } from "@iommukit/core";
 import { bareNodes } from "@iommukit/core/testing";
 import type { DoorCounts } from "@iommukit/door";
 import { describe, expect, it } from "vitest";
@@ -94,14 +94,11 @@ describe.skipIf(compiler === undefined).each(doors)("a client of the %s door tha
     let counts = (): DoorCounts => NOTHING;
     const seen: DoorCounts[] = [];
     const slow = slowed(nodes, BUSY);
-    const watched: DeviceNodes = {
-      ...nodes,
-      open: (context, path) => {
-        if (path !== CHECKPOINT) return slow.open(context, path);
-        seen.push(counts());
-        throw new IommuError("ENOENT", { message: "only a checkpoint", rule: "this test" });
-      },
-    };
+    const watched = openedBy(nodes, (context, path) => {
+      if (path !== CHECKPOINT) return slow.open(context, path);
+      seen.push(counts());
+      throw new IommuError("ENOENT", { message: "only a checkpoint", rule: "this test" });
+    });
     const before = readdirSync("/proc/self/fd").length;
     const program = shop.compile(name, killer(work), "-Wno-unused-result", ...(door === "seccomp" ? ["-static"] : []));
     expect(await shop.run(program, { door, nodes: watched, args: [String(KILLS)], onStart: (read) => (counts = read) })).toEqual({ code: 0, output: "" });

@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { buildMachine, type DeviceNodes, type KernelFile, type Machine, Tracer } from "@iommukit/core";
+import { buildMachine, type DeviceNodes, type KernelFile, type Machine, openedBy, Tracer } from "@iommukit/core";
 import { cHeader } from "@iommukit/core/abi";
 import { dmaTestModel } from "@iommukit/core/devices";
 import { type DoorCounts, type DoorKind, findCompiler, runProgram } from "@iommukit/door";
@@ -65,14 +65,11 @@ export function slowed(nodes: DeviceNodes, microseconds: number): DeviceNodes {
         };
       },
     });
-  return {
-    ...nodes,
-    open: (context, path) => {
-      const file = nodes.open(context, path);
-      pause();
-      return slow(file);
-    },
-  };
+  return openedBy(nodes, (context, path) => {
+    const file = nodes.open(context, path);
+    pause();
+    return slow(file);
+  });
 }
 
 export interface Ended {

@@ -59,6 +59,8 @@ export type {
   MmapRegion,
   MmapRequest,
   OpenFile,
+  SysfsAttribute,
+  SysfsChange,
   SysfsEntry,
   PageCounters,
   PinnedMemory,
@@ -123,6 +125,16 @@ export { SharedPages } from "./memory/shared-pages.js";
 export { traceNodes } from "./machine/traced-file.js";
 export { VfioDeviceFile } from "./vfio/device-file.js";
 export type { VfioDevice } from "./vfio/open-device.js";
-export { sysfsTree } from "./vfio/sysfs.js";
-export type { SysfsDevice } from "./vfio/sysfs.js";
+export type { InterruptPath, ProgrammedInterrupt } from "./vfio/irqs.js";
+export type { BusDevice } from "./machine/devices.js";
+export { MachineNodes } from "./machine/nodes.js";
+export type { VfioPresence } from "./machine/nodes.js";
+export type { BoundDevice, VfioBinding } from "./iommufd/binding.js";
+export { RidBinding } from "./iommufd/rid-binding.js";
+export { SoftwareBinding } from "./iommufd/software-binding.js";
+export type { SoftwareUser } from "./iommufd/software-binding.js";
+export { Access as IommufdAccess } from "./iommufd/access.js";
+export { PageRequests } from "./iommufd/page-requests.js";
+export { openedBy } from "./files/opened-by.js";
+export { sysfsLink, SysfsTree } from "./files/sysfs-tree.js";
 export { PciFunction } from "./vfio/pci-function.js";

@@ -49,7 +49,7 @@ export async function runProgram(options: RunOptions): Promise<number> {
   }
   const door = new Door(options.nodes, options.grant);
   const transport = await openTransport(options.door ?? "preload", door);
-  const sysfs = options.nodes.sysfs && new SysfsFolder(options.nodes.sysfs);
+  const sysfs = options.nodes.sysfs && new SysfsFolder(options.nodes);
   options.onStart?.(() => door.counts);
   try {
     const { command: argv0, args, env, onOutput } = options;

@@ -257,7 +257,7 @@ describe.each(["full", "legacy"])("writes of a device into 0xFEExxxxx behind a %
     const device = new Device(client, "vfio0", iommu);
     device.attach(Number(client.ioctl(iommu, "IOMMU_IOAS_ALLOC").out_ioas_id));
     device.irqs();
-    const message = machine.devices[0].pci.messages?.get(0);
+    const message = machine.devices[0].pci.messages?.get(0)?.message;
     expect((message?.address ?? 0n) & 0x10n).toBe(preset === "full" ? 0x10n : 0n);
     device.put(R.BUFFER, BigInt(message?.data ?? 0));
     expect(device.dma(DmaTestCommand.WRITE, message?.address ?? 0n, 4)).toBe(DmaTestStatus.DONE);
@@ -279,7 +279,7 @@ it.each([["full", DmaTestStatus.REFUSED, 0], ["legacy", DmaTestStatus.DONE, 1]])
   const iommu = client.open("/dev/iommu");
   const [victim, other] = ["vfio0", "vfio1"].map((node) => new Device(client, node, iommu));
   victim.irqs();
-  const message = machine.devices[0].pci.messages?.get(0);
+  const message = machine.devices[0].pci.messages?.get(0)?.message;
   other.put(R.BUFFER, BigInt(message?.data ?? 0));
   expect([other.dma(DmaTestCommand.WRITE, message?.address ?? 0n, 4), client.signals]).toEqual([status, signals]);
 });

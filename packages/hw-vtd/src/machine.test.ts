@@ -203,7 +203,7 @@ describe("a driver that forgets to invalidate", () => {
     const { address } = client.memory.map(4096);
     client.ioctl(iommu, "IOMMU_IOAS_MAP", { flags: 7, ioas_id: ioas, user_va: address, length: 4096, iova: 0x5000 });
     const unit = machine.units[0];
-    const rid = machine.devices[0].pci.rid;
+    const rid = machine.devices[0].rid;
     const page = unit.hardware.translate(rid, -1, 5, 1);
     const entry = unit.explain?.({ rid, iova: 0x5000n, access: "read" }).steps.at(-1);
     machine.memory.writeU64(entry?.pa ?? 0, 0n);

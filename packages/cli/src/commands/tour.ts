@@ -95,7 +95,7 @@ class Guide {
   walkThrough(): void {
     const client = this.#client;
     const { devices, spec } = this.#machine;
-    const [first, second] = spec.devices.map((device, i) => ({ path: `/dev/vfio/devices/${device.vfio}`, rid: devices[i].pci.rid }));
+    const [first, second] = spec.devices.map((device, i) => ({ path: `/dev/vfio/devices/${device.vfio}`, rid: devices[i].rid }));
     if (first === undefined || second === undefined) throw new Error("the tour needs a machine with two dma-test devices");
 
     const iommu = this.#stop("1. Open a context", () => client.open("/dev/iommu"));

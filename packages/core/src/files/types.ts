@@ -143,18 +143,36 @@ export interface KernelFile {
   release(): void;
 }
 
-/** A file with its text or bytes, a link with its target as it stands in it, or a folder. Paths are absolute. */
+/** A file with its text or bytes, a link with its target as it stands in it, a folder, or a file that programs write. Paths are absolute. */
 export type SysfsEntry =
   | { readonly path: string; readonly kind: "file"; readonly content: string | Uint8Array }
   | { readonly path: string; readonly kind: "link"; readonly target: string }
-  | { readonly path: string; readonly kind: "folder" };
+  | { readonly path: string; readonly kind: "folder" }
+  | SysfsAttribute;
+
+/** Write-only: "create", "remove". */
+export interface SysfsAttribute {
+  readonly path: string;
+  readonly kind: "attribute";
+  /** Takes what one write(2) brings. Throws what that call returns. */
+  store(text: string): void;
+}
+
+export interface SysfsChange {
+  /** New, or there before with another content. */
+  readonly added: readonly SysfsEntry[];
+  /** Each with everything below it. */
+  readonly removed: readonly string[];
+}
 
 /** The device nodes of a machine. */
 export interface DeviceNodes {
-  /** Paths that exist, sorted: "/dev/iommu", "/dev/vfio/devices/vfio0". */
+  /** Paths that exist at the moment, sorted: "/dev/iommu", "/dev/vfio/devices/vfio0". */
   readonly paths: readonly string[];
-  /** What /sys and /dev/vfio show of the machine; nothing unless given. */
+  /** What /sys and /dev/vfio show of the machine at the moment; nothing unless given. */
   readonly sysfs?: readonly SysfsEntry[];
-  /** Opens a node. Throws ENOENT. */
+  /** Calls `listener` after each change of `sysfs`, until what is returned is called. Absent where nothing changes. */
+  watch?(listener: (change: SysfsChange) => void): () => void;
+  /** Opens a node, or an attribute of `sysfs`. Throws ENOENT. */
   open(context: CallContext, path: string): KernelFile;
 }

@@ -6,6 +6,7 @@ import type { FaultSource } from "./fault-queue.js";
 import { type AnyHwpt, HwptNested, HwptPaging } from "./hwpt.js";
 import { Ioas } from "./ioas.js";
 import type { TableObject } from "./object-table.js";
+import { PageRequests } from "./page-requests.js";
 import type { Vdevice } from "./viommu.js";
 
 /** Devices that the IOMMU cannot tell apart: one owner, one page table for each PASID. */
@@ -15,6 +16,7 @@ export class DeviceGroup {
   /** Every function of the group, bound or not. */
   readonly members: BindableDevice[] = [];
   readonly devices: Set<IommufdDevice> = new Set<IommufdDevice>();
+  readonly #requests = new Map<IommuDevice, PageRequests>();
 
   constructor(id: number) {
     this.id = id;
@@ -31,6 +33,13 @@ export class DeviceGroup {
 
   attached(pasid: number): IommufdDevice[] {
     return [...this.devices].filter((device) => device.attachments.has(pasid));
+  }
+
+  /** Where page requests of a member go: several bound devices may share its requester id. */
+  requestsOf({ driver, device }: BindableDevice): PageRequests {
+    const known = this.#requests.get(device) ?? new PageRequests(driver, device);
+    this.#requests.set(device, known);
+    return known;
   }
 
   get usesPasids(): boolean {
@@ -209,7 +218,7 @@ export class IommufdDevice implements TableObject, FaultSource, PageFaultSink {
     if (wanted && this.#driver.capabilities(this.bindable.device).pageRequests === false) {
       refuse("ENODEV", `${this.bindable.device.name} makes no page requests`, { argument: "pt_id", rule: "IOMMU_HWPT_FAULT_ID_VALID" });
     }
-    this.#driver.reportPageFaults?.(this.bindable.device, wanted ? this : undefined);
+    this.#group.requestsOf(this.bindable).send(undefined, wanted ? this : undefined);
     this.#requestsPages = wanted;
   }
 

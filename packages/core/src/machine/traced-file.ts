@@ -2,6 +2,7 @@
 import { decodeStruct, findIoctl, structLayout, type StructValues } from "../abi/index.js";
 import { nodesOf } from "../abi/nodes.js";
 import { IommuError } from "../errors.js";
+import { openedBy } from "../files/opened-by.js";
 import type { CallContext, DeviceNodes, KernelFile } from "../files/types.js";
 import type { Tracer } from "../trace.js";
 
@@ -69,5 +70,5 @@ function leading(source: Uint8Array): bigint {
 
 /** Nodes whose files tell the tracer of every call. */
 export function traceNodes(nodes: DeviceNodes, tracer: Tracer): DeviceNodes {
-  return { ...(nodes.sysfs && { sysfs: nodes.sysfs }), paths: nodes.paths, open: (context, path) => traceFile(tracer, context, nodes.open(context, path)) };
+  return openedBy(nodes, (context, path) => traceFile(tracer, context, nodes.open(context, path)));
 }

@@ -69,7 +69,7 @@ export class IommuRig {
     this.#sanitizer = new Sanitizer(this.machine);
     this.client = new SimulatedClient(this.machine.nodes);
     this.iommu = this.client.open("/dev/iommu");
-    this.devices = this.machine.devices.map(({ pci }, i) => this.#bind(`/dev/vfio/devices/vfio${i}`, pci.rid));
+    this.devices = this.machine.devices.map(({ rid }, i) => this.#bind(`/dev/vfio/devices/vfio${i}`, rid));
   }
 
   #bind(path: string, rid: number): RigDevice {
@@ -158,9 +158,9 @@ export class IommuRig {
 
   /** What the driver announces for a device. */
   capabilities(device: RigDevice): ReturnType<Machine["units"][number]["driver"]["capabilities"]> {
-    const found = this.machine.devices.find(({ pci }) => pci.rid === device.rid);
+    const found = this.machine.devices.find(({ rid }) => rid === device.rid);
     if (found === undefined) throw new Error("the device is not one of the machine's");
-    const { bindable } = found;
+    const { bindable } = found.binding;
     return bindable.driver.capabilities(bindable.device);
   }
 }

@@ -22,6 +22,7 @@ export class VfioDeviceFile implements KernelFile {
     this.path = path;
     this.node = node;
     this.#leaveGroup = leaveGroup;
+    node.holders++;
   }
 
   get viaGroup(): boolean {
@@ -149,6 +150,7 @@ export class VfioDeviceFile implements KernelFile {
     this.#open?.removeFile();
     this.#open = undefined;
     this.#leaveGroup?.();
+    if (--this.node.holders === 0) this.node.idle?.();
   }
 }
 

@@ -40,7 +40,8 @@ export function deviceFeature(open: OpenDevice, call: CallContext, flags: number
   if ((flags & ~(INDEX_MASK | GET | SET | PROBE)) !== 0) refuse("EINVAL", `flags has 0x${(flags >>> 0).toString(16)}`, { argument: "flags" });
   if ((flags & PROBE) === 0 && (flags & GET) !== 0 && (flags & SET) !== 0) refuse("EINVAL", "flags ask for GET and SET together, which is for a probe", { argument: "flags" });
   const index = flags & INDEX_MASK;
-  const known = index === DMA_BUF && !open.node.exportsBars ? undefined : FEATURES.get(index);
+  const { mediated, exportsBars } = open.node;
+  const known = mediated || (index === DMA_BUF && !exportsBars) ? undefined : FEATURES.get(index);
   const feature = known ?? refuse("ENOTTY", `flags name feature ${index}, which the device lacks`, { argument: "flags" });
   const asked = flags & (GET | SET);
   if ((asked & ~feature.offers) !== 0) refuse("EINVAL", `feature ${feature.name} does not offer ${(asked & ~feature.offers & GET) !== 0 ? "GET" : "SET"}`, { argument: "flags" });

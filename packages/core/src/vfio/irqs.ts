@@ -1,6 +1,6 @@
 /** Interrupts of a VFIO PCI device, and what SET_IRQS does with them (iommufd facts, 10.6 and 10.7). */
 import type { PciInterrupts } from "../devices/types.js";
-import type { RoutedInterrupt } from "../driver/types.js";
+import type { InterruptMessage } from "../machine/interrupts.js";
 import { refuse } from "../errors.js";
 import type { CallContext, EventFile } from "../files/types.js";
 import { eventFile, watchEvent } from "./events.js";
@@ -28,18 +28,30 @@ export interface IrqRequest {
   readonly data: Uint8Array;
 }
 
-/** Gives a handler a message of its own, taken through the function's IOMMU. @throws IommuError ENOSPC */
-export type InterruptRouting = (handler: () => void) => RoutedInterrupt;
+/** A message-signalled interrupt of a function that is on. */
+export interface ProgrammedInterrupt {
+  /** What it writes, for one that is a write. */
+  readonly message?: InterruptMessage;
+  /** The function sends it. */
+  send(): void;
+  free(): void;
+}
 
-/** A vector that is on: who is told, and for a message-signalled one what the function writes. */
+/** Gives a handler a message of its own, taken through the function's IOMMU. @throws IommuError ENOSPC */
+export type InterruptPath = (handler: () => void) => ProgrammedInterrupt;
+
+/** A vector that is on: who is told, and for a message-signalled one how. */
 interface Vector {
   readonly event: EventFile;
-  readonly routed: RoutedInterrupt | undefined;
+  readonly programmed: ProgrammedInterrupt | undefined;
 }
+
+/** Its driver signals the eventfd: nothing is on the way. */
+const direct: InterruptPath = (handler) => ({ send: handler, free: () => undefined });
 
 export class VfioInterrupts {
   readonly #pci: PciFunction;
-  readonly #route: InterruptRouting;
+  readonly #path: InterruptPath;
   readonly #kinds: PciInterrupts;
   /** Which of INTx, MSI, MSI-X is on. */
   #mode: number | undefined;
@@ -52,9 +64,9 @@ export class VfioInterrupts {
   /** Ends the wait for the eventfd that unmasks INTx. */
   #endUnmasking: (() => void) | undefined;
 
-  constructor(pci: PciFunction, route: InterruptRouting) {
+  constructor(pci: PciFunction, path: InterruptPath = direct) {
     this.#pci = pci;
-    this.#route = route;
+    this.#path = path;
     this.#kinds = pci.device.interrupts ?? NONE;
   }
 
@@ -228,9 +240,9 @@ export class VfioInterrupts {
     if (event === undefined) return;
     try {
       const { messages } = this.#pci;
-      const routed = messages && this.#route(() => event.signal());
-      if (routed) messages.set(vector, routed);
-      this.#vectors.set(vector, { event, routed });
+      const programmed = messages && this.#path(() => event.signal());
+      if (programmed) messages.set(vector, programmed);
+      this.#vectors.set(vector, { event, programmed });
     } catch (error) {
       event.close?.();
       throw error;
@@ -241,7 +253,7 @@ export class VfioInterrupts {
     const old = this.#vectors.get(vector);
     this.#vectors.delete(vector);
     this.#pci.messages?.delete(vector);
-    old?.routed?.free();
+    old?.programmed?.free();
     old?.event.close?.();
   }
 

@@ -2,26 +2,34 @@
 import type { CallContext } from "../files/types.js";
 import { refuse } from "../errors.js";
 import type { IommufdContext } from "../iommufd/context.js";
-import type { BindableDevice, IommufdDevice } from "../iommufd/device.js";
+import type { BoundDevice, VfioBinding } from "../iommufd/binding.js";
+import type { DeviceGroup } from "../iommufd/device.js";
 import type { DmabufFile } from "../iommufd/dmabuf.js";
 import { eventFile, watchEvent } from "./events.js";
-import { type InterruptRouting, VfioInterrupts } from "./irqs.js";
+import { type InterruptPath, VfioInterrupts } from "./irqs.js";
 import type { PciFunction } from "./pci-function.js";
 
 /** A device node: the function and who uses it. */
 export interface VfioDevice {
   readonly pci: PciFunction;
-  readonly bindable: BindableDevice;
-  /** Programs the function's message-signalled interrupts. */
-  readonly route: InterruptRouting;
+  readonly binding: VfioBinding;
+  /** Whose node /dev/vfio/N is its group's. */
+  readonly group: DeviceGroup;
+  /** How its message-signalled interrupts travel; absent: its driver signals the eventfds. */
+  readonly interruptPath?: InterruptPath;
   /** Its BARs can be exported as dma-bufs. */
   readonly exportsBars: boolean;
+  /** Its driver is not vfio-pci: it knows none of the requests that only that has. */
+  readonly mediated?: boolean;
   open: OpenDevice | undefined;
+  /** Open files of it, with the mappings that outlive them. */
+  holders: number;
+  /** Called when the last of them is gone. */
+  idle?: () => void;
   /** Its group is open: the node of its own does not bind. */
   groupOpen?: boolean;
 }
 
-const PASID_LIMIT = 2 ** 31;
 const IOEVENTFD_LIMIT = 1000;
 
 /** A register that is written whenever an eventfd is signalled. */
@@ -35,25 +43,22 @@ interface IoEvent {
 
 export class OpenDevice {
   readonly node: VfioDevice;
-  readonly device: IommufdDevice;
+  readonly bound: BoundDevice;
   readonly irqs: VfioInterrupts;
   /** dma-bufs that show its BARs. */
   readonly exports: Set<DmabufFile> = new Set<DmabufFile>();
   /** Files: one for a device node, any number through the group. */
   #files = 0;
-  /** Attached without a PASID. The calls with one keep their own list, in which PASID 0 is not the RID (10.2). */
-  #attached = false;
-  readonly #pasids = new Set<number>();
   #events: IoEvent[] = [];
   /** What the function's enables were before the last change. */
   #answered = true;
   #intxDisabled = false;
 
-  constructor(node: VfioDevice, device: IommufdDevice) {
+  constructor(node: VfioDevice, bound: BoundDevice) {
     this.node = node;
-    this.device = device;
-    this.irqs = new VfioInterrupts(node.pci, node.route);
-    device.context.hold();
+    this.bound = bound;
+    this.irqs = new VfioInterrupts(node.pci, node.interruptPath);
+    bound.context.hold();
     node.open = this;
     node.pci.enable();
     node.pci.pinDriven = () => this.irqs.pinDriven();
@@ -64,16 +69,14 @@ export class OpenDevice {
   /** A device of an open group; the first descriptor binds it and attaches it to the container's IOAS. */
   static ofGroup(node: VfioDevice, context: IommufdContext): OpenDevice {
     if (node.open) return node.open;
-    const device = context.bind(node.bindable);
+    const bound = node.binding.bind(context);
     try {
-      device.attach(0, context.needCompatIoas().id);
+      bound.attach(undefined, context.needCompatIoas().id);
     } catch (error) {
-      device.unbind();
+      bound.unbind();
       throw error;
     }
-    const open = new OpenDevice(node, device);
-    open.#attached = true;
-    return open;
+    return new OpenDevice(node, bound);
   }
 
   addFile(): void {
@@ -90,32 +93,11 @@ export class OpenDevice {
     pci.pinDriven = undefined;
     pci.stateChanged = undefined;
     pci.lowPower = false;
-    const { context } = this.device;
-    this.device.unbind();
+    const { context } = this.bound;
+    this.bound.unbind();
     context.put();
     this.node.open = undefined;
     pci.reset();
-  }
-
-  /** Attaches, or replaces what the same kind of call attached; returns the page table's id. */
-  attach(pasid: number | undefined, ptId: number): number {
-    if (pasid === undefined) {
-      const hwpt = this.#attached ? this.device.replace(0, ptId) : this.device.attach(0, ptId);
-      this.#attached = true;
-      return hwpt;
-    }
-    if (this.#pasids.has(pasid)) return this.device.replace(pasid, ptId);
-    if (pasid >= PASID_LIMIT) refuse("ENOSPC", `pasid ${pasid} is not below 2^31`, { argument: "pasid" });
-    const hwpt = this.device.attach(pasid, ptId);
-    this.#pasids.add(pasid);
-    return hwpt;
-  }
-
-  /** Nothing happens when the same kind of call attached nothing. */
-  detach(pasid: number | undefined): void {
-    const attached = pasid === undefined ? this.#attached : this.#pasids.delete(pasid);
-    if (pasid === undefined) this.#attached = false;
-    if (attached) this.device.detach(pasid ?? 0);
   }
 
   /** @param fd the caller's eventfd, -1 to take one away @throws IommuError EEXIST, ENODEV, ENOSPC, EBADF, EINVAL */

@@ -1,12 +1,10 @@
 /**
- * A PCI function around a device model: configuration space, BARs and the enables
- * that gate them. Regions are those of vfio-pci: BARs 0-5, ROM, configuration space, VGA.
+ * A PCI function around a device: configuration space, BARs and the enables that gate them. It may be one of the bus, or a
+ * mediated device's. Regions are those of vfio-pci: BARs 0-5, ROM, configuration space, VGA.
  */
-import { type AtsPort, CompletionStatus } from "../bus/ats.js";
-import type { DmaOptions, DmaPort, DmaResult } from "../bus/types.js";
-import type { DeviceModel, PciBar, PciDevice } from "../devices/types.js";
-import type { InterruptMessage } from "../machine/interrupts.js";
+import type { PciBar, PciDevice, PciHost } from "../devices/types.js";
 import type { Platform } from "../machine/platforms.js";
+import type { ProgrammedInterrupt } from "./irqs.js";
 
 export const REGION_COUNT = 9;
 export const CONFIG_REGION = 7;
@@ -42,31 +40,29 @@ export interface FunctionPlace {
 
 export class PciFunction {
   readonly device: PciDevice;
-  /** "0000:00:03.0" */
+  /** "0000:00:03.0", or a mediated device's UUID */
   readonly name: string;
-  readonly rid: number;
   readonly #place: FunctionPlace;
   /** Where firmware put each BAR. */
   readonly #bars = new Map<number, number>();
   readonly #config: Uint8Array;
   readonly #view: DataView;
   /**
-   * What the function writes for each vector while MSI or MSI-X is on, as the host programs it: clients see a table of their own. A vector
+   * What the function sends for each vector while MSI or MSI-X is on, as the host programs it: clients see a table of their own. A vector
    * without a message is masked. MSI vectors have messages of their own too, instead of one block with the vector in the data.
    */
-  messages: Map<number, InterruptMessage> | undefined;
+  messages: Map<number, ProgrammedInterrupt> | undefined;
   /** Who looks at the INTx pin. */
   pinDriven: (() => void) | undefined;
   /** Told after `answers` or `intxDisabled` may have changed. */
   stateChanged: (() => void) | undefined;
   #lowPower = false;
 
-  constructor(name: string, port: DmaPort, model: DeviceModel, options: Readonly<Record<string, unknown>>, place: FunctionPlace) {
+  /** @param build makes the device; `mastering` says whether it may send requests (PCI 3.0, 6.2.2) */
+  constructor(name: string, place: FunctionPlace, build: (host: PciHost, mastering: () => boolean) => PciDevice) {
     this.name = name;
     this.#place = place;
-    this.rid = port.rid;
-    const own = model.ungated ? port : this.#gated(port);
-    this.device = model.create(own, options, { interrupt: (vector) => this.#interrupt(own, vector) });
+    this.device = build({ interrupt: (vector) => this.#interrupt(vector) }, () => (this.command & COMMAND_BUS_MASTER) !== 0);
     this.#config = new Uint8Array(this.express ? EXTENDED_CONFIG_BYTES : CONFIG_BYTES);
     this.#view = new DataView(this.#config.buffer);
     this.#resetConfig();
@@ -77,27 +73,9 @@ export class PciFunction {
     return this.device.extendedCapabilities !== undefined;
   }
 
-  #interrupt(port: DmaPort, vector: number): void {
-    if (this.messages === undefined) return this.pinDriven?.();
-    const message = this.messages.get(vector);
-    if (message) port.interrupt(message.address, message.data);
-  }
-
-  /** Bus mastering off: the function sends no request (PCI 3.0, 6.2.2). */
-  #gated(port: DmaPort): DmaPort {
-    const allowed = (): boolean => (this.command & COMMAND_BUS_MASTER) !== 0;
-    const transfer =
-      (move: (address: bigint, bytes: Uint8Array, options?: DmaOptions) => DmaResult) =>
-      (address: bigint, bytes: Uint8Array, options?: DmaOptions): DmaResult =>
-        allowed() ? move(address, bytes, options) : { ok: false, moved: 0 };
-    const ats = port.ats;
-    return {
-      rid: port.rid,
-      read: transfer(port.read),
-      write: transfer(port.write),
-      interrupt: (address, data) => allowed() && port.interrupt(address, data),
-      ...(ats ? { ats: gatedAts(ats, allowed) } : {}),
-    };
+  #interrupt(vector: number): void {
+    if (this.messages === undefined) this.pinDriven?.();
+    else this.messages.get(vector)?.send();
   }
 
   get command(): number {
@@ -246,18 +224,6 @@ export class PciFunction {
     if (!deferrable) this.writeBar(bar, offset, bytes);
     return !deferrable;
   }
-}
-
-/** Translation requests and accesses are memory requests, which wait for bus mastering; page requests and completions are messages, which do not. */
-function gatedAts(ats: AtsPort, allowed: () => boolean): AtsPort {
-  return {
-    ...ats,
-    translate: (pasid, page, access, out) => {
-      if (allowed()) ats.translate(pasid, page, access, out);
-      else out.status = CompletionStatus.COMPLETER_ABORT;
-    },
-    access: (pasid, address, bytes, access) => allowed() && ats.access(pasid, address, bytes, access),
-  };
 }
 
 /** Largest of 8, 4, 2, 1 that is aligned at `offset` and fits. */

@@ -41,7 +41,7 @@ export function deviceRequest(file: VfioDeviceFile, call: CallContext, request: 
   if (row?.name !== "VFIO_DEVICE_BIND_IOMMUFD") file.mustBeBound();
   if (row === undefined) return refuse("ENOTTY", `request 0x${request.toString(16)} is not one of a VFIO device`, { argument: "request" });
   const handler = HANDLERS[row.name];
-  if (handler === undefined || (file.viaGroup && GROUPLESS.has(row.name))) return refuse("ENOTTY", `request ${row.name} is not for this device`, { argument: "request" });
+  if (handler === undefined || (file.viaGroup && GROUPLESS.has(row.name)) || (file.node.mediated && VFIO_PCI_ONLY.has(row.name))) return refuse("ENOTTY", `request ${row.name} is not for this device`, { argument: "request" });
   return handler(file, call, argument);
 }
 
@@ -89,26 +89,26 @@ function bind(file: VfioDeviceFile, call: CallContext, argument: bigint): number
   const target = call.file(fd);
   if (!(target instanceof IommufdFile)) return refuse("EBADFD", `descriptor ${fd} is not an open /dev/iommu`, { argument: "iommufd" });
   if (file.node.open !== undefined) refuse("EINVAL", `another open of ${file.path} is bound`, { argument: "iommufd" });
-  const device = target.context.bind(file.node.bindable);
+  const bound = file.node.binding.bind(target.context);
   try {
-    copyOut(call, argument, struct, bytes, { out_devid: device.id }, 16);
+    copyOut(call, argument, struct, bytes, { out_devid: bound.id }, 16);
   } catch (error) {
-    device.unbind();
+    bound.unbind();
     throw error;
   }
-  file.take(new OpenDevice(file.node, device));
+  file.take(new OpenDevice(file.node, bound));
   return 0;
 }
 
 function attach(file: VfioDeviceFile, call: CallContext, argument: bigint): number {
   const struct = "vfio_device_attach_iommufd_pt";
   const { values, bytes, pasid } = pasidStruct(call, argument, struct, 12);
-  const open = file.mustBeBound();
-  const hwpt = open.attach(pasid, Number(values.pt_id));
+  const { bound } = file.mustBeBound();
+  const used = bound.attach(pasid, Number(values.pt_id));
   try {
-    copyOut(call, argument, struct, bytes, { pt_id: hwpt }, 12);
+    copyOut(call, argument, struct, bytes, { pt_id: used }, 12);
   } catch (error) {
-    open.detach(undefined); // as Linux: the RID, also for a PASID attach (10.2)
+    bound.detach(undefined); // as Linux: the RID, also for a PASID attach (10.2)
     throw error;
   }
   return 0;
@@ -116,7 +116,7 @@ function attach(file: VfioDeviceFile, call: CallContext, argument: bigint): numb
 
 function detach(file: VfioDeviceFile, call: CallContext, argument: bigint): number {
   const { pasid } = pasidStruct(call, argument, "vfio_device_detach_iommufd_pt", 8);
-  file.mustBeBound().detach(pasid);
+  file.mustBeBound().bound.detach(pasid);
   return 0;
 }
 
@@ -235,6 +235,9 @@ function feature(file: VfioDeviceFile, call: CallContext, argument: bigint): num
 
 /** Requests that a device opened through its group does not know. */
 const GROUPLESS: ReadonlySet<string> = new Set(["VFIO_DEVICE_ATTACH_IOMMUFD_PT", "VFIO_DEVICE_DETACH_IOMMUFD_PT"]);
+
+/** Requests of vfio-pci itself. */
+const VFIO_PCI_ONLY: ReadonlySet<string> = new Set(["VFIO_DEVICE_GET_PCI_HOT_RESET_INFO", "VFIO_DEVICE_PCI_HOT_RESET", "VFIO_DEVICE_IOEVENTFD"]);
 
 const HANDLERS: Readonly<Record<string, Handler>> = {
   VFIO_DEVICE_BIND_IOMMUFD: bind,

@@ -2,16 +2,11 @@
  * What /sys shows of a machine's devices, groups and units: the files and links that programs follow from a device's
  * address to its group and its node (Linux, Documentation/ABI/testing/sysfs-bus-pci, sysfs-devices-vfio-dev, sysfs-kernel-iommu_groups).
  */
+import { sysfsLink } from "../files/sysfs-tree.js";
 import type { SysfsEntry } from "../files/types.js";
+import type { DeviceGroup } from "../iommufd/device.js";
 import type { VfioDevice } from "./open-device.js";
 import { CONFIG_REGION } from "./pci-function.js";
-
-export interface SysfsDevice extends VfioDevice {
-  /** "vfio0" */
-  readonly node: string;
-  /** Name of the unit that it is behind. */
-  readonly unit: string;
-}
 
 /** A unit under /sys/class/iommu, and the files in it by their path there. */
 export interface SysfsUnit {
@@ -28,40 +23,43 @@ const BARS = 6;
 /** Major and minor number of every node: programs look whether file and node agree. */
 export const NODE_NUMBER = "10:250";
 
-export function sysfsTree(devices: readonly SysfsDevice[], units: readonly SysfsUnit[], nodes: readonly string[]): SysfsEntry[] {
-  const entries: SysfsEntry[] = [
-    ...units.flatMap(unitEntries),
-    { path: "/sys/bus/pci/drivers/vfio-pci", kind: "folder" },
-    ...nodes.filter((path) => path.startsWith("/dev/vfio/")).map((path): SysfsEntry => ({ path, kind: "file", content: "" })),
-  ];
-  const groups = new Set<number>();
-  for (const device of devices) {
-    entries.push(...deviceEntries(device));
-    const { id } = device.bindable.group;
-    const folder = `/sys/kernel/iommu_groups/${id}`;
-    if (!groups.has(id)) entries.push({ path: `${folder}/type`, kind: "file", content: "DMA\n" }, { path: `${folder}/name`, kind: "file", content: "" });
-    groups.add(id);
-    entries.push(link(`${folder}/devices/${device.pci.name}`, home(device)));
-  }
-  return entries;
-}
-
-function unitEntries({ name: unit, files }: SysfsUnit): SysfsEntry[] {
+export function unitEntries({ name: unit, files }: SysfsUnit): SysfsEntry[] {
   return [
     ...Object.entries(files).map(([name, content]): SysfsEntry => ({ path: `/sys/devices/virtual/iommu/${unit}/${name}`, kind: "file", content })),
     { path: `/sys/devices/virtual/iommu/${unit}/devices`, kind: "folder" },
-    link(`/sys/class/iommu/${unit}`, `/sys/devices/virtual/iommu/${unit}`),
+    sysfsLink(`/sys/class/iommu/${unit}`, `/sys/devices/virtual/iommu/${unit}`),
   ];
 }
 
-/** The folder of a device: its bus hangs off the host bridge. */
-function home({ pci: { name } }: VfioDevice): string {
+/** The folder of a function: its bus hangs off the host bridge. */
+export function pciHome(name: string): string {
   return `/sys/devices/pci${name.slice(0, 7)}/${name}`;
 }
 
-function deviceEntries(device: SysfsDevice): SysfsEntry[] {
-  const { pci, node, bindable, unit } = device;
-  const folder = home(device);
+/** What every VFIO device has, in its folder and elsewhere. */
+export function vfioEntries({ pci: { name }, group }: VfioDevice, node: string, home: string): SysfsEntry[] {
+  return [
+    { path: `${home}/vfio-dev/${node}/dev`, kind: "file", content: `${NODE_NUMBER}\n` },
+    sysfsLink(`${home}/vfio-dev/${node}/device`, home),
+    sysfsLink(`${home}/iommu_group`, groupFolder(group.id)),
+    sysfsLink(`/sys/class/vfio-dev/${node}`, `${home}/vfio-dev/${node}`),
+    sysfsLink(`${groupFolder(group.id)}/devices/${name}`, home),
+  ];
+}
+
+export function groupFolder(id: number): string {
+  return `/sys/kernel/iommu_groups/${id}`;
+}
+
+/** A group that VFIO made for a device that no IOMMU knows has no type. */
+export function groupEntries({ id, members }: DeviceGroup): SysfsEntry[] {
+  const file = (name: string, content: string): SysfsEntry => ({ path: `${groupFolder(id)}/${name}`, kind: "file", content });
+  return members.length === 0 ? [file("type", "unknown\n")] : [file("type", "DMA\n"), file("name", "")];
+}
+
+/** A function that vfio-pci drives, behind a unit. */
+export function pciEntries({ pci }: VfioDevice, unit: string): SysfsEntry[] {
+  const folder = pciHome(pci.name);
   const config = new Uint8Array(pci.regionSize(CONFIG_REGION));
   pci.readConfig(0, config);
   const [vendor, id] = [word(config[0], config[1]), word(config[2], config[3])];
@@ -82,16 +80,12 @@ function deviceEntries(device: SysfsDevice): SysfsEntry[] {
     file("driver_override", "vfio-pci\n"),
     file("uevent", `DRIVER=vfio-pci\nPCI_CLASS=${classCode.toString(16).toUpperCase()}\nPCI_SLOT_NAME=${pci.name}\n`),
     ...(pci.device.resettable ? [file("reset", "")] : []),
-    file(`vfio-dev/${node}/dev`, `${NODE_NUMBER}\n`),
-    link(`${folder}/vfio-dev/${node}/device`, folder),
-    link(`${folder}/driver`, "/sys/bus/pci/drivers/vfio-pci"),
-    link(`${folder}/subsystem`, "/sys/bus/pci"),
-    link(`${folder}/iommu_group`, `/sys/kernel/iommu_groups/${bindable.group.id}`),
-    link(`${folder}/iommu`, `/sys/devices/virtual/iommu/${unit}`),
-    link(`/sys/bus/pci/devices/${pci.name}`, folder),
-    link(`/sys/bus/pci/drivers/vfio-pci/${pci.name}`, folder),
-    link(`/sys/class/vfio-dev/${node}`, `${folder}/vfio-dev/${node}`),
-    link(`/sys/devices/virtual/iommu/${unit}/devices/${pci.name}`, folder),
+    sysfsLink(`${folder}/driver`, "/sys/bus/pci/drivers/vfio-pci"),
+    sysfsLink(`${folder}/subsystem`, "/sys/bus/pci"),
+    sysfsLink(`${folder}/iommu`, `/sys/devices/virtual/iommu/${unit}`),
+    sysfsLink(`/sys/bus/pci/devices/${pci.name}`, folder),
+    sysfsLink(`/sys/bus/pci/drivers/vfio-pci/${pci.name}`, folder),
+    sysfsLink(`/sys/devices/virtual/iommu/${unit}/devices/${pci.name}`, folder),
   ];
 }
 
@@ -106,13 +100,4 @@ function resources(bars: readonly { readonly index: number; readonly size: numbe
     return line(start, start + BigInt(bar.size) - 1n, RESOURCE_MEMORY);
   });
   return lines.join("") + line(0n, 0n, 0n).repeat(7);
-}
-
-/** A relative link, as sysfs makes them. */
-function link(path: string, target: string): SysfsEntry {
-  const from = path.split("/").slice(1, -1);
-  const to = target.split("/").slice(1);
-  let common = 0;
-  while (common < from.length && common < to.length && from[common] === to[common]) common++;
-  return { path, kind: "link", target: [...from.slice(common).map(() => ".."), ...to.slice(common)].join("/") };
 }

@@ -4,6 +4,7 @@
  */
 import { fieldOffset, findIoctl, type IoctlRow, structLayout } from "../../abi/index.js";
 import { IommuError } from "../../errors.js";
+import { openedBy } from "../../files/opened-by.js";
 import type { CallContext, DeviceNodes, KernelFile, MemoryFile, MmapRegion, OpenFile, UserMemory } from "../../files/types.js";
 import { nodesOf } from "../../abi/nodes.js";
 import { ArgumentWindow } from "./argument-window.js";
@@ -29,7 +30,7 @@ export interface RecordOptions {
 /** The same nodes; what is done with them is recorded. */
 export function recordNodes(nodes: DeviceNodes, options: RecordOptions): DeviceNodes {
   const recorder = new Recorder(options);
-  return { ...(nodes.sysfs && { sysfs: nodes.sysfs }), paths: nodes.paths, open: (call, path) => recorder.open(nodes, call, path) };
+  return openedBy(nodes, (call, path) => (path.startsWith("/sys/") ? nodes.open(call, path) : recorder.open(nodes, call, path)));
 }
 
 interface Outcome {
