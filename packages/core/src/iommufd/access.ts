@@ -27,7 +27,10 @@ export class Access implements TableObject, IoasAccess {
   /** Its driver holds it. */
   users = 1;
   readonly alignment: bigint;
+  /** What new pins, reads and writes see. */
   ioas: Ioas | undefined;
+  /** What its pins are in: they outlive `ioas` until its user has let go of them. */
+  #pinned: Ioas | undefined;
   readonly #options: AccessOptions;
 
   constructor(id: number, options: AccessOptions) {
@@ -47,29 +50,40 @@ export class Access implements TableObject, IoasAccess {
   /** @throws IommuError EADDRINUSE when areas do not fit its alignment */
   attach(ioas: Ioas): void {
     ioas.addAccess(this);
-    this.ioas = ioas;
+    this.#use(ioas);
   }
 
   detach(): void {
     const { ioas } = this;
     if (ioas === undefined) return;
-    this.unmapping({ start: 0n, last: U64_MAX });
-    ioas.removeAccess(this);
-    this.ioas = undefined;
+    this.#leave(ioas);
+    this.#use(undefined);
   }
 
   /** Moves to another IOAS, dropping its pins. A refusal leaves it where it was. */
   replace(ioas: Ioas): void {
-    if (ioas === this.ioas) return;
+    const old = this.ioas;
+    if (ioas === old) return;
     ioas.addAccess(this);
-    this.detach();
-    this.ioas = ioas;
+    if (old) this.#leave(old);
+    this.#use(ioas);
   }
 
-  #areas(iova: bigint, length: bigint): { range: Interval; areas: Area[]; ioas: Ioas } {
+  /** Nothing can be pinned in it any more when its user is told to let go. */
+  #leave(ioas: Ioas): void {
+    this.ioas = undefined;
+    this.unmapping({ start: 0n, last: U64_MAX });
+    ioas.removeAccess(this);
+  }
+
+  #use(ioas: Ioas | undefined): void {
+    this.ioas = ioas;
+    this.#pinned = ioas;
+  }
+
+  #areas(iova: bigint, length: bigint, ioas = this.ioas): { range: Interval; areas: Area[]; ioas: Ioas } {
     if (length === 0n) refuse("EINVAL", "length is 0", { argument: "length" });
     if (iova + length - 1n > U64_MAX) refuse("EOVERFLOW", `iova ${hex(iova)} + length ${hex(length)} wraps`, { argument: "iova" });
-    const { ioas } = this;
     if (ioas === undefined) return refuse("ENOENT", "the access is not attached to an IOAS", { argument: "id" });
     const range = { start: iova, last: iova + length - 1n };
     return { range, ioas, areas: partly(ioas, range) };
@@ -86,6 +100,7 @@ export class Access implements TableObject, IoasAccess {
     try {
       for (const area of areas) {
         const [start, last] = part(area, range);
+        if (ioas.pins.isClosing(area)) refuse("EINVAL", `IOVA ${hex(start)} is being unmapped`, { argument: "iova", rule: "IOMMU_IOAS_UNMAP" });
         this.#check(area, start, last < range.last, write);
         const [first, end] = areaPages(area, start, last);
         const { pages } = area.value;
@@ -116,7 +131,7 @@ export class Access implements TableObject, IoasAccess {
 
   /** Undoes a `pin` of the same range. */
   unpin(iova: bigint, length: bigint): void {
-    const { range, areas, ioas } = this.#areas(iova, length);
+    const { range, areas, ioas } = this.#areas(iova, length, this.#pinned);
     for (const area of areas) this.#unpinArea(ioas, area, range);
   }
 
@@ -132,6 +147,7 @@ export class Access implements TableObject, IoasAccess {
     let done = 0;
     for (const area of areas) {
       const [start, last] = part(area, range);
+      if (ioas.pins.isClosing(area)) refuse("EINVAL", `IOVA ${hex(start)} is being unmapped`, { argument: "iova", rule: "IOMMU_IOAS_UNMAP" });
       permission(area, start, write);
       const count = Number(last - start + 1n);
       area.value.pages.copy(area.value.offset + (start - area.start), bytes.subarray(done, done + count), write, current, slow);

@@ -12,6 +12,8 @@ const NONE: PinCount = { pins: 0, locks: 0 };
 
 export class AreaPins {
   readonly #counts = new Map<bigint, PinCount>();
+  /** Starts of areas that are being unmapped, or could not be: nobody pins them any more. */
+  readonly #closing = new Set<bigint>();
 
   of(area: Area): PinCount {
     return this.#counts.get(area.start) ?? NONE;
@@ -23,5 +25,18 @@ export class AreaPins {
     const next = { pins: old.pins + by, locks: old.locks + (locks ? by : 0) };
     if (next.pins === 0) this.#counts.delete(area.start);
     else this.#counts.set(area.start, next);
+  }
+
+  close(area: Area): void {
+    this.#closing.add(area.start);
+  }
+
+  isClosing(area: Area): boolean {
+    return this.#closing.has(area.start);
+  }
+
+  /** The area is gone. */
+  forget(area: Area): void {
+    this.#closing.delete(area.start);
   }
 }

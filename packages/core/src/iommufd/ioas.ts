@@ -234,6 +234,7 @@ export class Ioas implements TableObject {
   unmapArea(area: Area): void {
     for (const hwpt of this.hwpts) unfill(hwpt, area);
     this.areas.delete(area.start);
+    this.pins.forget(area);
     const { source } = area.value.pages;
     if (source.kind !== "dmabuf") return;
     const revoked = this.#revocations.get(area.start);
@@ -259,10 +260,12 @@ export class Ioas implements TableObject {
     return bytes;
   }
 
+  /** Nothing more can be pinned in the area from now on, also when an access does not let go. */
   #askToLetGo(area: Area): void {
-    for (let round = 0; this.pins.of(area).pins > 0; round++) {
-      if (round > UNMAP_ROUNDS) refuse("EDEADLK", `an access keeps ${show(area)} of IOAS ${this.id} pinned`, { argument: "iova" });
+    for (let round = 1; this.pins.of(area).pins > 0; round++) {
+      this.pins.close(area);
       for (const access of [...this.accesses]) access.unmapping(area);
+      if (round > UNMAP_ROUNDS) refuse("EDEADLK", `an access keeps ${show(area)} of IOAS ${this.id} pinned`, { argument: "iova" });
     }
   }
 

@@ -52,11 +52,15 @@ export class MachineNodes implements DeviceNodes {
   }
 
   /** A group for a device that is to come. @param wanted its number; the lowest free one unless given */
-  newGroup(wanted?: number): DeviceGroup {
-    let id = wanted ?? 0;
-    while (wanted === undefined && this.#groupIds.has(id)) id++;
-    this.#groupIds.add(id);
-    return new DeviceGroup(id);
+  newGroup(wanted: number = this.#freeGroup()): DeviceGroup {
+    this.#groupIds.add(wanted);
+    return new DeviceGroup(wanted);
+  }
+
+  #freeGroup(): number {
+    let id = 0;
+    while (this.#groupIds.has(id)) id++;
+    return id;
   }
 
   /**
