@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
-import { type CallContext, type KernelFile, Tracer } from "@iommukit/core";
+import { type CallContext, type KernelFile, openedBy, Tracer } from "@iommukit/core";
 import { encodeStruct } from "@iommukit/core/abi";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -245,7 +245,7 @@ describe("the preload door's socket", () => {
           return call.install(made);
         } } }) as CallContext, request, argument),
     });
-    const door = new Door({ ...nodes, open: (context, path) => watched(nodes.open(context, path)) });
+    const door = new Door(openedBy(nodes, (context, path) => watched(nodes.open(context, path))));
     const server = new PreloadServer(door);
     await server.listen();
     const dial = async (op: number, inode: bigint, input: Uint8Array): Promise<Socket> => {
