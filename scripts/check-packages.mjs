@@ -52,7 +52,7 @@ function run(what, at, command, args, expected = 0) {
 }
 
 try {
-  const tarballs = Object.fromEntries(["core", "hw-vtd", "hw-smmu", "mdev", "door", "cli"].map((name) => [name, pack(name)]));
+  const tarballs = Object.fromEntries(["core", "hw-vtd", "hw-smmu", "mdev", "viommu", "door", "cli"].map((name) => [name, pack(name)]));
   const example = (at, name) => {
     copyFileSync(join(root, "examples/library", name), join(at, name));
     return name;
@@ -86,7 +86,7 @@ try {
 
   const shown = readFileSync(join(root, "README.md"), "utf8");
   check("README shows examples/library/first.mjs", shown.includes(readFileSync(join(root, "examples/library/first.mjs"), "utf8").trim()));
-  check("every package has a README", ["core", "hw-vtd", "hw-smmu", "mdev", "door", "cli"].every((name) => existsSync(join(root, "packages", name, "README.md"))));
+  check("every package has a README", ["core", "hw-vtd", "hw-smmu", "mdev", "viommu", "door", "cli"].every((name) => existsSync(join(root, "packages", name, "README.md"))));
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }

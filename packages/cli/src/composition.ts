@@ -30,7 +30,7 @@ export interface Composition {
 }
 
 /** Loaded like any other plugin, before those of the user. */
-const DEFAULT_PLUGINS = ["@iommukit/core/devices", "@iommukit/hw-vtd/plugin", "@iommukit/hw-smmu/plugin", "@iommukit/mdev/plugin"];
+const DEFAULT_PLUGINS = ["@iommukit/core/devices", "@iommukit/hw-vtd/plugin", "@iommukit/hw-smmu/plugin", "@iommukit/mdev/plugin", "@iommukit/viommu/plugin"];
 const CONFIG_FILE = "iommukit.config.json";
 
 export async function compose(options: GlobalOptions): Promise<Composition> {

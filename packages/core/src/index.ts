@@ -97,6 +97,8 @@ export type {
   TraceListener,
   TranslationEvent,
 } from "./trace.js";
+export { IntervalTree } from "./memory/interval-tree.js";
+export type { Entry } from "./memory/interval-tree.js";
 export { Iotlb, IotlbKey } from "./iotlb/iotlb.js";
 export type { IotlbEntry, IotlbGeometry, IotlbStatistics } from "./iotlb/iotlb.js";
 export { FrameAllocator } from "./memory/frame-allocator.js";

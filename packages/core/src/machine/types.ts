@@ -97,11 +97,13 @@ export interface ReplayUnit extends MmioHandler {
   takeFault(): Readonly<Record<string, string | boolean | number>> | undefined;
   /** Clears fault records by register writes, as software does after handling them. */
   clearFaults(): void;
+  /** Of a unit that is asked through a queue: the answer of `room` bytes, undefined when it does not answer. */
+  request?(bytes: Uint8Array, room: number): Uint8Array | undefined;
 }
 
 export interface ReplayUnitFactory {
   /** "vtd", as in a vector file's header. */
   readonly iommu: string;
   /** Builds a unit from the identification registers of a header. */
-  create(memory: PhysicalMemory, header: { readonly registers: Readonly<Record<string, string>>; readonly haw?: number }): ReplayUnit;
+  create(memory: PhysicalMemory, header: { readonly registers: Readonly<Record<string, string>>; readonly haw?: number; readonly endpoints?: readonly number[] }): ReplayUnit;
 }

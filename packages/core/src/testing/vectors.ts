@@ -18,18 +18,28 @@ interface Header {
   readonly registers: Readonly<Record<string, string>>;
   readonly haw: number | undefined;
   readonly ram: readonly { readonly base: number; readonly size: number }[];
+  readonly endpoints: readonly number[] | undefined;
 }
 
 function readHeader(header: JsonObject): Header {
   const chosen = asObject(header.replay ?? header.registers, "header.replay");
   const registers: Record<string, string> = {};
-  for (const [name, value] of Object.entries(chosen)) registers[name] = asString(value, `header register ${name}`);
+  for (const [name, value] of Object.entries(chosen)) {
+    // A range is two values: `input_range` becomes `input_range[0]` and `input_range[1]`.
+    if (Array.isArray(value)) for (const [i, end] of asArray(value, name).entries()) registers[`${name}[${i}]`] = asString(end, `header register ${name}`);
+    else registers[name] = asString(value, `header register ${name}`);
+  }
   const list = Array.isArray(header.ram) ? asArray(header.ram, "header.ram") : [header.ram];
   const ram = list.map((entry) => {
     const range = asObject(entry, "header.ram");
     return { base: asNumber(range.base, "ram base"), size: asNumber(range.size, "ram size") };
   });
-  return { registers, ram, haw: header.haw === undefined ? undefined : asNumber(header.haw, "header.haw") };
+  return {
+    registers,
+    ram,
+    haw: header.haw === undefined ? undefined : asNumber(header.haw, "header.haw"),
+    endpoints: header.endpoints === undefined ? undefined : asArray(header.endpoints, "header.endpoints").map((id) => asNumber(id, "header.endpoints")),
+  };
 }
 
 /** Plays every case of a file; `lines` are its lines without the header. */
@@ -58,6 +68,7 @@ function playCase(header: Header, steps: readonly unknown[], factory: ReplayUnit
   const unit = factory.create(memory, {
     registers: header.registers,
     ...(header.haw === undefined ? {} : { haw: header.haw }),
+    ...(header.endpoints === undefined ? {} : { endpoints: header.endpoints }),
   });
   const player = new CasePlayer(memory, unit);
   const failures: Failure[] = [];
@@ -94,6 +105,7 @@ class CasePlayer {
     if ("poll" in step) return this.#poll(step);
     if ("expectReg" in step) return this.#expectRegister(step);
     if ("expectMem" in step) return this.#expectMemory(step);
+    if ("request" in step) return this.#request(step);
     throw new FormatError(`a step that this player does not know: ${Object.keys(step).join(", ")}`);
   }
 
@@ -101,6 +113,15 @@ class CasePlayer {
     const pa = asNumber(step.mem, "mem");
     if (!this.#memory.write(pa, asBytes(step.hex, "hex"))) throw new FormatError(`memory 0x${pa.toString(16)} is outside header.ram`);
     return [];
+  }
+
+  /** A request of a unit that is asked through a queue (virtio-iommu). */
+  #request(step: JsonObject): Difference[] {
+    if (this.#unit.request === undefined) throw new FormatError("this unit takes no requests");
+    const expected = asBytes(step.answer, "answer");
+    const got = this.#unit.request(asBytes(step.request, "request"), expected.length);
+    if (isDistrusted(step) || (got?.length === expected.length && got.every((byte, i) => byte === expected[i]))) return [];
+    return [{ what: `answer to the request ${asString(step.request, "request")}`, expected: bytesHex(expected), got: got === undefined ? "none" : bytesHex(got) }];
   }
 
   #poll(step: JsonObject): Difference[] {
