@@ -1,7 +1,7 @@
 /** Rules of virtio-iommu (virtio 1.3, 5.13.6), as one table: among them those that hypervisors have fixed late. */
 import { Access, IommuError, PhysicalMemory } from "@iommukit/core";
 import { describe, expect, it } from "vitest";
-import { DRIVER_BYTES, Feature, FaultReason, type HostDomain, type HostDomains, MapFlag, type Mode, RequestType, Status, VirtioIommu, VirtioIommuGuestDriver, type VirtioIommuOptions, VirtioMmio } from "./index.js";
+import { Feature, FaultReason, type HostDomain, type HostDomains, MapFlag, type Mode, RequestType, Status, VirtioIommu, VirtioIommuGuestDriver, type VirtioIommuOptions, VirtioMmio } from "./index.js";
 
 const NAMES: Readonly<Record<number, string>> = Object.fromEntries(Object.entries(Status).map(([name, value]) => [value, name]));
 const ALL = Feature.VERSION_1 | 0x77n;
@@ -27,7 +27,7 @@ export const attach = (domain: number, endpoint: number, flags = 0, reserved = 0
 export const detach = (domain: number, endpoint: number, reserved = 0): number[] => [...head(RequestType.DETACH), ...u32(domain), ...u32(endpoint), ...u32(reserved), ...u32(0)];
 export const map = (domain: number, start: bigint, last: bigint, physical: bigint, flags: number): number[] => [...head(RequestType.MAP), ...u32(domain), ...u64(start), ...u64(last), ...u64(physical), ...u32(flags)];
 export const unmap = (domain: number, start: bigint, last: bigint, reserved = 0): number[] => [...head(RequestType.UNMAP), ...u32(domain), ...u64(start), ...u64(last), ...u32(reserved)];
-export const probe = (endpoint: number): number[] => [...head(RequestType.PROBE), ...u32(endpoint), ...new Array<number>(64).fill(0)];
+export const probe = (endpoint: number): number[] => [...head(RequestType.PROBE), ...u32(endpoint), ...new Uint8Array(64)];
 
 type Row = readonly [rule: string, requests: readonly (readonly number[])[], strict: string, qemu?: string];
 
