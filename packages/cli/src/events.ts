@@ -36,6 +36,8 @@ export function eventLine(event: TraceEvent): string {
     }
     case "report":
       return `driver   ${event.text}  ${style.dim(`number ${event.count}`)}`;
+    case "uevent":
+      return `uevent   ${event.action}@${event.path}  ${style.dim(Object.entries(event.fields).map(([name, value]) => `${name}=${value}`).join(" "))}`;
     default:
       return `${style.bad("fault")}    ${event.record}`;
   }

@@ -28,9 +28,10 @@ export const Errno = {
   ERANGE: 34,
   EDEADLK: 35,
   EBADE: 52,
-  EBADFD: 77,
-  EMSGSIZE: 90,
   EOVERFLOW: 75,
+  EBADFD: 77,
+  EUSERS: 87,
+  EMSGSIZE: 90,
   EOPNOTSUPP: 95,
   EADDRINUSE: 98,
 } as const;

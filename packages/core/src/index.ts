@@ -96,6 +96,7 @@ export type {
   TraceEvent,
   TraceListener,
   TranslationEvent,
+  UeventEvent,
 } from "./trace.js";
 export { IntervalTree } from "./memory/interval-tree.js";
 export type { Entry } from "./memory/interval-tree.js";
@@ -137,6 +138,24 @@ export { SoftwareBinding } from "./iommufd/software-binding.js";
 export type { SoftwareUser } from "./iommufd/software-binding.js";
 export { Access as IommufdAccess } from "./iommufd/access.js";
 export { PageRequests } from "./iommufd/page-requests.js";
+export { SoftwareMemory } from "./iommufd/software-memory.js";
+export type { PinnedRange } from "./iommufd/software-memory.js";
+export type {
+  Mdev,
+  MdevBus,
+  MdevBusEnvironment,
+  MdevBusFactory,
+  MdevDriver,
+  MdevEnvironment,
+  MdevFoundation,
+  MdevParent,
+  MdevParentPlace,
+  MdevStatus,
+  MdevType,
+  MdevTypeStatus,
+} from "./mdev/types.js";
+export { PLATFORMS } from "./machine/platforms.js";
+export type { Platform } from "./machine/platforms.js";
 export { openedBy } from "./files/opened-by.js";
 export { sysfsLink, SysfsTree } from "./files/sysfs-tree.js";
 export { PciFunction } from "./vfio/pci-function.js";

@@ -3,7 +3,7 @@
  * process. Every token is multiple: a plugin registers one value more, the
  * composition root resolves all.
  */
-export const TOKENS: Readonly<Record<"iommus" | "devices" | "decoders" | "structureDecoders" | "faultCatalogues" | "acpiTables" | "replayUnits" | "platforms" | "commands", symbol>> = {
+export const TOKENS: Readonly<Record<"iommus" | "devices" | "decoders" | "structureDecoders" | "faultCatalogues" | "acpiTables" | "replayUnits" | "platforms" | "mdevDrivers" | "mdevBus" | "commands", symbol>> = {
   /** `IommuFactory` */
   iommus: Symbol.for("@iommukit/core:iommus"),
   /** `DeviceModel` */
@@ -20,6 +20,10 @@ export const TOKENS: Readonly<Record<"iommus" | "devices" | "decoders" | "struct
   replayUnits: Symbol.for("@iommukit/core:replay-units"),
   /** `TranscriptPlatform` */
   platforms: Symbol.for("@iommukit/core:platforms"),
+  /** `MdevDriver` */
+  mdevDrivers: Symbol.for("@iommukit/core:mdev-drivers"),
+  /** `MdevBusFactory` */
+  mdevBus: Symbol.for("@iommukit/core:mdev-bus"),
   /** `CliCommand`, defined by the cli package */
   commands: Symbol.for("@iommukit/core:commands"),
 };

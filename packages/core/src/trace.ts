@@ -110,6 +110,15 @@ export interface ReportEvent {
   readonly count: number;
 }
 
+/** What a kernel would tell udev: a device came or went, or something about it changed. */
+export interface UeventEvent {
+  readonly kind: "uevent";
+  readonly action: "add" | "remove" | "change";
+  /** Its folder without /sys: DEVPATH. */
+  readonly path: string;
+  readonly fields: Readonly<Record<string, string>>;
+}
+
 export type TraceEvent =
   | CallEvent
   | TableWriteEvent
@@ -119,7 +128,8 @@ export type TraceEvent =
   | FaultEvent
   | InterruptEvent
   | PageRequestEvent
-  | ReportEvent;
+  | ReportEvent
+  | UeventEvent;
 
 export type TraceListener = (event: TraceEvent) => void;
 

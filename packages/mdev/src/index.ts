@@ -1,8 +1,13 @@
 // @iommukit/mdev: mediated devices and their parents.
-import type { DeviceModel } from "@iommukit/core";
+import type { DeviceModel, MdevDriver } from "@iommukit/core";
 
 /** Parents, by their names in machine files. */
 export const deviceModels: readonly DeviceModel[] = [];
+
+/** Parents that are no devices of the bus. */
+export const mdevDrivers: readonly MdevDriver[] = [];
+
+export { mdevBus, MediatedBus } from "./bus/index.js";
 
 export { DevicePasids, enqcmd, enqcmds, PASID_KINDS, PasidFlag, pasidFlags, pasidKind, PasidNumberSpace, SharedPasids, translateGuestPasid, VirtualMachine } from "./pasid/index.js";
 export type { Cpu, EnqueueOutcome, GuestTranslation, PasidDirectories, PasidKind, PasidPool, PasidScopes, Portal } from "./pasid/index.js";

@@ -1,12 +1,14 @@
 /** What the package adds to a composition root. */
 import type { Plugin } from "@iommukit/core";
-import { deviceModels } from "./index.js";
 import { TOKENS } from "@iommukit/core";
+import { deviceModels, mdevBus, mdevDrivers } from "./index.js";
 
 export const plugin: Plugin = {
   name: "@iommukit/mdev",
   register(container) {
+    container.register(TOKENS.mdevBus, { useValue: mdevBus });
     for (const model of deviceModels) container.register(TOKENS.devices, { useValue: model });
+    for (const driver of mdevDrivers) container.register(TOKENS.mdevDrivers, { useValue: driver });
   },
 };
 

@@ -1,15 +1,18 @@
 /** Device models: what a vendor's package registers under `DEVICE_MODELS`. */
 import type { DmaPort } from "../bus/types.js";
+import type { MdevFoundation, MdevParent } from "../mdev/types.js";
 import type { SharedPages } from "../memory/shared-pages.js";
 
 /** One PCI base address register's region. */
 export interface PciBar {
   /** 0 to 5. */
   readonly index: number;
-  /** Bytes, a power of two, at least 16. */
+  /** Bytes, a power of two, at least 16, or 4 in I/O space. */
   readonly size: number;
   /** The BAR is memory without side effects, these pages: clients may map it, and other devices reach it. */
   readonly memory?: SharedPages;
+  /** It lies in I/O space. */
+  readonly io?: boolean;
   /** Bytes [start, end) that hold the MSI-X table. */
   readonly msixTable?: { readonly start: number; readonly end: number };
   /** The parts, whole pages in ascending order, that clients may map, when they may not map all of it: none, if empty. */
@@ -89,6 +92,8 @@ export interface PciDevice {
   writeBlock?(bar: number, offset: number, bytes: Uint8Array, deferrable: boolean): boolean;
   /** Function-level reset. */
   reset(): void;
+  /** It can be divided into mediated devices: asked once, when its machine is built. */
+  mediate?(foundation: MdevFoundation): MdevParent;
 }
 
 /** Makes a device of one model. `options` come from the machine file. */

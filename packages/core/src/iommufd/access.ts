@@ -141,8 +141,8 @@ export class Access implements TableObject, IoasAccess {
     ioas.pins.add(area, -1, this.#options.locks ?? false);
   }
 
-  /** Reads or writes memory by IOVA; what came before a refusal is done. */
-  copy(iova: bigint, bytes: Uint8Array, write: boolean, current: UserMemory, slow: boolean): void {
+  /** Reads or writes memory by IOVA; what came before a refusal is done. @param current memory of the process that calls, if one does */
+  copy(iova: bigint, bytes: Uint8Array, write: boolean, current: UserMemory | undefined, slow: boolean): void {
     const { range, ioas, areas } = this.#areas(iova, BigInt(bytes.length));
     let done = 0;
     for (const area of areas) {

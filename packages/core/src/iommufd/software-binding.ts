@@ -8,14 +8,15 @@ import type { Access } from "./access.js";
 import type { BoundDevice, VfioBinding } from "./binding.js";
 import type { IommufdContext } from "./context.js";
 import { Ioas } from "./ioas.js";
+import { SoftwareMemory } from "./software-memory.js";
 
 /** What the driver of a software mdev is told. */
 export interface SoftwareUser {
-  /** Its memory is now what `access` sees: it may read, write and pin as soon as the access is attached. */
-  bound(access: Access): void;
+  /** This is its memory now: nothing is mapped in it before an attach. */
+  bound(memory: SoftwareMemory): void;
   /** Let go of every pin in the range, before returning: UNMAP waits for it. May not map, unmap or attach. */
   unmapping(range: Interval): void;
-  /** Nothing is pinned any more, and the access is about to go. */
+  /** Nothing is pinned any more, and the memory is about to go. */
   unbound(): void;
 }
 
@@ -28,7 +29,7 @@ export class SoftwareBinding implements VfioBinding {
 
   bind(context: IommufdContext): BoundDevice {
     const access = context.newAccess({ pins: true, unmapping: (range) => this.#user.unmapping(range) });
-    this.#user.bound(access);
+    this.#user.bound(new SoftwareMemory(access));
     return new SoftwareBound(access, context, this.#user);
   }
 }

@@ -25,6 +25,7 @@ const BAR_ALIGNMENT = 0x10_0000;
 export interface BusDevice extends VfioDevice {
   readonly rid: number;
   readonly binding: RidBinding;
+  readonly interruptPath: InterruptPath;
 }
 
 /** What the functions of a machine are built from and on. */

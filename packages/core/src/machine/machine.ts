@@ -5,6 +5,7 @@
  */
 import type { DeviceModel } from "../devices/types.js";
 import { refuse } from "../errors.js";
+import type { MdevBus, MdevBusFactory, MdevDriver } from "../mdev/types.js";
 import { FrameAllocator } from "../memory/frame-allocator.js";
 import { PhysicalMemory } from "../memory/physical-memory.js";
 import { ClientWindows } from "../memory/windows.js";
@@ -12,9 +13,10 @@ import { Tracer } from "../trace.js";
 import { pciEntries, pciHome, unitEntries } from "../vfio/sysfs.js";
 import { buildDevices, type BusDevice, made } from "./devices.js";
 import { InterruptController } from "./interrupts.js";
+import { buildMdevs } from "./mdevs.js";
 import { MachineNodes } from "./nodes.js";
 import { registerBaseOf } from "./places.js";
-import { LOW_RAM_LIMIT } from "./platforms.js";
+import { DEFAULT_PLATFORM, LOW_RAM_LIMIT, PLATFORMS } from "./platforms.js";
 import { readMachineSpec } from "./spec.js";
 import type { IommuFactory, IommuUnit, MachineSpec } from "./types.js";
 
@@ -26,6 +28,9 @@ const FRAMES_START = 0x10_0000;
 export interface MachineParts {
   readonly iommus: readonly IommuFactory[];
   readonly devices: readonly DeviceModel[];
+  /** For machines with mediated devices. */
+  readonly mdevBus?: MdevBusFactory | undefined;
+  readonly mdevDrivers?: readonly MdevDriver[];
 }
 
 export interface Machine {
@@ -36,6 +41,8 @@ export interface Machine {
   /** Those of its description, in order. */
   readonly devices: readonly BusDevice[];
   readonly tracer: Tracer;
+  /** Absent when there was nothing to make one. */
+  readonly mdev?: MdevBus;
 }
 
 /**
@@ -70,5 +77,6 @@ export function buildMachine(description: unknown, parts: MachineParts, tracer: 
     nodes.tree.add(pciEntries(devices[i], shown[iommu].name));
     nodes.addDevice(devices[i], pciHome(devices[i].pci.name), vfio);
   }
-  return { spec, memory, units, devices, tracer, nodes };
+  const mdev = buildMdevs(spec, parts, devices, { nodes, tracer, platform: PLATFORMS[spec.platform ?? DEFAULT_PLATFORM] });
+  return { spec, memory, units, devices, tracer, nodes, ...(mdev && { mdev }) };
 }

@@ -2,7 +2,7 @@
 import { parseRid } from "../bus/rid.js";
 import { refuse } from "../errors.js";
 import { LOW_RAM_LIMIT, PLATFORMS } from "./platforms.js";
-import type { DeviceSpec, IommuSpec, MachineSpec } from "./types.js";
+import type { DeviceSpec, IommuSpec, MachineSpec, MdevDeviceSpec, MdevParentSpec, MdevSpec } from "./types.js";
 
 type Checked = MachineSpec & { readonly memory: { readonly size: number } };
 
@@ -10,6 +10,7 @@ const UNITS: Readonly<Record<string, number>> = { KiB: 2 ** 10, MiB: 2 ** 20, Gi
 const MIN_RAM = 2 ** 22;
 const MAX_RAM = 2 ** 35;
 const MAX_UNITS = 64;
+const NAME = /^[\w.-]{1,64}$/;
 
 function wrong(path: string, message: string): never {
   return refuse("EINVAL", `${path} ${message}`, { argument: path, rule: "machine description" });
@@ -49,7 +50,7 @@ function memorySize(value: unknown, path: string): number {
 
 /** @throws IommuError EINVAL */
 export function readMachineSpec(value: unknown): Checked {
-  const spec = object(value, "machine", ["name", "memory", "iommus", "devices", "platform"]);
+  const spec = object(value, "machine", ["name", "memory", "iommus", "devices", "platform", "mdev"]);
   const memory = object(spec.memory, "machine.memory", ["size"]);
   const iommus = list(spec.iommus, "machine.iommus").map((entry, i) => iommu(entry, `iommus[${i}]`));
   if (iommus.length === 0 || iommus.length > MAX_UNITS) wrong("machine.iommus", `has ${iommus.length} entries; there are 1 to ${MAX_UNITS}`);
@@ -68,12 +69,13 @@ export function readMachineSpec(value: unknown): Checked {
   const size = memorySize(memory.size, "machine.memory.size");
   if (typeof platform === "string" && Math.min(size, LOW_RAM_LIMIT) > PLATFORMS[platform].barBase) wrong("machine.memory.size", `reaches into the BARs of platform ${platform}`);
   const name = text(spec.name, "machine.name", /^.{1,100}$/);
-  return { name, memory: { size }, iommus, devices, ...(typeof platform === "string" ? { platform } : {}) };
+  const mdev = spec.mdev === undefined ? {} : { mdev: mdevs(spec.mdev) };
+  return { name, memory: { size }, iommus, devices, ...(typeof platform === "string" ? { platform } : {}), ...mdev };
 }
 
 function iommu(value: unknown, path: string): IommuSpec {
   const spec = object(value, path, ["type", "options"]);
-  return { type: text(spec.type, `${path}.type`, /^[\w.-]{1,64}$/), ...options(spec.options, `${path}.options`) };
+  return { type: text(spec.type, `${path}.type`, NAME), ...options(spec.options, `${path}.options`) };
 }
 
 function device(value: unknown, path: string): DeviceSpec {
@@ -89,7 +91,7 @@ function device(value: unknown, path: string): DeviceSpec {
     if (value !== undefined && !(Number.isInteger(value) && Number(value) >= 0)) wrong(`${path}.${key}`, "is not a number from 0 on");
   }
   return {
-    model: text(spec.model, `${path}.model`, /^[\w.-]{1,64}$/),
+    model: text(spec.model, `${path}.model`, NAME),
     bdf,
     vfio: text(spec.vfio, `${path}.vfio`, /^vfio\d{1,4}$/),
     ...(spec.iommu === undefined ? {} : { iommu: Number(spec.iommu) }),
@@ -98,10 +100,32 @@ function device(value: unknown, path: string): DeviceSpec {
   };
 }
 
-function unique(devices: readonly DeviceSpec[], key: string, of: (device: DeviceSpec) => string): void {
+function mdevs(value: unknown): MdevSpec {
+  const spec = object(value, "mdev", ["parents", "devices"]);
+  const parents = list(spec.parents ?? [], "mdev.parents").map((entry, i) => mdevParent(entry, `mdev.parents[${i}]`));
+  unique(parents, "name", ({ name }) => name, "mdev.parents");
+  return { parents, devices: list(spec.devices ?? [], "mdev.devices").map((entry, i) => mdevDevice(entry, `mdev.devices[${i}]`)) };
+}
+
+function mdevParent(value: unknown, path: string): MdevParentSpec {
+  const spec = object(value, path, ["driver", "name", "options"]);
+  const driver = text(spec.driver, `${path}.driver`, NAME);
+  return { driver, name: text(spec.name ?? driver, `${path}.name`, NAME), ...options(spec.options, `${path}.options`) };
+}
+
+function mdevDevice(value: unknown, path: string): MdevDeviceSpec {
+  const spec = object(value, path, ["uuid", "type", "parent"]);
+  return {
+    uuid: text(spec.uuid, `${path}.uuid`, /^.{36}$/),
+    type: text(spec.type, `${path}.type`, NAME),
+    parent: text(spec.parent, `${path}.parent`, /^[\w.:-]{1,64}$/),
+  };
+}
+
+function unique<T>(devices: readonly T[], key: string, of: (device: T) => string, where = "devices"): void {
   const seen = new Set<string>();
   for (const [i, entry] of devices.entries()) {
-    if (seen.has(of(entry))) wrong(`devices[${i}].${key}`, "is taken by another device");
+    if (seen.has(of(entry))) wrong(`${where}[${i}].${key}`, "is taken by another device");
     seen.add(of(entry));
   }
 }

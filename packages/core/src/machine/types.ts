@@ -17,6 +17,29 @@ export interface MachineSpec {
   readonly devices: readonly DeviceSpec[];
   /** Name of a row of `PLATFORMS`; "pc" unless given. */
   readonly platform?: string;
+  readonly mdev?: MdevSpec;
+}
+
+/** Parents that are no devices of the bus, and mdevs that are there from the beginning. */
+export interface MdevSpec {
+  readonly parents: readonly MdevParentSpec[];
+  readonly devices: readonly MdevDeviceSpec[];
+}
+
+export interface MdevParentSpec {
+  /** Name of a registered `MdevDriver`. */
+  readonly driver: string;
+  /** The driver's unless given; its folder is /sys/devices/virtual/mdev/NAME. */
+  readonly name: string;
+  readonly options?: Readonly<Record<string, unknown>>;
+}
+
+export interface MdevDeviceSpec {
+  readonly uuid: string;
+  /** "mtty-1" */
+  readonly type: string;
+  /** Name of a parent: "mtty", or the address of a device. */
+  readonly parent: string;
 }
 
 export interface IommuSpec {

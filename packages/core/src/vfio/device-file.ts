@@ -93,7 +93,7 @@ export class VfioDeviceFile implements KernelFile {
     const behind = (errno: "EFAULT" | "EINVAL"): never => refuse(errno, `position 0x${position.toString(16)}: offset 0x${offset.toString(16)} + ${wanted} is behind the ${size} bytes of region ${region}`, { argument: "position" });
     if (region === CONFIG_REGION) return offset + wanted > size ? behind("EFAULT") : { region, offset, length: wanted };
     if (offset >= size) behind("EINVAL");
-    if (!pci.memoryEnabled) refuse("EIO", `memory decoding of ${pci.name} is off`, { rule: "PCI command register, bit 1" });
+    if (!pci.memoryEnabled && !pci.bar(region)?.io) refuse("EIO", `memory decoding of ${pci.name} is off`, { rule: "PCI command register, bit 1" });
     return { region, offset, length: Math.min(wanted, size - offset) };
   }
 

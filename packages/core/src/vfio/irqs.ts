@@ -229,6 +229,11 @@ export class VfioInterrupts {
     }
   }
 
+  /** The device is wanted back. */
+  request(): void {
+    this.#singles.get(Irq.REQ)?.signal();
+  }
+
   #setSingle(index: number, event: EventFile | undefined): void {
     this.#singles.get(index)?.close?.();
     if (event) this.#singles.set(index, event);

@@ -17,6 +17,8 @@ const EXTENDED_VERSION = 0x1_0000;
 /** Offsets in configuration space (PCI Local Bus 3.0, 6.1). */
 const COMMAND = 0x04;
 const BAR0 = 0x10;
+/** In a BAR: its addresses are of I/O space (6.2.5.1). */
+const BAR_IO = 1;
 const COMMAND_MEMORY = 2;
 const COMMAND_BUS_MASTER = 4;
 const COMMAND_IO = 1;
@@ -119,6 +121,7 @@ export class PciFunction {
     this.#view.setUint16(COMMAND, this.#place.platform.command, true);
     if (this.#place.multiFunction) this.#config[HEADER_TYPE] = MULTI_FUNCTION;
     for (const [index, address] of this.#bars) this.#view.setUint32(BAR0 + 4 * index, address, true);
+    for (const { index, io } of this.device.bars) if (io) this.#config[BAR0 + 4 * index] |= BAR_IO;
     if (this.device.interrupts?.intx) {
       this.#config[INTERRUPT_LINE] = this.#place.platform.line;
       this.#config[INTERRUPT_PIN] = 1;

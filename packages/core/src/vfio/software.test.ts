@@ -4,8 +4,8 @@ import type { PciDevice, PciHost } from "../devices/types.js";
 import { IommuError } from "../errors.js";
 import { SimulatedClient } from "../files/simulated-client.js";
 import type { SysfsChange } from "../files/types.js";
-import type { Access } from "../iommufd/access.js";
 import { SoftwareBinding } from "../iommufd/software-binding.js";
+import type { PinnedRange, SoftwareMemory } from "../iommufd/software-memory.js";
 import { MachineNodes, type VfioPresence } from "../machine/nodes.js";
 import { PLATFORMS } from "../machine/platforms.js";
 import type { Interval } from "../memory/interval.js";
@@ -23,30 +23,29 @@ const IRQ = { MSI: 1, EVENTFD_TRIGGER: 0x24 } as const;
 
 /** Pins what it is told to, and lets go when it is asked, unless it is stubborn. */
 class Software {
-  access: Access | undefined;
+  memory: SoftwareMemory | undefined;
   readonly asked: Interval[] = [];
-  readonly pinned: { iova: bigint; length: bigint }[] = [];
+  readonly pinned: PinnedRange[] = [];
   stubborn = false;
   during: (() => void) | undefined;
 
   pin(iova: bigint, length: bigint): void {
-    this.access?.pin(iova, length, true);
-    this.pinned.push({ iova, length });
+    if (this.memory) this.pinned.push(this.memory.pin(iova, length, true));
   }
 
-  bound(access: Access): void {
-    this.access = access;
+  bound(memory: SoftwareMemory): void {
+    this.memory = memory;
   }
 
   unmapping(range: Interval): void {
     this.asked.push({ start: range.start, last: range.last });
     this.during?.();
     if (this.stubborn) return;
-    for (const { iova, length } of this.pinned.splice(0)) this.access?.unpin(iova, length);
+    for (const range of this.pinned.splice(0)) range.unpin();
   }
 
   unbound(): void {
-    this.access = undefined;
+    this.memory = undefined;
   }
 }
 
@@ -142,7 +141,7 @@ describe("a software device", () => {
   it("reads and writes memory by IOVA, as far as it was mapped for that", () => {
     const bound = bind();
     const bytes = Uint8Array.of(1, 2, 3);
-    const copy = (iova: bigint, write: boolean): void => software.access?.copy(iova, bytes, write, client.process, true);
+    const copy = (iova: bigint, write: boolean): void => (write ? software.memory?.write(iova, bytes) : software.memory?.read(iova, bytes));
     expect(refusal(() => copy(0n, false))).toBe("ENOENT");
     attach(bound.fd, bound.ioas);
     map(bound, 0x1000n, PAGE);
@@ -155,7 +154,14 @@ describe("a software device", () => {
     expect(refusal(() => copy(0x1fffn, true))).toBe("EPERM");
     expect(refusal(() => copy(0x2fffn, false))).toBe("ENOENT");
     expect(refusal(() => software.pin(0x2000n, PAGE))).toBe("EPERM");
-    expect(refusal(() => software.pin(0x2000n, 2n * PAGE))).toBe("EPERM");
+    expect(refusal(() => software.pin(0x1000n, 2n * PAGE))).toBe("EPERM");
+    software.pin(0x1ff0n, 16n);
+    expect(software.pinned[0]).toMatchObject({ iova: 0x1000n, length: PAGE });
+    software.pinned[0].read(1, bytes.fill(0));
+    expect([...bytes]).toEqual([1, 2, 3]);
+    software.pinned[0].write(2, Uint8Array.of(9));
+    software.memory?.read(0x1001n, bytes);
+    expect([...bytes]).toEqual([1, 9, 3]);
   });
 
   it("is asked for its pins before UNMAP, by the whole area", () => {
@@ -163,7 +169,7 @@ describe("a software device", () => {
     attach(bound.fd, bound.ioas);
     map(bound, 0x10000n, 4n * PAGE);
     software.pin(0x11000n, PAGE);
-    software.during = () => expect(refusal(() => software.access?.pin(0x10000n, PAGE, true))).toBe("EINVAL");
+    software.during = () => expect(refusal(() => software.memory?.pin(0x10000n, PAGE, true))).toBe("EINVAL");
     client.ioctl(bound.iommufd, "IOMMU_IOAS_UNMAP", { ioas_id: bound.ioas, iova: 0x10000n, length: 4n * PAGE });
     expect(software.asked).toEqual([{ start: 0x10000n, last: 0x13fffn }]);
   });
@@ -178,7 +184,7 @@ describe("a software device", () => {
     expect(refusal(unmap)).toBe("EDEADLK");
     expect(software.asked.length).toBe(101);
     expect(refusal(() => software.pin(0x11000n, PAGE))).toBe("EINVAL");
-    expect(refusal(() => software.access?.copy(0x11000n, new Uint8Array(1), false, client.process, true))).toBe("EINVAL");
+    expect(refusal(() => software.memory?.read(0x11000n, new Uint8Array(1)))).toBe("EINVAL");
     software.stubborn = false;
     unmap();
     map(bound, 0x10000n, 2n * PAGE);
@@ -190,10 +196,10 @@ describe("a software device", () => {
     attach(bound.fd, bound.ioas);
     map(bound, 0x1000n, PAGE);
     software.pin(0x1000n, PAGE);
-    software.during = () => expect(refusal(() => software.access?.pin(0x1000n, PAGE, true))).toBe("ENOENT");
+    software.during = () => expect(refusal(() => software.memory?.pin(0x1000n, PAGE, true))).toBe("ENOENT");
     client.close(bound.fd);
     expect(software.asked).toEqual([ALL]);
-    expect(software.access).toBeUndefined();
+    expect(software.memory).toBeUndefined();
     expect(refusal(() => client.ioctl(bound.iommufd, "IOMMU_DESTROY", { id: bound.devid }))).toBe("ENOENT");
     client.ioctl(bound.iommufd, "IOMMU_IOAS_UNMAP", { ioas_id: bound.ioas, iova: 0x1000n, length: PAGE });
   });
@@ -222,9 +228,14 @@ describe("a software device", () => {
     client.rawIoctl(group, 0x3b68, number);
     const name = Uint8Array.from([..."one\0"].map((c) => c.charCodeAt(0)));
     const fd = client.rawIoctl(group, 0x3b6a, name);
-    expect(software.access?.ioas).toBeDefined();
+    expect(refusal(() => software.memory?.read(0n, new Uint8Array(1)))).toBe("ENOENT");
+    const dma = new Uint8Array(32);
+    new BigUint64Array(dma.buffer, 8).set([client.memory.map(4096).address, 0n, PAGE]);
+    new Uint32Array(dma.buffer).set([32, 3]);
+    client.rawIoctl(iommufd, 0x3b71, dma);
+    software.memory?.read(0n, new Uint8Array(1));
     client.close(fd);
-    expect(software.access).toBeUndefined();
+    expect(software.memory).toBeUndefined();
   });
 });
 

@@ -1,0 +1,43 @@
+/** An mdev on the bus, from its creation to its release: removed, and nobody has it open. */
+import { type Mdev, type MdevType, PciFunction, type Platform, type VfioDevice, type VfioPresence } from "@iommukit/core";
+import type { Parent } from "./parent.js";
+
+export class Instance {
+  readonly uuid: string;
+  readonly parent: Parent;
+  /** "mtty-1" */
+  readonly type: string;
+  readonly mdevType: MdevType;
+  /** It can be removed. */
+  active = false;
+  /** What its type made, and the nodes that show it. */
+  mdev: Mdev | undefined;
+  device: VfioDevice | undefined;
+  presence: VfioPresence | undefined;
+
+  constructor(uuid: string, parent: Parent, type: string, mdevType: MdevType) {
+    this.uuid = uuid;
+    this.parent = parent;
+    this.type = type;
+    this.mdevType = mdevType;
+  }
+
+  get home(): string {
+    return `${this.parent.place.home}/${this.uuid}`;
+  }
+
+  /** Lets its type make it. @throws IommuError what the type refuses */
+  probe(platform: Platform, group: () => VfioDevice["group"]): Mdev {
+    const made: Mdev[] = [];
+    const pci = new PciFunction(this.uuid, { multiFunction: false, platform }, (host, mastering) => {
+      const mdev = this.mdevType.create({ uuid: this.uuid, host, mastering });
+      made.push(mdev);
+      return mdev.pci;
+    });
+    const [mdev] = made;
+    const { binding, interruptPath } = mdev;
+    this.mdev = mdev;
+    this.device = { pci, binding, group: group(), ...(interruptPath && { interruptPath }), exportsBars: false, mediated: true, open: undefined, holders: 0 };
+    return mdev;
+  }
+}
