@@ -132,12 +132,13 @@ Exit code 1: a bit is set that must be 0, or no line of the log was known.
   program
     .command("fault")
     .description("how a fault comes about: lists a unit's faults, or causes one and explains it")
-    .argument("<iommu>", "kind of IOMMU, such as vtd")
-    .argument("[fault]", "code or the manual's name, such as 0x5A or SPT.3")
+    .argument("<iommu>", "kind of IOMMU, such as vtd or smmuv3")
+    .argument("[fault]", "code or the manual's name, such as 0x5A, SPT.3 or F_PERMISSION")
     .option("--kind <request>", "request that meets it, such as untranslated (default: the first that can)")
-    .option("--fpd", "with fault processing disabled on the way: a qualified fault then stays silent")
+    .option("--suppress", "with what keeps the record off: FPD, a context descriptor's R; where there is nothing of the kind it is recorded all the same")
+    .option("--all", "every variant of the fault, not the plain one alone")
     .option("--json", "JSON instead of text")
-    .addHelpText("after", "\nExamples:\n  iommu fault vtd\n  iommu fault vtd 0x5A\n  iommu fault vtd SFS.7 --kind 'translation with PASID'\n  iommu fault vtd SPT.2 --fpd --json\n\nThe configuration is built and run each time; exit code 1 when the unit did not do what the manual says.\n")
+    .addHelpText("after", "\nExamples:\n  iommu fault vtd\n  iommu fault vtd 0x5A\n  iommu fault vtd SFS.7 --kind 'translation with PASID'\n  iommu fault vtd SPT.2 --suppress --json\n  iommu fault smmuv3 F_PERMISSION\n  iommu fault smmuv3 C_BAD_STE:S2T0SZ\n\nThe configuration is built and run each time. Exit code 1: the unit did not do what the manual says; 3: nothing here causes the fault, and why.\n")
     .action(async (iommu: string, fault: string | undefined, options, command: Command) =>
       (await import("./commands/fault.js")).fault(iommu, fault, options, command.optsWithGlobals()),
     );

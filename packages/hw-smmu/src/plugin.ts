@@ -2,6 +2,7 @@
 import { type IommuEnvironment, type IommuFactory, type IommuUnit, type MachineSpec, type Plugin, refuse, type TableSource, TOKENS } from "@iommukit/core";
 import { dueInvalidation, ownFlags, smmuStructureDecoder, smmuTableDecoder } from "./decode/index.js";
 import { SmmuDriver } from "./driver/index.js";
+import { smmuFaultCatalogue } from "./faults/index.js";
 import { DEFAULT_CACHES, SmmuUnit, smmuReplayUnitFactory } from "./hardware/index.js";
 import { IDENTIFICATION_OPTIONS, identificationOf } from "./options.js";
 import { describePreset, PRESETS } from "./presets.js";
@@ -83,6 +84,7 @@ export const plugin: Plugin = {
     container.register(TOKENS.platforms, { useFactory: () => transcriptPlatform(smmuIommuFactory) });
     container.register(TOKENS.decoders, { useValue: smmuTableDecoder });
     container.register(TOKENS.structureDecoders, { useValue: smmuStructureDecoder });
+    container.register(TOKENS.faultCatalogues, { useValue: smmuFaultCatalogue });
     container.register(TOKENS.replayUnits, { useValue: smmuReplayUnitFactory });
   },
 };

@@ -5,17 +5,19 @@ import type { DecodedField, WalkStep } from "./types.js";
 
 /** One condition under which a unit reports a fault. */
 export interface FaultSummary {
-  /** The manual's name: "SPT.3", "F_PERMISSION". */
+  /** The manual's name: "SPT.3", "F_PERMISSION". What follows a colon tells variants of a fault apart: "C_BAD_STE:S2TG". */
   readonly name: string;
-  /** Number that the unit records; several conditions can share one. */
-  readonly code: number;
+  /** Number that the unit records; several conditions can share one. Absent where it sets a register instead. */
+  readonly code?: number;
   readonly text: string;
   /** The manual's section. */
   readonly section: string;
   /** Requests that can meet it, by the catalogue's names: "untranslated", "translation with PASID". */
   readonly kinds: readonly string[];
-  /** Software can switch the record off (VT-d: FPD). */
-  readonly suppressible: boolean;
+  /** What keeps the record off, as the manual writes it: "FPD=1". Absent: it is always recorded. */
+  readonly suppressedBy?: string;
+  /** Why nothing here causes it, for a fault that the manual has and the model has not: there are no `kinds` then. */
+  readonly uncaused?: string;
 }
 
 export interface FaultOptions {
@@ -30,6 +32,8 @@ export interface FaultDemonstration {
   readonly fault: FaultSummary;
   readonly kind: string;
   readonly suppressed: boolean;
+  /** What kept the record off; absent where it was made all the same. */
+  readonly suppressedBy?: string;
   /** Registers that matter, in a line each. */
   readonly unit: readonly string[];
   /** Structures in the order in which the unit reads them; the offending field carries a `violation`. */
@@ -39,8 +43,8 @@ export interface FaultDemonstration {
   readonly request: string;
   /** How the request ended: "Unsupported Request". */
   readonly response: string;
-  /** The unit's record, decoded; absent when it recorded nothing. */
-  readonly record?: { readonly words: readonly bigint[]; readonly fields: readonly DecodedField[] };
+  /** The unit's record, or the register that tells of the fault; absent when there is none. */
+  readonly record?: { readonly structure: string; readonly words: readonly bigint[]; readonly fields: readonly DecodedField[] };
   readonly why: string;
   readonly cause: string;
   readonly mend: string;
@@ -52,7 +56,9 @@ export interface FaultDemonstration {
 export interface FaultCatalogue {
   /** "vtd", "smmuv3". */
   readonly iommu: string;
+  /** What the manual calls a `code`: "reason", "event". */
+  readonly codeName: string;
   list(): readonly FaultSummary[];
-  /** @throws RangeError for a name that `list` lacks, or a kind that the fault lacks */
+  /** @throws RangeError for a name that `list` lacks, a kind that the fault lacks, or a fault that nothing causes */
   demonstrate(name: string, options?: FaultOptions): FaultDemonstration;
 }

@@ -58,9 +58,12 @@ function kindsOf(condition: FaultCondition, recipe: Recipe): Kind[] {
   });
 }
 
+/** Fault Processing Disable, in the structure that a request reaches first. */
+const SWITCH = "FPD=1";
+
 function summary({ condition, recipe, kinds }: Row): FaultSummary {
   const { name, code, text, qualified } = condition;
-  return { name, code, text, section: `VT-d ${recipe.section}`, kinds: kinds.map((kind) => kind.name), suppressible: qualified };
+  return { name, code, text, section: `VT-d ${recipe.section}`, kinds: kinds.map((kind) => kind.name), ...(qualified ? { suppressedBy: SWITCH } : {}) };
 }
 
 function rowOf(name: string): Row {
@@ -79,6 +82,7 @@ const RESPONSES: Readonly<Record<FaultRun["response"], string>> = {
 
 export const vtdFaultCatalogue: FaultCatalogue = {
   iommu: "vtd",
+  codeName: "reason",
   list: () => [...ROWS.values()].map(summary),
   demonstrate,
 };
@@ -94,12 +98,13 @@ function demonstrate(name: string, { kind: wanted, suppressed = false }: FaultOp
     fault: summary(row),
     kind: kind.name,
     suppressed,
+    ...(suppressed && condition.qualified ? { suppressedBy: SWITCH } : {}),
     unit: unitLines(run),
     structures: readParts(run.parts, recipe).map((part) => structure(part.name, run, recipe)),
     notes: recipe.readOnly === undefined ? [] : [`the page of the ${recipe.readOnly} takes no writes`],
     request: requestLine(chosen, run),
     response: responseLine(condition, kind, run),
-    ...(run.record ? { record: { words: run.record, fields: decodeFields(FAULT_RECORD, run.record) } } : {}),
+    ...(run.record ? { record: { structure: FAULT_RECORD.structure, words: run.record, fields: decodeFields(FAULT_RECORD, run.record) } } : {}),
     why: recipe.why,
     cause: recipe.cause,
     mend: recipe.mend,

@@ -1,0 +1,104 @@
+/** A run in words: what was set up, what was asked, what came of it. */
+import { decodeFields, type DecodedField, type FaultDemonstration, type FieldTable, NO_PASID, type WalkStep } from "@iommukit/core";
+import { COMMAND_BY_OPCODE } from "../spec/commands.js";
+import { eventType } from "../spec/events.js";
+import { REGISTER_LAYOUTS } from "../spec/register-fields.js";
+import type { Kind, Recipe, Values } from "./recipe.js";
+import type { FaultRun } from "./run.js";
+import { COMMAND_QUEUE, type Part, STREAM } from "./scene.js";
+
+const hex = (value: number | bigint): string => `0x${value.toString(16)}`;
+
+/** Registers that every scene sets alike and that say little. */
+const USUAL: readonly string[] = ["CR0", "IRQ_CTRL", "GERROR_IRQ_CFG0", "EVENTQ_IRQ_CFG0", "PRIQ_IRQ_CFG0", "CMDQ_BASE", "EVENTQ_BASE", "PRIQ_BASE"];
+
+export function unitLines({ identification: { idr0, idr1, idr3, idr5, aidr }, registers }: FaultRun): string[] {
+  const line = (names: readonly string[]): string => names.map((name) => `${name} ${hex(registers[name])}`).join("  ");
+  return [
+    `SMMUv3.${aidr}  IDR0 ${hex(idr0 >>> 0)}  IDR1 ${hex(idr1)}  IDR3 ${hex(idr3)}  IDR5 ${hex(idr5)}`,
+    line(Object.keys(registers).filter((name) => !USUAL.includes(name))),
+    line(USUAL.slice(0, 2)), line(USUAL.slice(2, 5)), line(USUAL.slice(5)),
+  ];
+}
+
+/** Structures in the order in which the unit reads them, up to the one that is wrong. */
+export function structuresOf(recipe: Recipe, kind: Kind, run: FaultRun): readonly WalkStep[] {
+  if (kind === "command") return [commandStep(recipe, run)];
+  if (kind === "page") return [];
+  const wrong = Object.keys(recipe.change.set ?? {});
+  // A register that is wrong, or a stream beyond the table: nothing of the scene is read.
+  const last = run.parts.findLastIndex(({ name }) => wrong.includes(name));
+  const unread = wrong.length === 0 && (recipe.change.registers !== undefined || recipe.change.request?.stream !== undefined) && recipe.given?.set === undefined;
+  if (unread) return [];
+  const shown = last === -1 ? run.parts : run.parts.slice(0, last + 1);
+  return shown.map((part) => partStep(part, run.words.get(part.name) ?? [], recipe.change.set?.[part.name]));
+}
+
+function partStep({ table, pa, index, purpose }: Part, words: readonly bigint[], changed: Values | undefined): WalkStep {
+  return { structure: table.structure, section: table.section, pa, index, words, fields: marked(table, words, changed), ...(purpose === undefined ? {} : { purpose }) };
+}
+
+/** Fields, with a mark at those that the recipe changes. */
+function marked(table: FieldTable, words: readonly bigint[], changed: Values = {}): DecodedField[] {
+  return decodeFields(table, words).map((field) => (field.name in changed ? { ...field, violation: "<- this" } : field));
+}
+
+function commandStep({ change }: Recipe, { command }: FaultRun): WalkStep {
+  const known = COMMAND_BY_OPCODE.get(Number(command[0] & 0xffn));
+  const fields = known === undefined
+    ? [{ name: "opcode", bits: "7:0", value: command[0] & 0xffn, violation: "<- this" }]
+    : marked(known.table, command, change.command);
+  return {
+    structure: known?.table.structure ?? "a command", section: known?.table.section ?? "SMMU 4.1", pa: COMMAND_QUEUE, index: { value: 0, from: "CMDQ_CONS.RD" }, words: command, fields,
+    purpose: change.sync === undefined ? "a CMD_SYNC follows" : `a CMD_SYNC follows with ${Object.entries(change.sync).map(([name, value]) => `${name} ${hex(value)}`).join(", ")}`,
+  };
+}
+
+const FROM: Readonly<Record<Exclude<Kind, "command">, string>> = {
+  untranslated: "", translation: "translation request, ", translated: "translated request, ", page: "page request, ",
+};
+const DOES = { read: "a read", write: "a write", atomic: "an atomic access", execute: "an instruction fetch" } as const;
+
+export function requestLine(kind: Kind, { request }: FaultRun): string {
+  if (kind === "command") return "CMDQ_PROD=2: two commands";
+  const { stream, substream, access, privileged, address } = request;
+  const who = stream === STREAM ? "00:03.0" : `StreamID ${hex(stream)}`;
+  const at = kind === "untranslated" ? address : address & ~0xfffn;
+  return `${who}${substream === NO_PASID ? "" : ` SubstreamID ${hex(substream)}`} ${FROM[kind]}${DOES[access]}${privileged ? ", privileged" : ""}, at ${hex(at)}`;
+}
+
+/** What the unit was seen to answer. */
+export function responseLine(recipe: Recipe, { response, events, page }: FaultRun): string {
+  const stalled = events.some((words) => recipe.expect.record?.Stall === 1n && ((words[1] >> 31n) & 1n) === 1n);
+  if (stalled) return "none yet: the transaction is stalled until CMD_RESUME or CMD_STALL_TERM";
+  switch (response) {
+    case "passes":
+      return `Success, page ${hex(page)}`;
+    case "no access":
+      return "Success, without any permission";
+    case "Failure":
+      return "page request group response: Response Failure";
+    case "queued":
+      return "none yet: the request waits in the queue";
+    case "consumed":
+      return "both commands are consumed";
+    case "stopped":
+      return `the queue has stopped, and ${recipe.expect.stopsAt === 1 ? "the CMD_SYNC is not complete" : "neither command is done"}`;
+    default:
+      return response;
+  }
+}
+
+/** The event's record; without one the register that tells of the error. */
+export function recordOf({ name, expect }: Recipe, run: FaultRun): FaultDemonstration["record"] {
+  if (name.startsWith("GERROR")) return register("SMMU_GERROR", run.gerror);
+  if (expect.commandError !== undefined) return register("SMMU_CMDQ_CONS", run.commands);
+  const [words] = run.events;
+  const table = words === undefined ? undefined : eventType(Number(words[0] & 0xffn))?.table;
+  return table === undefined ? undefined : { structure: `${table.structure}  [${table.section}]`, words, fields: decodeFields(table, words) };
+}
+
+function register(name: string, value: bigint): FaultDemonstration["record"] {
+  const table = REGISTER_LAYOUTS.find((layout) => layout.table.structure === name)?.table;
+  return table === undefined ? undefined : { structure: name, words: [value], fields: decodeFields(table, [value]) };
+}
