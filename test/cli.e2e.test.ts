@@ -56,6 +56,7 @@ describe("iommu", () => {
     ["faults of an IOMMU that has none", ["fault", "riscv"], "there are: vtd"],
     ["a fault that is none", ["fault", "vtd", "SPT.44"], "near it: SPT.4.4 (0x5b)"],
     ["a fault code that is none", ["fault", "vtd", "0x5f"], "near it: SPT.9 (0x60)"],
+    ["a fault of another manual", ["fault", "smmuv3", "F_PERMISION"], "near it: F_PERMISSION (0x13)"],
     ["a request that cannot meet the fault", ["fault", "vtd", "SFS.2", "--kind", "page"], "there are: untranslated, untranslated with PASID"],
     ["a preset that is none", ["decode", "vtd", "cap", "0x1", "--preset", "none"], 'preset "none"'],
     ["an access that is none", ["walk", TABLES, "--rid", "00:03.0", "--iova", "0", "--access", "both"], "expected read or write"],
@@ -129,8 +130,8 @@ describe("iommu fault", () => {
   it("lists every fault with the requests that meet it", () => {
     const { code, out } = iommu(["fault", "vtd"]);
     expect(code).toBe(0);
-    expect(out).toContain("0x5a  SPT.3    a reserved bit is set in the PASID table entry  [untranslated, untranslated with PASID, translation,");
-    expect(out).toContain("SPD.1    the PASID directory entry could not be read  (recorded even with FPD)");
+    expect(out).toContain("0x5a  SPT.3   a reserved bit is set in the PASID table entry  (silent with FPD=1)  [untranslated, untranslated with PASID, translation,");
+    expect(out).toContain("SPD.1   the PASID directory entry could not be read  [");
   });
 
   it.each(["0x5A", "90", "5Ah", "spt.3"])("causes and explains %s", (name) => {
@@ -148,11 +149,41 @@ describe("iommu fault", () => {
     expect(out).toMatch(/PGTT +0x5 +reserved +<- this/);
   });
 
-  it("shows a qualified fault stay silent with --fpd, and one that is not, recorded", () => {
-    expect(iommu(["fault", "vtd", "SPT.2", "--fpd"]).out).toContain("record    none: the fault is qualified, and FPD=1");
-    const [shown] = JSON.parse(iommu(["fault", "vtd", "SPT.1", "--fpd", "--json"]).out) as { asExpected: boolean; record: { fields: { name: string; value: string }[] } }[];
+  it("shows a qualified fault stay silent with --suppress, and one that is not, recorded", () => {
+    expect(iommu(["fault", "vtd", "SPT.2", "--suppress"]).out).toContain("record    none: FPD=1");
+    const [shown] = JSON.parse(iommu(["fault", "vtd", "SPT.1", "--suppress", "--json"]).out) as { asExpected: boolean; record: { fields: { name: string; value: string }[] } }[];
     expect(shown.asExpected).toBe(true);
     expect(shown.record.fields).toContainEqual(expect.objectContaining({ name: "FR", value: "0x58" }));
+  });
+});
+
+describe("iommu fault smmuv3", () => {
+  it.each(["F_PERMISSION", "0x13", "19", "f_permission"])("causes and explains %s, and names its variants", (name) => {
+    const { code, out } = iommu(["fault", "smmuv3", name]);
+    expect(code).toBe(0);
+    expect(out).toMatch(/ {6}7:6 {2}AP +0x3 {2}r {2}<- this/);
+    expect(out).toMatch(/record +F_PERMISSION {2}\[SMMU 7.3.16\]/);
+    expect(out).toContain("=> as the manual says");
+    expect(out).toContain("F_PERMISSION:TT-write      a flag must be set in a stage-1 table that stage 2 protects");
+  });
+
+  it("runs every variant with --all", () => {
+    const { code, out } = iommu(["fault", "smmuv3", "C_BAD_CD", "--all", "--json"]);
+    expect(code).toBe(0);
+    const shown = JSON.parse(out) as { fault: { name: string }; asExpected: boolean }[];
+    expect(shown.map(({ fault }) => fault.name)).toContain("C_BAD_CD:TTBx");
+    expect(shown.every(({ asExpected }) => asExpected)).toBe(true);
+  });
+
+  it("shows ATS meet a configuration error, and the record stay off", () => {
+    expect(iommu(["fault", "smmuv3", "C_BAD_STE:S2TG", "--kind", "translation"]).out).toContain("response  Completer Abort");
+    expect(iommu(["fault", "smmuv3", "C_BAD_STE:S2TG", "--kind", "translation", "--suppress"]).out).toContain("record    none: CR2.REC_CFG_ATS=0");
+  });
+
+  it("says why nothing causes a fault, with a code of its own", () => {
+    const { code, out } = iommu(["fault", "smmuv3", "F_VMS_FETCH"]);
+    expect(code).toBe(3);
+    expect(out).toContain("Nothing here causes it: only a unit with memory partitioning (IDR3.MPAM)");
   });
 });
 

@@ -10,7 +10,7 @@ import { ADDRESS_SIZES } from "./spec/identification.js";
 import { Reg, REGISTER_BYTES } from "./spec/registers.js";
 import { transcriptPlatform } from "./transcripts.js";
 
-const OPTIONS: readonly string[] = [...IDENTIFICATION_OPTIONS, "tlbSets", "tlbWays", "qemuNesting", "mergeEvents"];
+const OPTIONS: readonly string[] = [...IDENTIFICATION_OPTIONS, "tlbSets", "tlbWays", "qemuNesting", "mergeEvents", "farAtomics", "tlbConflicts"];
 
 /** Registers of 32 bits that say how a transaction is translated. */
 const EXPLAINED = ["STRTAB_BASE_CFG", "CR0", "CR2", "GBPA", "IDR0", "IDR1", "IDR3", "IDR5", "AIDR"] as const;
@@ -19,6 +19,11 @@ function number(options: Readonly<Record<string, unknown>>, name: string, fallba
   const value = options[name] ?? fallback;
   if (typeof value !== "number" || !Number.isInteger(value) || value < 0 || value > 65_536) return refuse("EINVAL", `option ${name} is ${JSON.stringify(value)}, not a number up to 65536`, { argument: name });
   return value;
+}
+
+function flag(options: Readonly<Record<string, unknown>>, name: string, fallback: boolean): boolean {
+  const value = options[name] ?? fallback;
+  return typeof value === "boolean" ? value : refuse("EINVAL", `option ${name} is ${JSON.stringify(value)}, not true or false`, { argument: name });
 }
 
 function create(environment: IommuEnvironment, options: Readonly<Record<string, unknown>>): IommuUnit {
@@ -31,8 +36,10 @@ function create(environment: IommuEnvironment, options: Readonly<Record<string, 
   const hardware = new SmmuUnit(memory, {
     name, identification, tracer,
     caches: { ...DEFAULT_CACHES, input },
-    qemuNesting: options.qemuNesting === true,
-    mergeEvents: options.mergeEvents === true,
+    qemuNesting: flag(options, "qemuNesting", false),
+    mergeEvents: flag(options, "mergeEvents", false),
+    farAtomics: flag(options, "farAtomics", true),
+    tlbConflicts: flag(options, "tlbConflicts", false),
     onMessage: (address, data) => interrupts.deliver(address, data),
     onWire: (line) => (line === "sync" ? undefined : driver?.wire(line)),
   });

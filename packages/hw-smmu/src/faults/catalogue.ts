@@ -8,7 +8,7 @@ import { PERMISSION_RECIPES } from "./recipes-permissions.js";
 import { STREAM_RECIPES } from "./recipes-streams.js";
 import { WALK_RECIPES } from "./recipes-walks.js";
 import { runCase } from "./run.js";
-import { recordOf, requestLine, responseLine, structuresOf, unitLines } from "./show.js";
+import { notesOf, recordOf, requestLine, responseLine, structuresOf, unitLines } from "./show.js";
 import { type Uncaused, UNCAUSED } from "./uncaused.js";
 
 /** By event number; command errors and global errors behind. */
@@ -72,9 +72,9 @@ function demonstrate(name: string, { kind: wanted, suppressed = false }: FaultOp
     kind,
     suppressed,
     ...(off ? { suppressedBy: off.text } : {}),
-    unit: unitLines(run),
+    unit: unitLines(recipe, run),
     structures: structuresOf(recipe, kind, run),
-    notes: [],
+    notes: notesOf(recipe),
     request: requestLine(kind, run),
     response: responseLine(recipe, run),
     ...(record ? { record } : {}),

@@ -1,4 +1,5 @@
 /** Row by row: each recipe causes exactly what it says, by every request that meets it, and nothing goes wrong without its change. */
+import { encodeFields } from "@iommukit/core";
 import { describe, expect, it } from "vitest";
 import { COMMANDS } from "../spec/commands.js";
 import { CD } from "../spec/context.js";
@@ -16,8 +17,8 @@ const ruleName = (rule: { readonly name: string; readonly text: string }): strin
 const numbers = (words: readonly bigint[]): Uint32Array => Uint32Array.from(words.flatMap((word) => [Number(word & 0xffff_ffffn), Number(word >> 32n)]));
 
 /** The rules that the structures of a run break, by the tables alone. */
-function brokenRules({ identification, words }: FaultRun): string[] {
-  const fields = (name: string, table: typeof STE): Fields => readFields(table, numbers(words.get(name) ?? []));
+function brokenRules({ identification, parts }: FaultRun): string[] {
+  const fields = (name: string, table: typeof STE): Fields => readFields(table, numbers(encodeFields(table, parts.find((part) => part.name === name)?.values ?? {})));
   const caps = readCapabilities(identification);
   const ste = fields("STE", STE);
   const world = streamWorld(ste, caps, false);
@@ -40,8 +41,6 @@ describe("the catalogue", () => {
 
   it("has every command that some unit finds illegal, whatever its fields are", () => {
     const bare = readCapabilities({ idr0: 1 << 24, idr1: 0, idr3: 0, idr5: 0, aidr: 0 });
-    const zero = (bits: Fields): boolean => COMMANDS.every(() => bits !== undefined);
-    expect(zero({})).toBe(true);
     const needy = COMMANDS.filter(({ table, illegal }) => illegal(readFields(table, new Uint32Array(4)), bare)).map(({ table }) => table.structure.replace("CMD_", "CERROR_ILL:"));
     for (const name of needy) expect(RECIPES.map((recipe) => recipe.name)).toContain(name);
   });

@@ -1,4 +1,5 @@
 /** A recipe: the one change that turns something that works into a fault, what is recorded of it, and what to say about it. */
+import type { UnitChoices } from "../hardware/unit.js";
 import type { SceneName } from "./scene.js";
 
 export type Values = Readonly<Record<string, bigint>>;
@@ -10,7 +11,8 @@ export interface UnitChange {
   readonly idr1?: Values;
   readonly idr3?: Values;
   readonly idr5?: Values;
-  readonly strictCommands?: boolean;
+  /** What the manual leaves open. */
+  readonly choices?: UnitChoices;
 }
 
 /** A transaction of the device. */
@@ -36,6 +38,9 @@ export interface Setting {
   readonly sync?: Values;
   /** The device does not answer invalidations. */
   readonly deaf?: boolean;
+  /** After a request to the page behind, a table descriptor becomes a block; TLBI follows unless `uninvalidated`. */
+  readonly merge?: { readonly part: string; readonly values: Values };
+  readonly uninvalidated?: boolean;
 }
 
 /** How a request comes to the unit. */

@@ -67,7 +67,7 @@ const FIELDS: readonly Bad[] = [
     why: "Resp is 00 (failure), 01 (invalid request) or 10 (success).", cause: "The response code of PCI Express was written, which has another encoding.",
   },
   {
-    name: "reserved", text: "a reserved bit in a command", section: "4.1.3", command: "TLBI_NSNH_ALL", change: { reserved: 1n << 40n }, unit: { strictCommands: true },
+    name: "reserved", text: "a reserved bit in a command", section: "4.1.3", command: "TLBI_NSNH_ALL", change: { reserved: 1n << 40n }, unit: { choices: { strictCommands: true } },
     why: "A unit may take a reserved bit that is set for an illegal command, or ignore it. This one was told to be strict.", cause: "The command was not zeroed before it was built.",
   },
 ];

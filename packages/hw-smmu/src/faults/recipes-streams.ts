@@ -14,9 +14,23 @@ const steAt = (table: bigint): bigint => table + BigInt(STREAM * 64);
 const fetched = (event: number, address: bigint): Recipe["expect"] => ({ event, record: { FetchAddr: from(3, address) } });
 /** CR0 as the scene has it, without a bit. */
 const cr0Without = (bit: number): bigint => BigInt((Cr0.CMDQEN | Cr0.EVENTQEN | Cr0.PRIQEN | Cr0.SMMUEN | Cr0.ATSCHK) & ~bit);
+const UNSUPPORTED = {
+  section: "7.3.2", kinds: ["untranslated"], given: { request: { access: "atomic" } }, change: { unit: { choices: { farAtomics: false } } }, expect: { event: Event.F_UUT },
+} as const;
 const NO_SUBSTREAM = { substream: NO_PASID };
 
 export const STREAM_RECIPES: readonly Recipe[] = [
+  {
+    ...UNSUPPORTED, name: "F_UUT", text: "a transaction that the system cannot carry", scene: "stage 1",
+    why: "An atomic access, and the interconnect has none (here: the choice farAtomics=false). What else is unsupported depends on the bus.",
+    cause: "A device with AtomicOps turned on behind a root complex without them.", mend: "Turn AtomicOps on in the device only where the whole path carries them.",
+  },
+  {
+    ...UNSUPPORTED, name: "F_UUT:SMMUEN", text: "a transaction that the system cannot carry, while translation is off", scene: "bypass",
+    given: { request: { access: "atomic" }, registers: { CR0: cr0Without(Cr0.SMMUEN) } },
+    why: "The transaction fails before anything is asked of the stream table: the event may be recorded with SMMUEN=0 too.",
+    cause: "A device with AtomicOps turned on behind a root complex without them.", mend: "Turn AtomicOps on in the device only where the whole path carries them.",
+  },
   {
     ...BAD_STREAM, name: "C_BAD_STREAMID", text: "the StreamID is beyond the stream table", scene: "stage 1", change: { request: { stream: 64 } },
     why: "STRTAB_BASE_CFG.LOG2SIZE says 64 StreamIDs, and this is the 65th. It is recorded with CR2.RECINVSID only.",

@@ -245,4 +245,24 @@ const FLAGS: readonly Recipe[] = [
   },
 ];
 
-export const WALK_RECIPES: readonly Recipe[] = [...WALKS, ...TRANSLATIONS, ...SIZES, ...FLAGS];
+/** Choices of the unit: it is told to look for what it is permitted to find. */
+const CONFLICT = { section: "3.21.1", kinds: ["untranslated"], change: { uninvalidated: true } } as const;
+const CONFLICTS = { choices: { tlbConflicts: true } };
+const MERGED = "Pages were merged into a block (or a block split) while the mapping was in use, without break-before-make.";
+const BREAK_FIRST = "Clear the descriptor, TLBI, CMD_SYNC, then write the block; or use nT with BBML=1; a unit with BBML=2 never reports this.";
+const TLB: readonly Recipe[] = [
+  {
+    ...CONFLICT, name: "F_TLB_CONFLICT", text: "a page and a block of one address are cached together", scene: "stage 1, two pages",
+    given: { unit: CONFLICTS, merge: { part: "S1 level 2", values: { valid: 1n, AP: 1n, AF: 1n, nG: 1n, OA: from(12, TARGET - 0xf000) } } },
+    expect: { event: Event.F_TLB_CONFLICT },
+    why: "A page of the block is cached as a page: the walk that found the block would lay it over that entry. A unit may report this, or use either (here: the choice tlbConflicts).", cause: MERGED, mend: BREAK_FIRST,
+  },
+  {
+    ...CONFLICT, name: "F_TLB_CONFLICT:stage2", text: "a page and a block of one intermediate address are cached together", scene: "stage 2, two pages",
+    given: { unit: CONFLICTS, merge: { part: "S2 level 2 of the page", values: { valid: 1n, MemAttr: 15n, S2AP: 3n, AF: 1n, OA: from(12, TARGET - 0xf000) } } },
+    expect: { event: Event.F_TLB_CONFLICT, record: { S2: 1n, IPA: from(12, IPA) } },
+    why: "The same among translations of intermediate addresses: S2=1, and IPA is valid.", cause: MERGED, mend: BREAK_FIRST,
+  },
+];
+
+export const WALK_RECIPES: readonly Recipe[] = [...WALKS, ...TRANSLATIONS, ...SIZES, ...FLAGS, ...TLB];

@@ -1,9 +1,10 @@
 /** Builds a scene in memory, sets what a recipe sets, and sends the request through a unit of its own. */
 import { Access, type AtsHardware, CompletionStatus, encodeFields, type FieldTable, NO_PASID, PhysicalMemory, TranslationCompletion } from "@iommukit/core";
-import { SmmuUnit } from "../hardware/unit.js";
+import { SmmuUnit, type UnitChoices } from "../hardware/unit.js";
 import { COMMANDS, Op } from "../spec/commands.js";
 import { IDR0, IDR1, IDR3, IDR5, type Identification } from "../spec/identification.js";
 import { Cr0, Cr2, Reg } from "../spec/registers.js";
+import { STAGE1_LEAF, STAGE2_LEAF } from "../spec/tables.js";
 import type { Kind, Recipe, Request, Setting, UnitChange, Values } from "./recipe.js";
 import { COMMAND_QUEUE, DOORBELL, EVENT_QUEUE, PAGE_QUEUE, type Part, RAM_BYTES, sceneOf, STREAM } from "./scene.js";
 
@@ -20,7 +21,6 @@ export interface FaultCase {
 export interface FaultRun {
   readonly identification: Identification;
   readonly parts: readonly Part[];
-  readonly words: ReadonlyMap<string, readonly bigint[]>;
   /** Registers as they were written. */
   readonly registers: Values;
   readonly request: Required<Omit<Request, "substream">> & { readonly substream: number };
@@ -51,7 +51,7 @@ const FULL: Required<UnitChange> = {
   idr1: { SIDSIZE: 16n, SSIDSIZE: 8n, PRIQS: 8n, EVENTQS: 8n, CMDQS: 8n, ATTR_PERMS_OVR: 1n },
   idr3: { HAD: 1n, XNX: 1n, FWB: 1n, STT: 1n, RIL: 1n, BBML: 1n, E0PD: 1n, PTWNNC: 1n },
   idr5: { OAS: 5n, GRAN4K: 1n, GRAN16K: 1n, GRAN64K: 1n, STALL_MAX: 16n },
-  strictCommands: false,
+  choices: {},
 };
 const CACHES = { input: { sets: 4, ways: 2 }, intermediate: { sets: 4, ways: 2 }, configurations: 16 };
 /** 16 entries each. */
@@ -84,28 +84,29 @@ export function runCase({ recipe, kind, unchanged = false, over = {} }: FaultCas
   const { given = {}, change } = recipe;
   const settings: readonly Setting[] = [given, ...(unchanged ? [] : [change]), over];
   const scene = sceneOf(recipe.scene);
-  const parts = scene.parts.map((part) => ({ ...part, values: Object.assign({}, part.values, ...settings.map(({ set }) => set?.[part.name])) as Values }));
+  const laid = scene.parts.map((part) => ({ ...part, values: Object.assign({}, part.values, ...settings.map(({ set }) => set?.[part.name])) as Values }));
   const registers = Object.assign({}, scene.registers, REGISTERS, ...settings.map((setting) => setting.registers)) as Values;
   const request = Object.assign(
     { address: scene.address, access: "read", privileged: false, substream: scene.substream ?? NO_PASID, stream: STREAM },
     ...settings.map((setting) => setting.request),
   ) as FaultRun["request"];
   const identification = identify(settings.map(({ unit }) => unit));
+  const choices = Object.assign({}, ...settings.map(({ unit }) => unit?.choices)) as UnitChoices;
   const memory = freshMemory();
-  const words = new Map(parts.map((part) => [part.name, encodeFields(part.table, part.values)]));
-  const stored = new Map(parts.map((part) => [part, isBigEndian(part, parts) ? (words.get(part.name) ?? []).map(swap) : (words.get(part.name) ?? [])]));
-  for (const [{ pa }, own] of stored) own.forEach((value, i) => memory.writeU64(pa + i * 8, value));
+  for (const part of laid) place(memory, part, laid);
   const ended: number[] = [];
-  const strictCommands = settings.some(({ unit }) => unit?.strictCommands);
-  const unit = new SmmuUnit(memory, { identification, caches: CACHES, strictCommands, onStallEnd: ({ stag }) => ended.push(stag) });
+  const unit = new SmmuUnit(memory, { identification, caches: CACHES, ...choices, onStallEnd: ({ stag }) => ended.push(stag) });
   start(unit, registers);
+  const merged = settings.flatMap(({ merge }) => (merge === undefined ? [] : [mergePages(unit, memory, laid, request, merge)]));
+  if (merged.length > 0 && !settings.some(({ uninvalidated }) => uninvalidated)) invalidate(unit, memory);
+  const parts = laid.map((part) => merged.find(({ name }) => name === part.name) ?? part);
   const command = queueCommands(memory, settings);
   const answer = carry(unit, kind, request, settings.some(({ deaf }) => deaf));
-  const written = [...stored].filter(([{ pa }, own]) => own.some((value, i) => memory.readU64(pa + i * 8) !== value)).map(([{ name }]) => name);
+  const written = parts.filter((part) => wordsInMemory(part, parts).some((value, i) => memory.readU64(part.pa + i * 8) !== value)).map(({ name }) => name);
   const events = takeEvents(unit, memory);
   const after = { gerror: unit.read(Reg.GERROR, 4) ^ unit.read(Reg.GERRORN, 4), commands: unit.read(Reg.CMDQ_CONS, 4), pageRequests: unit.read(Reg.PRIQ_PROD, 4) };
   resume(unit, memory, events[0]);
-  return { identification, parts, words, registers, request, command, ...answer, events, ...after, written, resumed: ended.length === 1 };
+  return { identification, parts, registers, request, command, ...answer, events, ...after, written, resumed: ended.length === 1 };
 }
 
 let shared: PhysicalMemory | undefined;
@@ -120,6 +121,15 @@ function freshMemory(): PhysicalMemory {
   }
   shared.clear(0, SCENE_BYTES);
   return shared;
+}
+
+function place(memory: PhysicalMemory, part: Part, parts: readonly Part[]): void {
+  wordsInMemory(part, parts).forEach((value, i) => memory.writeU64(part.pa + i * 8, value));
+}
+
+function wordsInMemory(part: Part, parts: readonly Part[]): readonly bigint[] {
+  const words = encodeFields(part.table, part.values);
+  return isBigEndian(part, parts) ? words.map(swap) : words;
 }
 
 /** CD.ENDI and STE.S2ENDI are about descriptors of tables alone. */
@@ -141,6 +151,21 @@ function start(unit: SmmuUnit, registers: Values): void {
   for (const name of Object.keys(registers).filter((other) => other !== "CR0" && other !== "IRQ_CTRL")) put(name);
   put("IRQ_CTRL");
   put("CR0");
+}
+
+/** One request to the page behind, and then its table becomes a block that covers both pages. Returns the block. */
+function mergePages(unit: SmmuUnit, memory: PhysicalMemory, parts: readonly Part[], request: FaultRun["request"], { part: name, values }: NonNullable<Setting["merge"]>): Part {
+  const part = parts.find((candidate) => candidate.name === name);
+  if (part === undefined) throw new RangeError(`no part ${name}`);
+  unit.translate(request.stream, request.substream, Number(request.address >> 12n) + 1, accessBits(request));
+  const block = { ...part, table: name.startsWith("S2") ? STAGE2_LEAF : STAGE1_LEAF, values };
+  place(memory, block, parts);
+  return block;
+}
+
+function invalidate(unit: SmmuUnit, memory: PhysicalMemory): void {
+  memory.writeU64(COMMAND_QUEUE, BigInt(Op.TLBI_NSNH_ALL));
+  unit.write(Reg.CMDQ_PROD, 4, 1n);
 }
 
 /** The command at index 0, and a CMD_SYNC behind it. Returns the words of the first. */

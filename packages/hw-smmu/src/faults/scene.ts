@@ -10,6 +10,8 @@ import type { Values } from "./recipe.js";
 
 export type SceneName =
   | "bypass" | "stage 1" | "stage 2" | "nested" | "two-level streams"
+  /** The page behind is mapped too. */
+  | "stage 1, two pages" | "stage 2, two pages"
   /** With SubstreamIDs: a linear CD table, and one in two levels. */
   | "substreams" | "two-level CDs" | "nested two-level CDs";
 
@@ -39,7 +41,7 @@ export const RAM_BYTES: number = 0x100_0000;
 export const HOLE = 0x2000_0000n;
 export const STREAM = 0x18;
 export const SUBSTREAM = 5;
-export const TARGET = 0x10_0000;
+export const TARGET = 0x20_f000;
 export const EVENT_QUEUE = 0x1_1000;
 export const COMMAND_QUEUE = 0x1_0000;
 export const PAGE_QUEUE = 0x1_2000;
@@ -56,9 +58,9 @@ export const STAGE2_TABLES: readonly number[] = [0xa000, 0xb000, 0xc000, 0xd000]
 /** 2 MiB each of intermediate addresses, so that stage 2 can fail for one and not for another. */
 const REGIONS = { CDs: 0x4020_0000, tables: 0x4040_0000, page: 0x4060_0000 } as const;
 type Region = keyof typeof REGIONS;
-/** Offset 0x234 of a page: index 1 in every table of stage 1. */
-export const IOVA = 0x80_4020_1234n;
-/** Intermediate address of the page. */
+/** Offset 0x234 of a page: index 1 in every table of stage 1, and 15 in the last. */
+export const IOVA = 0x80_4020_f234n;
+/** Intermediate address of the page. A block of 2 MiB comes to the same page as the tables do. */
 export const IPA = 0x4060_f234n;
 
 /** An address as a field holds it that begins at bit `low` of it. */
@@ -143,6 +145,13 @@ const LINEAR: Values = { STRTAB_BASE: BigInt(STREAM_TABLE), STRTAB_BASE_CFG: 6n 
 const SUBSTREAMS = { S1CDMax: 3n, S1DSS: BigInt(S1dss.TERMINATE) };
 const TWO_LEVEL_CDS = { ...SUBSTREAMS, S1CDMax: 7n, S1Fmt: 1n };
 
+/** The last descriptor once more, for the page behind. */
+function withNextPage(parts: readonly Part[]): Part[] {
+  const last = parts[parts.length - 1];
+  const { value, from: bits } = last.index;
+  return [...parts, { ...last, name: `${last.name}, page behind`, pa: last.pa + 8, index: { value: value + 1, from: bits }, values: { ...last.values, OA: last.values.OA + 1n } }];
+}
+
 function partsOf(name: SceneName): Part[] {
   const flat = [cd(false, 0), ...stage1((pa) => pa, TARGET)];
   const flatSubstream = [cd(false, SUBSTREAM), ...stage1((pa) => pa, TARGET)];
@@ -153,6 +162,10 @@ function partsOf(name: SceneName): Part[] {
       return [ste(STAGE1_VALUES), ...flat];
     case "stage 2":
       return [ste(STAGE2_VALUES), ...stage2Tables(["page"]), stage2Leaf("the page", IPA, TARGET)];
+    case "stage 1, two pages":
+      return withNextPage(partsOf("stage 1"));
+    case "stage 2, two pages":
+      return withNextPage(partsOf("stage 2"));
     case "nested":
       return nestedParts({ S1ContextPtr: from(6, guest(CONTEXT)) }, plain(cd(true, 0)));
     case "two-level streams":
@@ -173,6 +186,6 @@ function partsOf(name: SceneName): Part[] {
 export function sceneOf(name: SceneName): Scene {
   const registers = name === "two-level streams" ? { STRTAB_BASE: BigInt(L1_STREAM_TABLE), STRTAB_BASE_CFG: 0x1_0188n } : LINEAR;
   const substream = name === "substreams" || name.endsWith("CDs") ? { substream: SUBSTREAM } : {};
-  const address = name === "stage 2" ? IPA : name === "bypass" ? BigInt(TARGET) + 0x234n : IOVA;
+  const address = name.startsWith("stage 2") ? IPA : name === "bypass" ? BigInt(TARGET) + 0x234n : IOVA;
   return { parts: partsOf(name), address, target: TARGET / 4096, registers, ...substream };
 }

@@ -1,9 +1,9 @@
 /** A run in words: what was set up, what was asked, what came of it. */
-import { decodeFields, type DecodedField, type FaultDemonstration, type FieldTable, NO_PASID, type WalkStep } from "@iommukit/core";
+import { decodeFields, type DecodedField, encodeFields, type FaultDemonstration, type FieldTable, NO_PASID, type WalkStep } from "@iommukit/core";
 import { COMMAND_BY_OPCODE } from "../spec/commands.js";
 import { eventType } from "../spec/events.js";
 import { REGISTER_LAYOUTS } from "../spec/register-fields.js";
-import type { Kind, Recipe, Values } from "./recipe.js";
+import type { Kind, Recipe, UnitChange, Values } from "./recipe.js";
 import type { FaultRun } from "./run.js";
 import { COMMAND_QUEUE, type Part, STREAM } from "./scene.js";
 
@@ -12,13 +12,28 @@ const hex = (value: number | bigint): string => `0x${value.toString(16)}`;
 /** Registers that every scene sets alike and that say little. */
 const USUAL: readonly string[] = ["CR0", "IRQ_CTRL", "GERROR_IRQ_CFG0", "EVENTQ_IRQ_CFG0", "PRIQ_IRQ_CFG0", "CMDQ_BASE", "EVENTQ_BASE", "PRIQ_BASE"];
 
-export function unitLines({ identification: { idr0, idr1, idr3, idr5, aidr }, registers }: FaultRun): string[] {
-  const line = (names: readonly string[]): string => names.map((name) => `${name} ${hex(registers[name])}`).join("  ");
+export function unitLines({ given, change }: Recipe, { identification: { idr0, idr1, idr3, idr5, aidr }, registers }: FaultRun): string[] {
+  const mark = (name: string): string => (change.registers?.[name] === undefined ? "" : " <- this");
+  const line = (names: readonly string[]): string => names.map((name) => `${name} ${hex(registers[name])}${mark(name)}`).join("  ");
   return [
     `SMMUv3.${aidr}  IDR0 ${hex(idr0 >>> 0)}  IDR1 ${hex(idr1)}  IDR3 ${hex(idr3)}  IDR5 ${hex(idr5)}`,
+    ...[...announced(given?.unit), ...announced(change.unit).map((text) => `${text} <- this`)],
     line(Object.keys(registers).filter((name) => !USUAL.includes(name))),
     line(USUAL.slice(0, 2)), line(USUAL.slice(2, 5)), line(USUAL.slice(5)),
   ];
+}
+
+/** "IDR0.HTTU=0", "tlbConflicts=true": what the unit is told to be that others are not. */
+function announced(unit: UnitChange = {}): string[] {
+  const words = (["idr0", "idr1", "idr3", "idr5"] as const).flatMap((word) => Object.entries(unit[word] ?? {}).map(([name, value]) => `${word.toUpperCase()}.${name}=${value}`));
+  return [...words, ...Object.entries(unit.choices ?? {}).map(([name, value]) => `${name}=${String(value)}`)];
+}
+
+/** What happened before the request. */
+export function notesOf({ given, change }: Recipe): readonly string[] {
+  const merge = given?.merge;
+  if (merge === undefined) return [];
+  return [`the page behind was translated first; then a block took the place of its table${change.uninvalidated ? ", and no TLBI followed" : ""}`];
 }
 
 /** Structures in the order in which the unit reads them, up to the one that is wrong. */
@@ -31,10 +46,11 @@ export function structuresOf(recipe: Recipe, kind: Kind, run: FaultRun): readonl
   const unread = wrong.length === 0 && (recipe.change.registers !== undefined || recipe.change.request?.stream !== undefined) && recipe.given?.set === undefined;
   if (unread) return [];
   const shown = last === -1 ? run.parts : run.parts.slice(0, last + 1);
-  return shown.map((part) => partStep(part, run.words.get(part.name) ?? [], recipe.change.set?.[part.name]));
+  return shown.map((part) => partStep(part, recipe.change.set?.[part.name]));
 }
 
-function partStep({ table, pa, index, purpose }: Part, words: readonly bigint[], changed: Values | undefined): WalkStep {
+function partStep({ table, pa, index, purpose, values }: Part, changed: Values | undefined): WalkStep {
+  const words = encodeFields(table, values);
   return { structure: table.structure, section: table.section, pa, index, words, fields: marked(table, words, changed), ...(purpose === undefined ? {} : { purpose }) };
 }
 

@@ -46,15 +46,17 @@ export class AtsUnit implements AtsHardware {
   readonly #scratch = new Configuration();
   /** log2 of the smallest translation unit: the smallest granule. */
   readonly #unitShift: number;
+  readonly #refusesAtomics: boolean;
   #timedOut = false;
 
-  /** @param completed runs the command queue: a CMD_SYNC may be waiting */
+  /** @param refusesAtomics the system carries no atomic accesses @param completed runs the command queue: a CMD_SYNC may be waiting */
   constructor(
     bank: RegisterBank,
     caps: Capabilities,
     translator: Translator,
     events: EventQueue,
     queue: OutputQueue,
+    refusesAtomics: boolean,
     interrupt: () => void,
     completed: () => void,
   ) {
@@ -62,6 +64,7 @@ export class AtsUnit implements AtsHardware {
     this.#caps = caps;
     this.#translator = translator;
     this.#events = events;
+    this.#refusesAtomics = refusesAtomics;
     this.#completed = completed;
     this.#unitShift = Math.min(...GRANULE_SHIFTS.filter((_, granule) => caps.granules[granule]));
     this.#requests = new PageRequestQueue(bank, queue, (...answer) => this.#answer(...answer), (request) => this.#pasidOnOverflow(request), interrupt);
@@ -167,6 +170,8 @@ export class AtsUnit implements AtsHardware {
       return -1;
     };
     const inside = page < 2 ** (this.#caps.oas - 12);
+    // What would be F_UUT is no event of a translated transaction (3.9.1.3).
+    if (this.#refusesAtomics && write && (access & Access.READ) !== 0) return -1;
     if (!this.#translator.enabled) return forbid(false);
     if ((this.#bank.get32(Reg.CR0ACK) & Cr0.ATSCHK) === 0) return inside ? page : -1;
     const c = this.#scratch;

@@ -73,13 +73,16 @@ export class EventQueue {
     this.#put(transaction, transaction === undefined && (c.mergesEvents || MERGE_WITHOUT_STE.includes(fault.type)));
   }
 
-  /** Events of translation requests and translated transactions (3.9), for which no translation was looked up. @param mayMerge STE.MEV */
-  recordPlain(type: number, stream: number, substream: number, page: number, fields: Readonly<Record<string, number>>, mayMerge: boolean): void {
+  /**
+   * Events of ATS traffic (3.9), and of transactions that the bus cannot carry: no translation was looked up.
+   * @param mayMerge STE.MEV
+   */
+  recordPlain(type: number, stream: number, substream: number, page: number, fields: Readonly<Record<string, number>>, mayMerge: boolean, offset = 0): void {
     const words = this.#words.fill(0);
     this.#head(words, type, stream, substream);
     const layout = FIELDS.get(type) ?? {};
     for (const [name, value] of Object.entries(fields)) if (layout[name] !== undefined) putField(words, layout[name], value);
-    putAddress(words, layout.InputAddr, page, 0);
+    putAddress(words, layout.InputAddr, page, offset);
     this.#trace(type, stream, substream, page, "");
     this.#put(undefined, mayMerge);
   }

@@ -1,6 +1,7 @@
 /** Access permissions (Arm DDI0487 D8.4, SMMU 13.4) as six bits: read, write, execute, unprivileged in 2:0 and privileged in 5:3. */
 import { Access } from "@iommukit/core";
 import { Hi, Lo } from "../spec/tables.js";
+import type { Capabilities } from "../spec/identification.js";
 import type { Configuration } from "./configuration.js";
 
 export const R = 1;
@@ -89,4 +90,9 @@ export function withoutUpdates(rights: number, mustDirty: boolean): number {
 /** A writable leaf that was not written: dirty state is in AP[2] or S2AP[1] (D8.5.3). */
 function isClean(updatesDirty: boolean, hi: number): boolean {
   return updatesDirty && (hi & Hi.DBM) !== 0;
+}
+
+/** nT (bit 16 of a block) counts with BBML=1: BBML=2 ignores it, and before there is no such bit. */
+export function isTransient(level: number, lo: number, caps: Capabilities): boolean {
+  return level > 0 && caps.breakBeforeMake === 1 && (lo & Lo.NT) !== 0;
 }

@@ -7,7 +7,7 @@ import { Lo } from "../spec/tables.js";
 import type { Configuration, Half } from "./configuration.js";
 import { Descent, DescentStatus, type TableAddress } from "./descent.js";
 import type { Fault } from "./fault.js";
-import { ANY_WRITE, R, stage1Rights, W, withoutUpdates } from "./rights.js";
+import { ANY_WRITE, isTransient, R, stage1Rights, W, withoutUpdates } from "./rights.js";
 import type { Stage2 } from "./stage2.js";
 
 const SIGN = 2 ** 43;
@@ -30,6 +30,8 @@ export class Stage1 {
   granule = 0;
   level = 0;
   global = false;
+  /** A block with nT=1 on a unit that asks for it while sizes change (3.21.1.2). */
+  isTransient = false;
   readonly #memory: PhysicalMemory;
   readonly #fault: Fault;
   readonly #tables: Stage2;
@@ -89,6 +91,7 @@ export class Stage1 {
     this.#topLevel = half.topLevel;
     this.outPage = w.outPage;
     this.level = w.level;
+    this.isTransient = isTransient(w.level, lo, this.#caps);
     this.granule = half.granule;
     this.shift = levelShift(format, w.level);
     this.rights = withoutUpdates(rights, clean && !dirties);

@@ -7,7 +7,7 @@ import { Lo } from "../spec/tables.js";
 import type { Configuration } from "./configuration.js";
 import { Descent, DescentStatus } from "./descent.js";
 import type { Fault } from "./fault.js";
-import { ALL, ANY_WRITE, R, stage2Rights, W, withoutUpdates } from "./rights.js";
+import { ALL, ANY_WRITE, isTransient, R, stage2Rights, W, withoutUpdates } from "./rights.js";
 import type { Tlbs } from "./tlbs.js";
 
 /** In cached rights: the page is Device memory. */
@@ -19,6 +19,8 @@ export class Stage2 {
   shift = 12;
   /** Six bits, as the leaf stands now. */
   rights = 0;
+  /** A block with nT=1 on a unit that asks for it while sizes change (3.21.1.2). */
+  isTransient = false;
   readonly #memory: PhysicalMemory;
   readonly #caps: Capabilities;
   readonly #tlbs: Tlbs;
@@ -53,6 +55,7 @@ export class Stage2 {
         this.outPage = intermediate.output(slot, page);
         this.shift = intermediate.shift(slot);
         this.rights = data & ALL;
+        this.isTransient = false;
         return true;
       }
     }
@@ -99,7 +102,14 @@ export class Stage2 {
     this.shift = levelShift(format, level);
     this.rights = withoutUpdates(rights, clean && !dirties);
     // What waits for an update is cached once it is made: the request may still fail, and make none.
-    if (this.#pendingSet === 0 && !this.#pendingTables) {
+    this.isTransient = isTransient(level, lo, this.#caps);
+    const kept = this.#pendingSet === 0 && !this.#pendingTables && !(this.isTransient && this.#tlbs.conflicts);
+    if (kept && this.#tlbs.overlapsIntermediate(c.vmid, page, this.shift)) {
+      this.#fault.atStage2(Event.F_TLB_CONFLICT, cause, page);
+      this.#fault.controlled = false;
+      return false;
+    }
+    if (kept) {
       this.#tlbs.insertIntermediate(c.vmid, page, this.shift, this.outPage, this.rights | (device ? DEVICE : 0), c.s2Granule, level);
     }
     return true;

@@ -57,6 +57,19 @@ export function intermediateTags(vmid: number): Tags {
   return { tagA: vmid, tagB: World.IPA, groupA: vmid | (World.IPA << WORLD_SHIFT), groupB: 0 };
 }
 
+const WIDEST_SHIFT = 52;
+
+/** An entry of another size that shares pages with 2^shift bytes around `page`. */
+function overlaps(cache: Iotlb, tagA: number, tagB: number, page: number, shift: number): boolean {
+  for (let wider = shift + 1; wider <= WIDEST_SHIFT; wider++) if (cache.find(tagA, tagB, page, wider) !== -1) return true;
+  if (cache.find(tagA, tagB, page, shift) !== -1) return false;
+  const first = page - (page % 2 ** (shift - 12));
+  for (const entry of cache.entries()) {
+    if (entry.tagA === tagA && entry.tagB === tagB && entry.page >= first && entry.page < first + 2 ** (shift - 12)) return true;
+  }
+  return false;
+}
+
 export class Tlbs {
   readonly input: Iotlb;
   readonly intermediate: Iotlb;
@@ -65,7 +78,8 @@ export class Tlbs {
   /** Leaf sizes, by granule * 8 + level, of which pieces are cached: stage 2 had smaller pages. */
   #pieces = 0;
 
-  constructor(input: IotlbGeometry, intermediate: IotlbGeometry) {
+  /** @param conflicts entries of two sizes in one place are F_TLB_CONFLICT, not either of them (3.21.1) */
+  constructor(input: IotlbGeometry, intermediate: IotlbGeometry, readonly conflicts: boolean) {
     this.input = new Iotlb(input);
     this.intermediate = new Iotlb(intermediate);
   }
@@ -86,6 +100,15 @@ export class Tlbs {
   insertIntermediate(vmid: number, page: number, shift: number, outPage: number, rights: number, granule: number, level: number): void {
     const groupA = vmid | (World.IPA << WORLD_SHIFT) | (granule << GRANULE_SHIFT) | (level << LEVEL_SHIFT);
     this.intermediate.insert(vmid, World.IPA, page, shift, outPage, rights, groupA, 0);
+  }
+
+  /** True where `insertInput` would lay an entry over one of another size. */
+  overlapsInput(tags: Tags, page: number, shift: number, global: boolean): boolean {
+    if (!this.conflicts) return false;
+    return global ? overlaps(this.input, tags.tagA & ~ASID, tags.tagB | GLOBAL_TAG, page, shift) : overlaps(this.input, tags.tagA, tags.tagB, page, shift);
+  }
+  overlapsIntermediate(vmid: number, page: number, shift: number): boolean {
+    return this.conflicts && overlaps(this.intermediate, vmid, World.IPA, page, shift);
   }
 
   removeAll(): number {

@@ -107,7 +107,7 @@ export class Translator {
     c.quick = undefined;
     if (!this.reader.read(stream, substream, c)) return undefined;
     c.valid = this.mask > 0;
-    if (c.valid && c.plain && c.action === Action.TRANSLATE) c.quick = QuickWalk.for(c, this.#memory, this.#caps, this.#tlbs);
+    if (c.valid && c.plain && c.action === Action.TRANSLATE && !this.#tlbs.conflicts) c.quick = QuickWalk.for(c, this.#memory, this.#caps, this.#tlbs);
     return c;
   }
 
@@ -184,6 +184,19 @@ export class Translator {
       this.shift = Math.min(this.shift, second.shift);
       ({ outPage } = second);
     } else if (!first.commit(c)) return -1;
+    if (this.#tlbs.conflicts) return this.#keepApart(c, key, outPage);
+    this.#tlbs.insertInput(c, key, this.shift, outPage, this.rights, first.granule, first.level, first.global);
+    return outPage;
+  }
+
+  /** Caches where entries of two sizes in one place are an error (3.21.1); a block with nT is not cached then. */
+  #keepApart(c: Configuration, key: number, outPage: number): number {
+    const first = this.#stage1;
+    if (first.isTransient || (c.stage2 && this.#stage2.isTransient)) return outPage;
+    if (this.#tlbs.overlapsInput(c, key, this.shift, first.global)) {
+      this.fault.structure(Event.F_TLB_CONFLICT);
+      return -1;
+    }
     this.#tlbs.insertInput(c, key, this.shift, outPage, this.rights, first.granule, first.level, first.global);
     return outPage;
   }

@@ -2,7 +2,8 @@
  * One SMMUv3, its Non-secure programming interface: registers (SMMU 6.3), what writing them does, and the parts behind
  * them. It sees memory, register accesses and DMA requests only.
  */
-import { type AtsHardware, type IommuHardware, type IotlbGeometry, type MmioHandler, type PhysicalMemory, type Tracer } from "@iommukit/core";
+import { Access, type AtsHardware, type IommuHardware, type IotlbGeometry, type MmioHandler, type PhysicalMemory, type Tracer } from "@iommukit/core";
+import { Event } from "../spec/events.js";
 import { type Capabilities, type Identification, readCapabilities } from "../spec/identification.js";
 import { Cr0, Cr1, Cr2, Gbpa, type Guard, IrqCtrl, Reg, type Register, REGISTERS } from "../spec/registers.js";
 import { AtsUnit } from "./ats.js";
@@ -42,6 +43,10 @@ export interface UnitChoices {
   readonly qemuNesting?: boolean;
   /** Event records that say the same are written once, where the STE lets it (MEV). */
   readonly mergeEvents?: boolean;
+  /** False for a system that does not carry atomic accesses: they are F_UUT (16.7.1). */
+  readonly farAtomics?: boolean;
+  /** Entries of two sizes in one place of a TLB are F_TLB_CONFLICT, as a unit without BBML=2 may have it (3.21.1). */
+  readonly tlbConflicts?: boolean;
   /** Reads of CR0ACK and IRQ_CTRLACK that still give the old value after a write; 0: at once. */
   readonly updateReads?: number;
 }
@@ -57,6 +62,8 @@ export interface SmmuUnitOptions extends UnitChoices, Pick<InterruptOptions, "on
 
 export const DEFAULT_CACHES: CacheGeometry = { input: { sets: 64, ways: 8 }, intermediate: { sets: 64, ways: 8 }, configurations: 256 };
 
+const ATOMIC = Access.READ | Access.WRITE;
+
 /** CR0 fields of a unit (6.3.9): those of absent features are RES0. */
 function cr0Mask(caps: Capabilities): number {
   return Cr0.SMMUEN | Cr0.EVENTQEN | Cr0.CMDQEN | (caps.pri ? Cr0.PRIQEN : 0) | (caps.ats ? Cr0.ATSCHK : 0) | (caps.vmidWildcard ? Cr0.VMW : 0);
@@ -70,6 +77,8 @@ export class SmmuUnit implements IommuHardware, MmioHandler {
   readonly stalls: Stalls;
   readonly ats?: AtsHardware;
   private readonly translator: Translator;
+  // `private`, not `#`: stored once, it is a constant to V8.
+  private readonly refusesAtomics: boolean;
   readonly #interrupts: Interrupts;
   readonly #events: EventQueue;
   readonly #commands: CommandQueue;
@@ -86,6 +95,7 @@ export class SmmuUnit implements IommuHardware, MmioHandler {
     this.capabilities = caps;
     this.#cr0Mask = cr0Mask(caps);
     this.#updateReads = options.updateReads ?? 0;
+    this.refusesAtomics = options.farAtomics === false;
     const bank = new RegisterBank(REGISTERS.filter((row) => hasRegister(row, caps)));
     this.bank = bank;
     const words = [id.idr0, id.idr1, id.idr2 ?? 0, id.idr3, id.idr4 ?? 0, id.idr5, id.iidr ?? 0, id.aidr];
@@ -96,10 +106,10 @@ export class SmmuUnit implements IommuHardware, MmioHandler {
     const eventQueue = new OutputQueue(bank, memory, this.#interrupts, { ...EVENT_QUEUE, largest: caps.eventqBits });
     this.#events = new EventQueue(this.name, bank, eventQueue, this.stalls, options.mayStall ?? (() => true), options.qemuNesting ?? false, options.mergeEvents ? new EventMerge() : undefined, tracer);
     const caches = options.caches ?? DEFAULT_CACHES;
-    this.tlbs = new Tlbs(caches.input, caches.intermediate);
+    this.tlbs = new Tlbs(caches.input, caches.intermediate, options.tlbConflicts === true && caps.breakBeforeMake !== 2);
     this.translator = new Translator(this.name, memory, caps, this.tlbs, this.#events, caches.configurations, tracer);
     const requests = new OutputQueue(bank, memory, this.#interrupts, { ...PAGE_REQUEST_QUEUE, largest: caps.priqBits });
-    this.#ats = new AtsUnit(bank, caps, this.translator, this.#events, requests, () => this.#interrupts.raise("priq"), () => this.#commands.run());
+    this.#ats = new AtsUnit(bank, caps, this.translator, this.#events, requests, this.refusesAtomics, () => this.#interrupts.raise("priq"), () => this.#commands.run());
     if (caps.ats) this.ats = this.#ats;
     const { stalls, tlbs, translator } = this;
     const effects = new Effects({ bank, caps, tlbs, translator, events: this.#events, stalls, interrupts: this.#interrupts, ats: this.#ats });
@@ -107,7 +117,14 @@ export class SmmuUnit implements IommuHardware, MmioHandler {
   }
 
   translate(rid: number, pasid: number, page: number, access: number, offset = 0): number {
+    if (this.refusesAtomics && (access & ATOMIC) === ATOMIC) return this.#unsupported(rid, pasid, page, access, offset);
     return this.translator.translate(rid, pasid, page, access, offset);
+  }
+
+  /** F_UUT (7.3.2), translation on or off: the record says what came in, not what the STE makes of it. */
+  #unsupported(rid: number, pasid: number, page: number, access: number, offset: number): -1 {
+    this.#events.recordPlain(Event.F_UUT, rid, pasid, page, { PnU: (access & Access.PRIVILEGED) === 0 ? 0 : 1 }, true, offset);
+    return -1;
   }
 
   /** A device has not answered an ATC invalidation in time: the CMD_SYNC that waits for it fails. */

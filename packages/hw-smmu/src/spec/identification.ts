@@ -83,6 +83,8 @@ export interface Capabilities {
   readonly forceWriteBack: boolean;
   readonly smallTables: boolean;
   readonly rangeInvalidation: boolean;
+  /** BBML: what a change of page sizes needs (3.21.1). */
+  readonly breakBeforeMake: number;
   readonly e0pd: boolean;
   readonly normalTables: boolean;
   readonly translatedPasid: boolean;
@@ -147,6 +149,7 @@ export function readCapabilities(id: Identification): Capabilities {
     forceWriteBack: idr3("FWB") === 1,
     smallTables: idr3("STT") === 1,
     rangeInvalidation: idr3("RIL") === 1,
+    breakBeforeMake: idr3("BBML"),
     e0pd: idr3("E0PD") === 1,
     normalTables: idr3("PTWNNC") === 1,
     translatedPasid: idr3("PASIDTT") === 1,

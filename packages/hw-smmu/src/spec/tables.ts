@@ -17,7 +17,7 @@ export const COMMAND_GRANULES: readonly number[] = [-1, 0, 2, 1];
 export const LAST_LEVEL = 3;
 
 /** Bits of the low word. */
-export const Lo = { VALID: 1, TABLE: 2, AP1: 0x40, AP2: 0x80, S2R: 0x40, S2W: 0x80, AF: 0x400, NG: 0x800 } as const;
+export const Lo = { VALID: 1, TABLE: 2, AP1: 0x40, AP2: 0x80, S2R: 0x40, S2W: 0x80, AF: 0x400, NG: 0x800, NT: 0x1_0000 } as const;
 /** Bits of the high word. */
 export const Hi = {
   DBM: 0x8_0000, CONTIGUOUS: 0x10_0000, PXN: 0x20_0000, UXN: 0x40_0000, S2XN0: 0x20_0000, S2XN1: 0x40_0000,
