@@ -261,6 +261,16 @@ describe("iommu acpi", () => {
     expect(iommu(["acpi", "decode", "--brief", table]).out.split("\n").length).toBeLessThan(5);
   });
 
+  it("makes the table of the machine's kind of units", () => {
+    const table = file("iort.bin", "");
+    expect(iommu(["acpi", "emit", "--machine", "smmuv3", "-o", table]).code).toBe(0);
+    const { code, out } = iommu(["acpi", "decode", table]);
+    expect(out).toContain("ID mapping  requesters 00:00.0-ff:1f.7 are StreamIDs 0x0-0xffff at the SMMUv3 at 0x48");
+    expect(code).toBe(0);
+    const report = JSON.parse(iommuJson(["acpi", "decode", "--json", table])) as { structures: { name: string }[] };
+    expect(report.structures.map(({ name }) => name)).toEqual(["ITS group", "SMMUv3", "root complex"]);
+  });
+
   it("ends with 1 when a table breaks a rule, and names it", () => {
     const table = file("bad.bin", "");
     iommu(["acpi", "emit", "-o", table]);
@@ -274,9 +284,10 @@ describe("iommu acpi", () => {
 
   it("says which tables there are", () => {
     const { code, err } = iommu(["acpi", "decode", file("ssdt.bin", "SSDT and more")]);
-    expect(err).toContain('begins with "SSDT", which no loaded table has; there are: DMAR');
+    expect(err).toContain('begins with "SSDT", which no loaded table has; there are: DMAR, IORT');
     expect(code).toBe(2);
-    expect(iommu(["acpi", "emit", "--table", "iort", "-o", "-"]).err).toContain('no table "iort"');
+    expect(iommu(["acpi", "emit", "--table", "ivrs", "-o", "-"]).err).toContain('no table "ivrs"');
+    expect(iommu(["acpi", "emit", "--table", "iort", "-o", "-"]).err).toContain("no unit of the machine belongs in a table that is loaded (IORT)");
   });
 });
 

@@ -110,15 +110,15 @@ Exit code 1: a bit is set that must be 0, or no line of the log was known.
 
   const acpi = program
     .command("acpi")
-    .description("the firmware tables that tell an operating system of its IOMMUs: DMAR")
-    .addHelpText("after", "\nExamples:\n  iommu acpi decode /sys/firmware/acpi/tables/DMAR\n  iommu acpi emit --machine machine.json -o dmar.bin\n");
+    .description("the firmware tables that tell an operating system of its IOMMUs: DMAR, IORT")
+    .addHelpText("after", "\nExamples:\n  iommu acpi decode /sys/firmware/acpi/tables/DMAR\n  iommu acpi emit --machine smmuv3 -o iort.bin\n");
   acpi
     .command("decode")
     .description("every structure of a table, and every rule that it breaks")
     .argument("<file>", "the table's bytes, or - for standard input")
     .option("--brief", "one line a structure")
     .option("--json", "JSON instead of text")
-    .addHelpText("after", "\nExamples:\n  iommu acpi decode /sys/firmware/acpi/tables/DMAR\n  iommu acpi decode --brief dmar.bin\n\nExit code 1: the table breaks a rule.\n")
+    .addHelpText("after", "\nExamples:\n  iommu acpi decode /sys/firmware/acpi/tables/DMAR\n  iommu acpi decode --brief dmar.bin\n  iommu acpi decode --json /sys/firmware/acpi/tables/IORT\n\nExit code 1: the table breaks a rule.\n")
     .action(async (file: string, options, command: Command) => (await import("./commands/acpi.js")).acpiDecode(file, options, command.optsWithGlobals()));
   acpi
     .command("emit")
@@ -126,7 +126,7 @@ Exit code 1: a bit is set that must be 0, or no line of the log was known.
     .option("--machine <name|file>", "machine to describe (default: vtd)")
     .option("--table <signature>", "the table, when the machine's units are in several")
     .requiredOption("-o, --output <file>", "where to write it; - is standard output")
-    .addHelpText("after", "\nExamples:\n  iommu acpi emit -o dmar.bin && iasl -d dmar.bin\n  iommu acpi emit --machine machine.json -o - | iommu acpi decode -\n")
+    .addHelpText("after", "\nExamples:\n  iommu acpi emit -o dmar.bin && iasl -d dmar.bin\n  iommu acpi emit --machine smmuv3 -o iort.bin\n  iommu acpi emit --machine machine.json --table iort -o - | iommu acpi decode -\n")
     .action(async (options, command: Command) => (await import("./commands/acpi.js")).acpiEmit(options, command.optsWithGlobals()));
 
   program

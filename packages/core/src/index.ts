@@ -121,6 +121,8 @@ export type { BindableDevice } from "./iommufd/device.js";
 export { IommufdFile } from "./iommufd/file.js";
 export { buildMachine } from "./machine/machine.js";
 export type { Machine, MachineParts } from "./machine/machine.js";
+export { describedFlag, describedList, describedNumber, describedObject, describedRid, wrongValue } from "./machine/described.js";
+export type { Described } from "./machine/described.js";
 export { unitPlaces } from "./machine/places.js";
 export type { UnitPlace } from "./machine/places.js";
 export { ClientWindows } from "./memory/windows.js";

@@ -1,5 +1,7 @@
 /** What the package adds to a composition root. The only file that sees hardware and driver together. */
 import { type IommuEnvironment, type IommuFactory, type IommuUnit, type MachineSpec, type Plugin, refuse, type TableSource, TOKENS } from "@iommukit/core";
+import { iortTable } from "./acpi/index.js";
+import { readIortOptions } from "./acpi/options.js";
 import { dueInvalidation, ownFlags, smmuStructureDecoder, smmuTableDecoder } from "./decode/index.js";
 import { SmmuDriver } from "./driver/index.js";
 import { smmuFaultCatalogue } from "./faults/index.js";
@@ -10,7 +12,7 @@ import { ADDRESS_SIZES } from "./spec/identification.js";
 import { Reg, REGISTER_BYTES } from "./spec/registers.js";
 import { transcriptPlatform } from "./transcripts.js";
 
-const OPTIONS: readonly string[] = [...IDENTIFICATION_OPTIONS, "tlbSets", "tlbWays", "qemuNesting", "mergeEvents", "farAtomics", "tlbConflicts"];
+const OPTIONS: readonly string[] = [...IDENTIFICATION_OPTIONS, "tlbSets", "tlbWays", "qemuNesting", "mergeEvents", "farAtomics", "tlbConflicts", "iort"];
 
 /** Registers of 32 bits that say how a transaction is translated. */
 const EXPLAINED = ["STRTAB_BASE_CFG", "CR0", "CR2", "GBPA", "IDR0", "IDR1", "IDR3", "IDR5", "AIDR"] as const;
@@ -31,6 +33,7 @@ function create(environment: IommuEnvironment, options: Readonly<Record<string, 
   if (unknown !== undefined) refuse("EINVAL", `an SMMUv3 has no option "${unknown}"; there are: ${OPTIONS.join(", ")}`, { argument: unknown });
   const { name, memory, frames, registerBase, interrupts, tracer } = environment;
   const identification = identificationOf(options);
+  readIortOptions(options.iort);
   const input = { sets: number(options, "tlbSets", DEFAULT_CACHES.input.sets), ways: number(options, "tlbWays", DEFAULT_CACHES.input.ways) };
   let driver: SmmuDriver | undefined;
   const hardware = new SmmuUnit(memory, {
@@ -91,6 +94,7 @@ export const plugin: Plugin = {
     container.register(TOKENS.platforms, { useFactory: () => transcriptPlatform(smmuIommuFactory) });
     container.register(TOKENS.decoders, { useValue: smmuTableDecoder });
     container.register(TOKENS.structureDecoders, { useValue: smmuStructureDecoder });
+    container.register(TOKENS.acpiTables, { useValue: iortTable });
     container.register(TOKENS.faultCatalogues, { useValue: smmuFaultCatalogue });
     container.register(TOKENS.replayUnits, { useValue: smmuReplayUnitFactory });
   },

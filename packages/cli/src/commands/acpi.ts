@@ -1,6 +1,6 @@
 /** `iommu acpi`: the firmware tables that tell an operating system of its IOMMUs. */
 import { readFileSync, writeFileSync } from "node:fs";
-import type { AcpiField, AcpiReport, AcpiStructure, AcpiTable } from "@iommukit/core/acpi";
+import { type AcpiField, acpiProblems, type AcpiReport, type AcpiStructure, type AcpiTable } from "@iommukit/core/acpi";
 import { chooseMachine, compose, type GlobalOptions } from "../composition.js";
 import { hex, print, printJson, style } from "../style.js";
 
@@ -18,14 +18,10 @@ export async function acpiDecode(file: string, options: DecodeOptions, globals: 
   const report = table.decode(bytes);
   if (options.json) printJson(report);
   else for (const line of reportLines(report, options.brief === true)) print(line);
-  process.exitCode = problemsOf(report).length === 0 ? 0 : 1;
+  process.exitCode = acpiProblems(report).length === 0 ? 0 : 1;
 }
 
 const names = (tables: readonly AcpiTable[]): string => tables.map(({ signature }) => signature).join(", ");
-
-function problemsOf(report: { readonly problems: readonly string[]; readonly structures?: readonly AcpiStructure[]; readonly children?: readonly AcpiStructure[] }): string[] {
-  return [...report.problems, ...[...(report.structures ?? []), ...(report.children ?? [])].flatMap(problemsOf)];
-}
 
 function* reportLines({ signature, header, text, structures, problems }: AcpiReport, brief: boolean): Generator<string> {
   yield `${style.title(signature)}  ${text}`;

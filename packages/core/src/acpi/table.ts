@@ -51,6 +51,25 @@ export interface AcpiTable {
   emit(description: unknown): Uint8Array | undefined;
 }
 
+/** Who made a table. */
+export interface AcpiIdentity {
+  /** 6 bytes. */
+  readonly oemId: string;
+  /** 8 bytes. */
+  readonly oemTableId: string;
+  readonly oemRevision: number;
+  /** 4 bytes. */
+  readonly creatorId: string;
+  readonly creatorRevision: number;
+}
+
+const OURS: AcpiIdentity = { oemId: "IOMKIT", oemTableId: "IOMMUKIT", oemRevision: 1, creatorId: "IOMK", creatorRevision: 1 };
+
+/** What is wrong with a table, and with everything in it. */
+export function acpiProblems({ problems, structures = [], children = [] }: Pick<AcpiReport, "problems"> & { readonly structures?: readonly AcpiStructure[]; readonly children?: readonly AcpiStructure[] }): string[] {
+  return [...problems, ...[...structures, ...children].flatMap(acpiProblems)];
+}
+
 export const ACPI_HEADER_BYTES = 36;
 const CHECKSUM_AT = 9;
 
@@ -63,8 +82,14 @@ export function acpiSum(bytes: Uint8Array): number {
 
 const TEXT_FIELDS = [["OEM ID", 10, 6], ["OEM table ID", 16, 8]] as const;
 
-function text(bytes: Uint8Array, at: number, size: number): string {
-  return String.fromCharCode(...bytes.subarray(at, at + size)).replace(/\0+$/, "").replace(/[^ -~]/g, "?");
+const latin1 = (bytes: Uint8Array, at: number, size: number): string => String.fromCharCode(...bytes.subarray(at, at + size));
+/** For people to read. */
+const text = (bytes: Uint8Array, at: number, size: number): string => latin1(bytes, at, size).replace(/\0+$/, "").replace(/[^ -~]/g, "?");
+
+/** Of a table with a header. */
+export function acpiIdentity(bytes: Uint8Array): AcpiIdentity {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return { oemId: latin1(bytes, 10, 6), oemTableId: latin1(bytes, 16, 8), oemRevision: view.getUint32(24, true), creatorId: latin1(bytes, 28, 4), creatorRevision: view.getUint32(32, true) };
 }
 
 /** Fields of the header, and what is wrong with it; no more than the bytes hold. */
@@ -91,20 +116,20 @@ export function readAcpiHeader(bytes: Uint8Array, signature: string): { readonly
 }
 
 /** Puts a header with the right length and checksum in front of a body. */
-export function sealAcpiTable(signature: string, revision: number, body: Uint8Array): Uint8Array {
+export function sealAcpiTable(signature: string, revision: number, body: Uint8Array, { oemId, oemTableId, oemRevision, creatorId, creatorRevision }: AcpiIdentity = OURS): Uint8Array {
   const table = new Uint8Array(ACPI_HEADER_BYTES + body.length);
   const view = new DataView(table.buffer);
-  const ascii = (at: number, value: string): void => {
-    for (let i = 0; i < value.length; i++) table[at + i] = value.charCodeAt(i);
+  const ascii = (at: number, value: string, size: number): void => {
+    for (let i = 0; i < size; i++) table[at + i] = value.charCodeAt(i);
   };
-  ascii(0, signature);
+  ascii(0, signature, 4);
   view.setUint32(4, table.length, true);
   table[8] = revision;
-  ascii(10, "IOMKIT");
-  ascii(16, "IOMMUKIT");
-  view.setUint32(24, 1, true);
-  ascii(28, "IOMK");
-  view.setUint32(32, 1, true);
+  ascii(10, oemId, 6);
+  ascii(16, oemTableId, 8);
+  view.setUint32(24, oemRevision, true);
+  ascii(28, creatorId, 4);
+  view.setUint32(32, creatorRevision, true);
   table.set(body, ACPI_HEADER_BYTES);
   table[CHECKSUM_AT] = -acpiSum(table) & 0xff;
   return table;

@@ -1,6 +1,6 @@
 /** Checks a machine description, which may come from a file: every problem names its path. */
 import { parseRid } from "../bus/rid.js";
-import { refuse } from "../errors.js";
+import { describedObject as object, wrongValue as wrong } from "./described.js";
 import { LOW_RAM_LIMIT, PLATFORMS } from "./platforms.js";
 import type { DeviceSpec, IommuSpec, MachineSpec, MdevDeviceSpec, MdevParentSpec, MdevSpec } from "./types.js";
 
@@ -11,17 +11,6 @@ const MIN_RAM = 2 ** 22;
 const MAX_RAM = 2 ** 35;
 const MAX_UNITS = 64;
 const NAME = /^[\w.-]{1,64}$/;
-
-function wrong(path: string, message: string): never {
-  return refuse("EINVAL", `${path} ${message}`, { argument: path, rule: "machine description" });
-}
-
-function object(value: unknown, path: string, keys: readonly string[]): Readonly<Record<string, unknown>> {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) return wrong(path, "is not an object");
-  const unknown = Object.keys(value).find((key) => !keys.includes(key));
-  if (unknown !== undefined) wrong(`${path}.${unknown}`, `is not known; there are: ${keys.join(", ")}`);
-  return value as Readonly<Record<string, unknown>>;
-}
 
 function text(value: unknown, path: string, pattern: RegExp): string {
   if (typeof value !== "string" || !pattern.test(value)) return wrong(path, `is ${JSON.stringify(value)}, not a name that fits ${pattern.source}`);

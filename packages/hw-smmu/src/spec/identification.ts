@@ -55,6 +55,8 @@ export interface Capabilities {
   readonly stage2: boolean;
   readonly aarch32: boolean;
   readonly aarch64: boolean;
+  /** Accesses of the unit's own are coherent with the processors' caches. */
+  readonly coherent: boolean;
   readonly httu: number;
   readonly hyp: boolean;
   readonly ats: boolean;
@@ -121,6 +123,7 @@ export function readCapabilities(id: Identification): Capabilities {
     stage2: idr0("S2P") === 1,
     aarch32: (ttf & 1) !== 0,
     aarch64,
+    coherent: idr0("COHACC") === 1,
     httu: idr0("HTTU"),
     hyp: idr0("Hyp") === 1,
     ats: idr0("ATS") === 1,

@@ -1,6 +1,6 @@
 /** A DMAR table from bytes, every structure explained and every broken rule named. It reads whatever it can and never throws. */
 import { formatRid } from "@iommukit/core";
-import { type AcpiField, type AcpiReport, type AcpiStructure, readAcpiHeader } from "@iommukit/core/acpi";
+import { acpiHex as hex, type AcpiReport, type AcpiStructure, readAcpiHeader, readAcpiPath, readAcpiRows } from "@iommukit/core/acpi";
 import { checkScope, checkStructure, checkTable, type Found } from "./rules.js";
 import {
   type DeviceScope,
@@ -15,8 +15,6 @@ import {
   SIDP_FLAGS,
   STRUCTURE_HEADER_BYTES,
 } from "./structures.js";
-
-const hex = (value: bigint | number): string => `0x${value.toString(16)}`;
 
 /** The table as values, and as a report. */
 export interface DecodedDmar {
@@ -70,43 +68,25 @@ function readStructures(bytes: Uint8Array, problems: string[]): Found[] {
     }
     if (layout === undefined) problems.push(`the structure at offset ${hex(offset)} has the reserved type ${type}: software skips it`);
     else if (length < fixedBytes(layout)) problems.push(`the ${name} at offset ${hex(offset)} has length ${length}; ${fixedBytes(layout)} is the least`);
-    else found.push(readStructure(layout, bytes.subarray(offset, offset + length), offset));
+    else found.push(readStructure(layout, bytes.subarray(0, offset + length), offset));
     offset += length;
   }
   return found;
 }
 
+/** @param bytes the table, to the end of the structure */
 function readStructure(layout: DmarLayout, bytes: Uint8Array, offset: number): Found {
-  const problems: string[] = [];
-  const fields: AcpiField[] = [];
-  const values: Record<string, bigint> = {};
-  let at = STRUCTURE_HEADER_BYTES;
-  for (const { name, size, meaning } of layout.rows) {
-    let value = 0n;
-    for (let i = size - 1; i >= 0; i--) value = (value << 8n) | BigInt(bytes[at + i]);
-    if (name === "") {
-      if (value !== 0n) problems.push(`reserved bytes at offset ${hex(offset + at)} are not 0`);
-    } else {
-      values[name] = value;
-      const words = meaning?.(value);
-      fields.push({ name, offset: offset + at, size, value, ...(words === undefined ? {} : { meaning: words }) });
-    }
-    at += size;
+  const { values, fields, problems } = readAcpiRows(bytes, offset + STRUCTURE_HEADER_BYTES, layout.rows);
+  const at = offset + fixedBytes(layout);
+  const base: Found = { layout, offset, length: bytes.length - offset, values, fields, scopes: [], problems };
+  if (layout.tail === "name") {
+    const name = readAcpiPath(bytes, at, bytes.length);
+    const behind = bytes.subarray(at + name.length).some((byte) => byte !== 0) ? ["bytes follow the object name's end"] : [];
+    return { ...base, object: name.path, fields: [...fields, name.field], problems: [...problems, ...name.problems, ...behind] };
   }
-  const base: Found = { layout, offset, length: bytes.length, values, fields, scopes: [], problems };
-  if (layout.tail === "name") return { ...base, object: readName(bytes.subarray(at), offset + at, fields, problems) };
-  if (layout.tail === "none" && bytes.length > at) problems.push(`${bytes.length - at} bytes follow the structure's last field`);
-  return layout.tail === "scopes" ? { ...base, scopes: readScopes(bytes.subarray(at), offset + at, problems) } : base;
-}
-
-function readName(bytes: Uint8Array, offset: number, fields: AcpiField[], problems: string[]): string {
-  const end = bytes.indexOf(0);
-  if (end === -1) problems.push("the object name does not end with a 0 byte");
-  else if (bytes.subarray(end).some((byte) => byte !== 0)) problems.push("bytes follow the object name's end");
-  const name = String.fromCharCode(...bytes.subarray(0, end === -1 ? bytes.length : end));
-  if (!/^[\\^]*[A-Z0-9_.]+$/.test(name)) problems.push(`"${name.replace(/[^ -~]/g, "?")}" is no path in the ACPI namespace`);
-  fields.push({ name: "object", offset, size: bytes.length, value: name.replace(/[^ -~]/g, "?") });
-  return name;
+  if (layout.tail === "none") return bytes.length > at ? { ...base, problems: [...problems, `${bytes.length - at} bytes follow the structure's last field`] } : base;
+  const broken = [...problems];
+  return { ...base, scopes: readScopes(bytes.subarray(at), at, broken), problems: broken };
 }
 
 function readScopes(bytes: Uint8Array, base: number, problems: string[]): Found["scopes"] {

@@ -1,5 +1,5 @@
 import { IommuError } from "@iommukit/core";
-import { type AcpiReport, acpiSum, type AcpiStructure } from "@iommukit/core/acpi";
+import { acpiProblems, acpiSum } from "@iommukit/core/acpi";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { decodeDmar } from "./decode.js";
@@ -9,10 +9,6 @@ import { DMAR_LAYOUTS, type DmarStructure } from "./structures.js";
 const device = (bdf: string, vfio: string, iommu = 0): object => ({ model: "dma-test", bdf, vfio, iommu });
 const machine = (iommus: readonly object[], devices: readonly object[] = [device("00:03.0", "vfio0")]): object => ({ name: "firmware", memory: { size: "256MiB" }, iommus, devices });
 const emit = (dmar: object, rmrr: readonly object[] = []): Uint8Array => dmarTable.emit(machine([{ type: "vtd", options: { preset: "full", dmar, rmrr } }])) ?? new Uint8Array();
-
-function problemsOf({ problems, ...inside }: Partial<AcpiReport & AcpiStructure> & { problems: readonly string[] }): string[] {
-  return [...problems, ...[...(inside.structures ?? []), ...(inside.children ?? [])].flatMap(problemsOf)];
-}
 
 /** As firmware writes it: a unit for graphics, one for the rest with an I/O APIC and an HPET, reserved memory for USB. */
 const CLIENT = Buffer.from(
@@ -30,7 +26,7 @@ const CLIENT = Buffer.from(
 describe("a table", () => {
   it("is what firmware of a machine would say", () => {
     const report = dmarTable.decode(dmarTable.emit(machine([{ type: "vtd" }])) ?? new Uint8Array());
-    expect(problemsOf(report)).toEqual([]);
+    expect(acpiProblems(report)).toEqual([]);
     expect(report.text).toBe("1 remapping unit, 48-bit physical addresses");
     expect(report.structures.map(({ text }) => text)).toEqual(["unit with registers at 0xfed90000, for every PCI device that no other unit names"]);
   });
@@ -38,7 +34,7 @@ describe("a table", () => {
   it("gives the last unit what no other names, in the order of types", () => {
     const iommus = [{ type: "vtd", options: { rmrr: [{ start: "0x1000", end: "0x2000", devices: ["00:02.0"] }] } }, { type: "vtd", options: { haw: 39 } }];
     const report = dmarTable.decode(dmarTable.emit(machine(iommus, [device("06:00.1", "vfio0"), device("00:04.0", "vfio1", 1)])) ?? new Uint8Array());
-    expect(problemsOf(report)).toEqual([]);
+    expect(acpiProblems(report)).toEqual([]);
     expect(report.structures.map(({ name, text }) => `${name}: ${text}`)).toEqual([
       "DRHD: unit with registers at 0xfed90000, for 1 device",
       "DRHD: unit with registers at 0xfc040000, for every PCI device that no other unit names",
@@ -61,7 +57,7 @@ describe("a table", () => {
       acpi: [{ number: 1, bdf: "00:15.0", object: "\\_SB.PCI0.I2C0" }], atsr: "all", satc: { required: true, devices: ["00:02.0"] },
       sidp: [{ devices: ["00:03.0"], flags: ["no-nested", "atc-required"] }], proximity: 3,
     }, [{ start: "0x8d800000", end: "0x8d900000", devices: ["00:02.0"] }]));
-    expect(problemsOf(report)).toEqual([]);
+    expect(acpiProblems(report)).toEqual([]);
     expect(report.structures.map(({ name }) => name)).toEqual(["DRHD", "RMRR", "ATSR", "RHSA", "ANDD", "SATC", "SIDP"]);
     expect(report.structures[0].children.map(({ text }) => text)).toEqual(["I/O APIC 2 at f0:1f.0", "HPET 1 at f0:0f.0", "ACPI device 1 at 00:15.0"]);
     expect(report.structures.slice(2).map(({ text }) => text)).toEqual([
@@ -100,7 +96,7 @@ describe("reading", () => {
     const report = dmarTable.decode(bytes);
     expect(report.text).toBe("2 remapping units, 39-bit physical addresses, INTR_REMAP, DMA_CTRL_PLATFORM_OPT_IN");
     // It has ATSR behind RHSA.
-    expect(problemsOf(report)).toEqual([expect.stringMatching(/^the ATSR at offset 0x[0-9a-f]+ follows a RHSA: structures come in the order of their types/)]);
+    expect(acpiProblems(report)).toEqual([expect.stringMatching(/^the ATSR at offset 0x[0-9a-f]+ follows a RHSA: structures come in the order of their types/)]);
     expect(report.structures.map(({ name }) => name)).toEqual(["DRHD", "DRHD", "RMRR", "RHSA", "ATSR"]);
     expect(report.structures[2].text).toBe("memory 0x8b91d000-0x8b93cfff that firmware uses with 2 devices: software keeps it mapped one to one");
   });
@@ -142,19 +138,19 @@ describe("reading", () => {
   ])("names %s", (_what, change, message) => {
     const bytes = good();
     const table = change(bytes) ?? bytes;
-    expect(problemsOf(dmarTable.decode(table)).join("\n")).toContain(message);
+    expect(acpiProblems(dmarTable.decode(table)).join("\n")).toContain(message);
   });
 
   it("crashes on no bytes", () => {
     const start = good();
     fc.assert(fc.property(fc.uint8Array({ maxLength: 300 }), (noise) => {
-      problemsOf(dmarTable.decode(Uint8Array.from([...start.subarray(0, 48), ...noise])));
-      problemsOf(dmarTable.decode(noise));
+      acpiProblems(dmarTable.decode(Uint8Array.from([...start.subarray(0, 48), ...noise])));
+      acpiProblems(dmarTable.decode(noise));
     }));
     fc.assert(fc.property(fc.array(fc.tuple(fc.nat(200), fc.nat(255)), { maxLength: 6 }), (changes) => {
       const bytes = start.slice();
       for (const [at, value] of changes) bytes[at % bytes.length] = value;
-      problemsOf(dmarTable.decode(bytes));
+      acpiProblems(dmarTable.decode(bytes));
     }));
   });
 });

@@ -1,5 +1,5 @@
 /** A DMAR table as bytes. */
-import { ACPI_HEADER_BYTES, sealAcpiTable } from "@iommukit/core/acpi";
+import { ACPI_HEADER_BYTES, sealAcpiTable, writeAcpiRows } from "@iommukit/core/acpi";
 import { DMAR_HEADER_BYTES, DMAR_REVISION, type DeviceScope, type DmarStructure, type DmarTable, fixedBytes, layoutOf, SCOPE_HEADER_BYTES, STRUCTURE_HEADER_BYTES } from "./structures.js";
 
 /** @throws RangeError for a value that does not fit its bytes */
@@ -24,13 +24,7 @@ function encodeStructure({ name, values, scopes, object = "" }: DmarStructure): 
   const view = new DataView(bytes.buffer);
   view.setUint16(0, layout.type, true);
   view.setUint16(2, bytes.length, true);
-  let at = STRUCTURE_HEADER_BYTES;
-  for (const row of layout.rows) {
-    const value = row.name === "" ? 0n : (values[row.name] ?? 0n);
-    if (value < 0n || value >= 1n << BigInt(8 * row.size)) throw new RangeError(`${name}: ${row.name} 0x${value.toString(16)} does not fit ${row.size} bytes`);
-    for (let i = 0; i < row.size; i++) bytes[at + i] = Number((value >> BigInt(8 * i)) & 0xffn);
-    at += row.size;
-  }
+  writeAcpiRows(bytes, STRUCTURE_HEADER_BYTES, layout.rows, values, name);
   bytes.set(tail, fixed);
   return bytes;
 }

@@ -2,7 +2,7 @@
  * What firmware says of a unit beyond its registers, devices and reserved memory:
  * option `dmar` of a unit in a machine file. Every problem names its path.
  */
-import { parseRid, refuse } from "@iommukit/core";
+import { describedFlag as flag, describedList as list, describedNumber as number, describedObject as object, describedRid as rid, wrongValue as wrong } from "@iommukit/core";
 import { SIDP_FLAGS } from "./structures.js";
 
 /** A device that is no PCI function of the machine: an I/O APIC, an HPET, an ACPI device. */
@@ -23,43 +23,6 @@ export interface DmarOptions {
   readonly sidp: readonly { readonly devices: readonly number[]; readonly flags: number }[];
   readonly proximity: number | undefined;
   readonly optIn: boolean;
-}
-
-type Values = Readonly<Record<string, unknown>>;
-
-function wrong(path: string, message: string): never {
-  return refuse("EINVAL", `${path} ${message}`, { argument: path, rule: "VT-d 8" });
-}
-
-function object(value: unknown, path: string, keys: readonly string[]): Values {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) return wrong(path, "is not an object");
-  const unknown = Object.keys(value).find((key) => !keys.includes(key));
-  if (unknown !== undefined) wrong(`${path}.${unknown}`, `is not known; there are: ${keys.join(", ")}`);
-  return value as Values;
-}
-
-function list<T>(value: unknown, path: string, item: (value: unknown, path: string) => T): T[] {
-  if (value === undefined) return [];
-  if (!Array.isArray(value) || value.length > 256) return wrong(path, "is not a list of up to 256 entries");
-  return value.map((entry, i) => item(entry, `${path}[${i}]`));
-}
-
-function rid(value: unknown, path: string): number {
-  try {
-    return parseRid(String(value));
-  } catch {
-    return wrong(path, `is ${JSON.stringify(value)}, not a device such as "00:02.0"`);
-  }
-}
-
-function number(value: unknown, path: string, limit: number): number {
-  if (!Number.isInteger(value) || Number(value) < 0 || Number(value) > limit) return wrong(path, `is ${JSON.stringify(value)}, not a number up to ${limit}`);
-  return Number(value);
-}
-
-function flag(value: unknown, path: string): boolean {
-  if (value !== undefined && typeof value !== "boolean") wrong(path, "is neither true nor false");
-  return value === true;
 }
 
 const numbered = (key: "id" | "number", named: boolean) => (value: unknown, path: string): NumberedDevice => {

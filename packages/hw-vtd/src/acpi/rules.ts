@@ -1,5 +1,5 @@
 /** What a DMAR table must obey beyond its lengths (VT-d 8.2 to 8.9). */
-import type { AcpiField } from "@iommukit/core/acpi";
+import { type AcpiField, acpiHex as hex, type AcpiValues } from "@iommukit/core/acpi";
 import { type DeviceScope, type DmarLayout, type DmarName, ScopeType } from "./structures.js";
 
 /** A structure as it was found. */
@@ -7,14 +7,13 @@ export interface Found {
   readonly layout: DmarLayout;
   readonly offset: number;
   readonly length: number;
-  readonly values: Readonly<Record<string, bigint>>;
+  readonly values: AcpiValues;
   readonly fields: readonly AcpiField[];
   readonly scopes: readonly { readonly scope: DeviceScope; readonly offset: number; readonly length: number; readonly reserved: number }[];
   readonly object?: string;
   readonly problems: readonly string[];
 }
 
-const hex = (value: bigint | number): string => `0x${value.toString(16)}`;
 const includesAll = ({ values }: Found): boolean => (values.flags & 1n) === 1n;
 
 /** Of the table as a whole. */
@@ -36,9 +35,7 @@ export function checkStructure(one: Found, all: readonly Found[]): string[] {
 
 const RULES: Readonly<Record<DmarName, ((one: Found, all: readonly Found[]) => Iterable<string>) | undefined>> = {
   *DRHD(one, all) {
-    const { flags, size, segment, base } = one.values;
-    if ((flags & ~1n) !== 0n) yield `flags ${hex(flags)}: bits 7:1 are reserved`;
-    if ((size & ~15n) !== 0n) yield `size ${hex(size)}: bits 7:4 are reserved`;
+    const { size, segment, base } = one.values;
     if (base % (4096n << (size & 15n)) !== 0n) yield `base ${hex(base)} is not aligned to the ${4096n << (size & 15n)} bytes of registers`;
     if (base === 0n) yield "base is 0: software takes the unit for absent";
     const units = all.filter(({ layout }) => layout.name === "DRHD");
@@ -57,7 +54,6 @@ const RULES: Readonly<Record<DmarName, ((one: Found, all: readonly Found[]) => I
     if (scopes.length === 0) yield "it names no device";
   },
   *ATSR({ values: { flags }, scopes }) {
-    if ((flags & ~1n) !== 0n) yield `flags ${hex(flags)}: bits 7:1 are reserved`;
     if ((flags & 1n) === 1n && scopes.length > 0) yield "ALL_PORTS names no ports";
     if ((flags & 1n) === 0n && scopes.length === 0) yield "it names no port and is not ALL_PORTS";
     if (scopes.some(({ scope }) => scope.type !== ScopeType.BRIDGE)) yield "a root port is a PCI bridge (scope type 2)";
@@ -72,8 +68,7 @@ const RULES: Readonly<Record<DmarName, ((one: Found, all: readonly Found[]) => I
     const used = all.some(({ scopes }) => scopes.some(({ scope }) => scope.type === ScopeType.NAMESPACE && BigInt(scope.id) === number));
     if (!used) yield `no device scope refers to ACPI device ${number}`;
   },
-  *SATC({ values: { flags }, scopes }) {
-    if ((flags & ~1n) !== 0n) yield `flags ${hex(flags)}: bits 7:1 are reserved`;
+  *SATC({ scopes }) {
     if (scopes.length === 0) yield "it names no device";
     if (scopes.some(({ scope }) => scope.type !== ScopeType.ENDPOINT)) yield "a device with a translation cache is a PCI endpoint (scope type 1)";
   },

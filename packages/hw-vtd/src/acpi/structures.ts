@@ -1,18 +1,13 @@
 /** The DMAR table (VT-d 8.1 to 8.9): its structures as rows of bytes, and as values. */
-
-/** Reserved bytes have an empty name. */
-export interface DmarRow {
-  readonly name: string;
-  readonly size: number;
-  readonly meaning?: (value: bigint) => string | undefined;
-}
+import { defineFields } from "@iommukit/core";
+import { acpiHex, type AcpiRow, acpiRowBytes, type AcpiValues } from "@iommukit/core/acpi";
 
 export interface DmarLayout {
   readonly type: number;
   readonly name: DmarName;
   readonly section: string;
   /** What follows type and length. */
-  readonly rows: readonly DmarRow[];
+  readonly rows: readonly AcpiRow[];
   /** What follows the rows. */
   readonly tail: "scopes" | "name" | "none";
 }
@@ -22,7 +17,7 @@ export type DmarName = "DRHD" | "RMRR" | "ATSR" | "RHSA" | "ANDD" | "SATC" | "SI
 /** A structure as values; 0 for what is not given. */
 export interface DmarStructure {
   readonly name: DmarName;
-  readonly values: Readonly<Record<string, bigint>>;
+  readonly values: AcpiValues;
   readonly scopes: readonly DeviceScope[];
   /** ANDD: the object's path in the ACPI namespace. */
   readonly object?: string;
@@ -64,17 +59,18 @@ export const DMAR_REVISION = 1;
 export const STRUCTURE_HEADER_BYTES = 4;
 export const SCOPE_HEADER_BYTES = 6;
 
-const at = (value: bigint): string => `0x${value.toString(16)}`;
-const reserved = (size: number): DmarRow => ({ name: "", size });
-const segment: DmarRow = { name: "segment", size: 2 };
+const reserved = (size: number): AcpiRow => ({ name: "", size });
+/** One flag, and 7 reserved bits. */
+const flag = (name: string, section: string): AcpiRow => ({ name: "flags", size: 1, bits: defineFields("flags", section, 8, [[1, name], [7, ""]]) });
+const registerPages = defineFields("size", "VT-d 8.3", 8, [[4, "bytes of registers", (value) => String(4096n << value)], [4, ""]]);
+const segment: AcpiRow = { name: "segment", size: 2 };
 
 export const DMAR_LAYOUTS: readonly DmarLayout[] = [
   {
     type: 0, name: "DRHD", section: "VT-d 8.3", tail: "scopes",
     rows: [
-      { name: "flags", size: 1, meaning: (value) => ((value & 1n) === 1n ? "INCLUDE_PCI_ALL" : undefined) },
-      { name: "size", size: 1, meaning: (value) => `${4096n << (value & 15n)} bytes of registers` },
-      segment, { name: "base", size: 8, meaning: (value) => `registers at ${at(value)}` },
+      flag("INCLUDE_PCI_ALL", "VT-d 8.3"), { name: "size", size: 1, bits: registerPages },
+      segment, { name: "base", size: 8, meaning: (value) => `registers at ${acpiHex(value)}` },
     ],
   },
   {
@@ -83,20 +79,20 @@ export const DMAR_LAYOUTS: readonly DmarLayout[] = [
   },
   {
     type: 2, name: "ATSR", section: "VT-d 8.5", tail: "scopes",
-    rows: [{ name: "flags", size: 1, meaning: (value) => ((value & 1n) === 1n ? "ALL_PORTS" : undefined) }, reserved(1), segment],
+    rows: [flag("ALL_PORTS", "VT-d 8.5"), reserved(1), segment],
   },
-  { type: 3, name: "RHSA", section: "VT-d 8.6", tail: "none", rows: [reserved(4), { name: "base", size: 8, meaning: (value) => `of the unit at ${at(value)}` }, { name: "proximity", size: 4 }] },
+  { type: 3, name: "RHSA", section: "VT-d 8.6", tail: "none", rows: [reserved(4), { name: "base", size: 8, meaning: (value) => `of the unit at ${acpiHex(value)}` }, { name: "proximity", size: 4 }] },
   { type: 4, name: "ANDD", section: "VT-d 8.7", tail: "name", rows: [reserved(3), { name: "number", size: 1 }] },
   {
     type: 5, name: "SATC", section: "VT-d 8.8", tail: "scopes",
-    rows: [{ name: "flags", size: 1, meaning: (value) => ((value & 1n) === 1n ? "ATC_REQUIRED" : undefined) }, reserved(1), segment],
+    rows: [flag("ATC_REQUIRED", "VT-d 8.8"), reserved(1), segment],
   },
   { type: 6, name: "SIDP", section: "VT-d 8.9", tail: "scopes", rows: [reserved(2), segment] },
 ];
 
 /** Bytes of a structure before its tail. */
 export function fixedBytes(layout: DmarLayout): number {
-  return layout.rows.reduce((sum, { size }) => sum + size, STRUCTURE_HEADER_BYTES);
+  return STRUCTURE_HEADER_BYTES + acpiRowBytes(layout.rows);
 }
 
 export function layoutOf(name: DmarName): DmarLayout {
