@@ -3,10 +3,11 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { buildMachine, type DeviceNodes, type KernelFile, type Machine, openedBy, Tracer } from "@iommukit/core";
+import { buildMachine, type DeviceNodes, type KernelFile, type Machine, type MdevDriver, openedBy, Tracer } from "@iommukit/core";
 import { cHeader } from "@iommukit/core/abi";
 import { dmaTestModel } from "@iommukit/core/devices";
 import { type DoorCounts, type DoorKind, findCompiler, runProgram } from "@iommukit/door";
+import { mdevBus } from "@iommukit/mdev";
 import { vtdIommuFactory } from "@iommukit/hw-vtd/plugin";
 
 export const compiler: string | undefined = findCompiler();
@@ -19,6 +20,12 @@ export const CLI: string = join(import.meta.dirname, "../packages/cli/dist/main.
 
 export function machineOf(tracer?: Tracer): Machine {
   return buildMachine(vtdIommuFactory.defaultMachine?.(), { iommus: [vtdIommuFactory], devices: [dmaTestModel] }, tracer);
+}
+
+/** The same with parents of mdevs, each under the name of its driver. */
+export function machineWithMdevs(parents: readonly MdevDriver[], tracer?: Tracer): Machine {
+  const spec = { ...vtdIommuFactory.defaultMachine?.(), mdev: { parents: parents.map(({ name }) => ({ driver: name })) } };
+  return buildMachine(spec, { iommus: [vtdIommuFactory], devices: [dmaTestModel], mdevBus, mdevDrivers: parents }, tracer);
 }
 
 /** What every program begins with. */

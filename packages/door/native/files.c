@@ -85,6 +85,10 @@ FILE *fopen(const char *path, const char *mode)
 	char redirected[PATH_MAX];
 	int pid = status_of(path);
 
+	FILE *attribute = attribute_stream(path, mode);
+
+	if (attribute)
+		return attribute;
 	if (pid == 0 || mode[0] != 'r')
 		return real(door_redirect(path, redirected), mode);
 	int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
@@ -164,6 +168,24 @@ int fstatat(int dir, const char *path, struct stat *st, int flags)
 	if (result == 0 && (flags & AT_EMPTY_PATH) && S_ISSOCK(st->st_mode) && door_is_ours(dir, &inode))
 		fake_stat(st);
 	return result;
+}
+
+int statx(int dir, const char *restrict path, int flags, unsigned int mask, struct statx *restrict st)
+{
+	REAL(statx);
+	char redirected[PATH_MAX];
+
+	if (!door_path(path))
+		return real(dir, door_redirect(path, redirected), flags, mask, st);
+	if (node_exists(path) != 0)
+		return -1;
+	memset(st, 0, sizeof(*st));
+	st->stx_mask = STATX_TYPE | STATX_MODE | STATX_NLINK;
+	st->stx_mode = S_IFCHR | 0660;
+	st->stx_nlink = 1;
+	st->stx_rdev_major = FAKE_MAJOR;
+	st->stx_rdev_minor = FAKE_MINOR;
+	return 0;
 }
 
 /* On LP64 both structs are one. */

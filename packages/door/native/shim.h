@@ -28,6 +28,7 @@ enum operation {
 	OP_MMAP = 12,	/* a: offset, b: length, c: inode of a spare descriptor that lives as long as the mapping; flags: MAP_… | PROT_EXEC << 16;
 			 * in: address of a u64 for the offset in it; result: the door's descriptor of the memory */
 	OP_STATUS = 11,	/* a: process, b: where its pinned and locked pages go, two u64 */
+	OP_ATTRIBUTE = 16, /* in: a bytes of path, then what is written there */
 	OP_SPARE = 10,	/* first on a fake descriptor without a file yet; in: token */
 };
 
@@ -82,5 +83,7 @@ int door_path(const char *path);
 
 /* files.c: where a path of the simulated machine's /sys really is, written to `buffer` (PATH_MAX); other paths as they are. */
 const char *door_redirect(const char *path, char *buffer);
+/* The path in the simulated machine of a path that was redirected. */
+const char *door_unredirect(const char *path);
 
 #endif

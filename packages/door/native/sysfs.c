@@ -16,7 +16,7 @@
 /* Folders of the tree; "/sys/devices/pci" stands for every host bridge. */
 static const char *const folders[] = {
 	"/sys/bus/pci/", "/sys/class/vfio/", "/sys/class/vfio-dev/", "/sys/class/iommu/", "/sys/devices/virtual/iommu/",
-	"/sys/devices/virtual/vfio/", "/sys/kernel/iommu_groups/", "/sys/kernel/debug/iommu/", "/dev/vfio/",
+	"/sys/devices/virtual/vfio/", "/sys/devices/virtual/mdev/", "/sys/class/mdev_bus/", "/sys/bus/mdev/", "/sys/kernel/iommu_groups/", "/sys/kernel/debug/iommu/", "/dev/vfio/",
 };
 static const char host_bridges[] = "/sys/devices/pci";
 
@@ -58,6 +58,11 @@ const char *door_redirect(const char *path, char *buffer)
 	memcpy(buffer, root, root_length);
 	memcpy(buffer + root_length, path, length + 1);
 	return buffer;
+}
+
+const char *door_unredirect(const char *path)
+{
+	return root_length > 0 && strncmp(path, root, root_length) == 0 && path[root_length] == '/' ? path + root_length : path;
 }
 
 DIR *opendir(const char *path)

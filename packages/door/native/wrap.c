@@ -19,7 +19,8 @@
 		va_start(list, last); \
 		mode = va_arg(list, mode_t); \
 		va_end(list); \
-	}
+	} \
+	flags = attribute_flags(path, flags);
 
 int open(const char *path, int flags, ...)
 {
@@ -182,7 +183,11 @@ ssize_t write(int fd, const void *buffer, size_t count)
 	REAL(write);
 	uint64_t inode;
 
-	return door_is_ours(fd, &inode) ? transfer_out(OP_WRITE, inode, buffer, count, 0) : real(fd, buffer, count);
+	if (door_is_ours(fd, &inode))
+		return transfer_out(OP_WRITE, inode, buffer, count, 0);
+	ssize_t put = real(fd, buffer, count);
+
+	return put < 0 && errno == EBADF ? attribute_write(fd, buffer, count) : put;
 }
 
 /* The real call comes first and fails with ESPIPE on a socket: other descriptors pay nothing. */

@@ -5,6 +5,8 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <stdio.h>
+#include <sys/types.h>
 
 /* The function of libc that ours stands in front of. */
 #define REAL(name) \
@@ -21,5 +23,11 @@ static inline long answer(long result)
 	}
 	return result;
 }
+
+/* attributes.c: how a path is opened, and what becomes of a write that the kernel refused with EBADF. */
+int attribute_flags(const char *path, int flags);
+ssize_t attribute_write(int fd, const void *buffer, size_t count);
+/* A stream for writing to an attribute; NULL when the path is none. */
+FILE *attribute_stream(const char *path, const char *mode);
 
 #endif

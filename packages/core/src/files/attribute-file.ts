@@ -8,10 +8,13 @@ const LIMIT = 4096;
 export class AttributeFile implements KernelFile {
   readonly path: string;
   readonly #attribute: SysfsAttribute;
+  readonly #present: () => boolean;
 
-  constructor(attribute: SysfsAttribute) {
+  /** @param present it is still there */
+  constructor(attribute: SysfsAttribute, present: () => boolean) {
     this.path = attribute.path;
     this.#attribute = attribute;
+    this.#present = present;
   }
 
   ioctl(): number {
@@ -23,6 +26,7 @@ export class AttributeFile implements KernelFile {
   }
 
   write(_context: CallContext, source: Uint8Array): number {
+    if (!this.#present()) refuse("ENODEV", `${this.path} is gone`, { argument: "fd" });
     const taken = source.subarray(0, LIMIT);
     this.#attribute.store(new TextDecoder("latin1").decode(taken));
     return taken.length;

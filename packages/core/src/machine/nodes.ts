@@ -117,7 +117,7 @@ export class MachineNodes implements DeviceNodes {
 
   #attribute(path: string): KernelFile {
     const entry = this.tree.resolve(path);
-    return entry?.kind === "attribute" ? new AttributeFile(entry) : refuse("ENOENT", `${path} is not an attribute that can be written`, { argument: "path" });
+    return entry?.kind === "attribute" ? new AttributeFile(entry, () => this.tree.resolve(entry.path) === entry) : refuse("ENOENT", `${path} is not an attribute that can be written`, { argument: "path" });
   }
 }
 

@@ -283,6 +283,9 @@ describe("nodes that come and go", () => {
     expect(write("/sys/class/test/one/create")).toBe(6);
     expect(write("/sys/class/test/../test/./one//create")).toBe(6);
     expect(texts).toEqual(["hello\n", "hello\n", "hello\n"]);
+    const stale = client.open(`${HOME}/create`);
+    nodes.tree.add([{ path: `${HOME}/create`, kind: "attribute", store: () => undefined }]);
+    expect(refusal(() => client.write(stale, new Uint8Array(1)))).toBe("ENODEV");
     for (const path of ["/sys/loop", "/sys/class/test/one", `${HOME}/vfio-dev/vfio0/dev`, "/sys/../../../x"]) expect(refusal(() => client.open(path))).toBe("ENOENT");
   });
 });

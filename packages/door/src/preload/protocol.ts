@@ -1,6 +1,6 @@
 /** Messages between shim and door: the mirror of native/shim.h. Little-endian. */
 
-export const Operation = { HELLO: 1, OPEN: 2, IOCTL: 3, PREAD: 4, PWRITE: 5, READ: 6, WRITE: 7, SYNC: 8, PATH: 9, SPARE: 10, STATUS: 11, MMAP: 12 } as const;
+export const Operation = { HELLO: 1, OPEN: 2, IOCTL: 3, PREAD: 4, PWRITE: 5, READ: 6, WRITE: 7, SYNC: 8, PATH: 9, SPARE: 10, STATUS: 11, MMAP: 12, ATTRIBUTE: 16 } as const;
 
 export const REQUEST_BYTES = 56;
 export const TOKEN_BYTES = 32;

@@ -15,6 +15,7 @@ import { Spare } from "./spare.js";
 
 const ENOENT = 2;
 const EBADF = 9;
+const ENODEV = 19;
 const ENOTTY = 25;
 /** Flags of MMAP. */
 const MAP_SHARED = 1;
@@ -147,6 +148,8 @@ export class PreloadServer {
         const { pinned, locked } = this.#door.pages(Number(request.a));
         return reply(0, [u64Copy(request.b, BigInt(pinned), BigInt(locked))]);
       }
+      case Operation.ATTRIBUTE:
+        return reply(this.#attribute(this.#door.client(connection.pid), request));
       case Operation.PATH:
         return reply(this.#door.nodes.paths.includes(Buffer.from(request.input).toString("utf8")) ? 0 : -ENOENT);
       default:
@@ -157,6 +160,20 @@ export class PreloadServer {
     reply(result, copies, isDrained(served) ? flags | ReplyFlag.DRAIN : flags);
     if (isDrained(served)) served.readable = false;
     this.#door.files.showReadable();
+  }
+
+  /** A write to a file of /sys, which was not opened here. */
+  #attribute(client: Client, { a: named, input }: Request): number {
+    const path = Buffer.from(input.subarray(0, Number(named))).toString("utf8");
+    if (!path.startsWith("/sys/")) return -EBADF;
+    let result = 0;
+    const opened = attempt(() => {
+      const file = this.#door.nodes.open(client.context(), path);
+      result = write(file, client, undefined, input.subarray(Number(named)));
+      file.release();
+      return 0;
+    });
+    return opened === -ENOENT ? -ENODEV : opened || result;
   }
 
   #call(served: ServedFile, client: Client, request: Request): Answer {

@@ -30,6 +30,8 @@ const lacks = (argument: number, mask: number): Condition => ({ argument, mask, 
 /** Of mmap: the door itself makes it in the client. */
 const notOurs: Condition = { argument: 4, high: true, is: "!=", value: OWN_CALL };
 
+const ATTRIBUTE_BYTES = 64;
+
 const RULES: readonly Rule[] = [
   // By path.
   { calls: ["open", "creat", "openat", "openat2", "stat", "lstat", "access", "faccessat", "faccessat2", "readlink", "readlinkat"], when: [] },
@@ -40,7 +42,9 @@ const RULES: readonly Rule[] = [
   { calls: ["pread64", "pwrite64", "preadv", "pwritev", "preadv2", "pwritev2"], when: [] },
   { calls: ["mmap"], when: [[has(3, MAP_HUGETLB), notOurs], [lacks(3, MAP_ANONYMOUS), notOurs]] },
   // By a high number: these are too common to look at each.
-  { calls: ["read", "write", "readv", "writev", "fstat", "dup"], when: [fakeFd(0)] },
+  { calls: ["read", "readv", "writev", "fstat", "dup"], when: [fakeFd(0)] },
+  // A shell's redirection makes an attribute of /sys standard output, and what is written there is short.
+  { calls: ["write"], when: [fakeFd(0), [{ argument: 0, is: "==", value: 1 }, { argument: 2, mask: ~(ATTRIBUTE_BYTES - 1) >>> 0, is: "==", value: 0 }]] },
   { calls: ["fcntl"], when: [F_DUPFD, F_DUPFD_CLOEXEC].map((value) => [...fakeFd(0), { argument: 1, is: "==", value }]) },
   { calls: ["memfd_create"], when: [[has(1, MFD_HUGETLB)]] },
 ];

@@ -12,6 +12,7 @@ import { SYS } from "./syscalls.js";
 const ENOENT = 2;
 const EMFILE = 24;
 const MFD_CLOEXEC = 1;
+const O_ACCMODE = 3;
 const AT_SYMLINK_NOFOLLOW = 0x100;
 const O_CREAT_WRONLY_TRUNC = 0o1101;
 const O_CLOEXEC = 0o2000000;
@@ -44,6 +45,10 @@ function open(call: Call, pathIndex: number, flags: number, mode: number): Outco
   if (isNode(path)) return openNode(call, path, closeOnExec);
   const { sysfs, door } = call.services;
   const real = redirected(path, sysfs);
+  if (real !== undefined && (flags & O_ACCMODE) !== 0) {
+    const opened = openNode(call, path, closeOnExec);
+    if (opened !== -ENOENT) return opened;
+  }
   if (real !== undefined) return onBehalf(() => handOver(call, openSync(real, flags, mode), closeOnExec));
   const pid = statusOf(path, () => call.task.pid);
   const { pinned, locked } = pid === undefined ? { pinned: 0, locked: 0 } : door.pages(pid);

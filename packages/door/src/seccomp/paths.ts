@@ -5,7 +5,7 @@ import { join } from "node:path";
 /** Folders that the tree replaces, as in the shim (native/sysfs.c). "/sys/devices/pci" stands for every host bridge. */
 const TREE = new RegExp(
   `^(${[
-    "/sys/bus/pci", "/sys/class/vfio", "/sys/class/vfio-dev", "/sys/class/iommu", "/sys/devices/virtual/iommu", "/sys/devices/virtual/vfio",
+    "/sys/bus/pci", "/sys/class/vfio", "/sys/class/vfio-dev", "/sys/class/iommu", "/sys/devices/virtual/iommu", "/sys/devices/virtual/vfio", "/sys/devices/virtual/mdev", "/sys/class/mdev_bus", "/sys/bus/mdev",
     "/sys/kernel/iommu_groups", "/sys/kernel/debug/iommu", "/dev/vfio",
   ].join("|")})(/|$)|^/sys/devices/pci`,
 );
