@@ -81,6 +81,7 @@ export class ClientMemory implements UserMemory {
   readonly #pid: number;
   readonly #frames: FrameRegistry;
   #open: ProcessMemory | undefined;
+  #ended = false;
   #withDevices: UserMemory | undefined;
 
   constructor(pid: number, frames: FrameRegistry) {
@@ -137,12 +138,13 @@ export class ClientMemory implements UserMemory {
     return this.#frames.at(space, first);
   }
 
-  /** False once the process has ended. */
+  /** False once the process has ended: its number may be another's then. */
   get alive(): boolean {
-    return existsSync(`/proc/${this.#pid}`);
+    return !this.#ended && existsSync(`/proc/${this.#pid}`);
   }
 
   close(): void {
+    this.#ended = true;
     this.#open?.close();
     this.#open = undefined;
   }

@@ -24,6 +24,7 @@ export class ForeignMemoryFile implements MemoryFile {
   }
 
   pin(offset: bigint, length: bigint): PinnedMemory {
+    if (!this.#owned.isOpen) refuse("EFAULT", `${this.#path} was let go of`, { argument: "fd" });
     const { size } = fstatSync(this.#owned.fd, { bigint: true });
     const end = ((size + PAGE - 1n) / PAGE) * PAGE;
     if (offset + length > end) refuse("EINVAL", `0x${offset.toString(16)} + 0x${length.toString(16)} lies behind the end of ${this.#path} at 0x${size.toString(16)}`, { argument: "fd" });

@@ -15,6 +15,11 @@ export class OwnedDescriptor {
     this.#closed = closed;
   }
 
+  /** False: the number may be another file's by now. */
+  get isOpen(): boolean {
+    return this.#open;
+  }
+
   close(): void {
     if (!this.#open) return;
     this.#open = false;

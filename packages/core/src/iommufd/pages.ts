@@ -8,6 +8,7 @@
  */
 import { refuse } from "../errors.js";
 import type { FrameIdentity, MemoryFile, PinnedMemory, UserMemory } from "../files/types.js";
+import type { OwnedMemory } from "../memory/closed-windows.js";
 import type { MemoryBackend } from "../memory/types.js";
 import type { ClientWindows } from "../memory/windows.js";
 import { Prot } from "../driver/types.js";
@@ -45,7 +46,7 @@ export interface PageOrigin {
 }
 
 /** Also the view of an area that shows all of it with the permissions of its MAP. */
-export class Pages implements MemoryBackend, AreaView {
+export class Pages implements OwnedMemory, AreaView {
   readonly origin: PageOrigin;
   /** Of the first byte, from the origin's base on. */
   readonly #at: number;
@@ -85,6 +86,12 @@ export class Pages implements MemoryBackend, AreaView {
 
   get source(): PageSource {
     return this.origin.source;
+  }
+
+  /** Whose memory it is. */
+  get owner(): object {
+    const { source } = this;
+    return source.kind === "user" ? source.memory : source.kind === "file" ? source.file : source.buffer;
   }
 
   get account(): Account {
@@ -173,7 +180,7 @@ export class Pages implements MemoryBackend, AreaView {
 
   /** Physical address of byte `offset`, for domains; every `open` needs its `close`. */
   open(offset: bigint): number {
-    if (this.#opened === 0) this.#frame = this.origin.windows.open(this.address - BigInt(this.start), this.count * PAGE, this);
+    if (this.#opened === 0) this.#frame = this.origin.windows.open(this, this.count * PAGE);
     this.#opened++;
     return this.#frame * PAGE + this.start + Number(offset);
   }
@@ -187,7 +194,10 @@ export class Pages implements MemoryBackend, AreaView {
     return this.#held instanceof Runs ? this.#held.frame(page) : this.#held?.frame?.(page);
   }
 
-  /** DMA: bytes of the window, whose offset 0 is the beginning of page 0. Only pinned pages answer. */
+  /**
+   * DMA: bytes of the window, whose offset 0 is the beginning of page 0. A page that is not pinned any more, reached through a stale
+   * translation, is what its owner has in that place now, if anything.
+   */
   read(offset: number, target: Uint8Array): void {
     this.each(offset, target.length, (pin, at, from, count) => pin.read(at, target.subarray(from, from + count)));
   }
@@ -200,10 +210,24 @@ export class Pages implements MemoryBackend, AreaView {
     for (let done = 0; done < length; ) {
       const at = offset + done;
       const page = Math.floor(at / PAGE);
-      const place = this.at(page) ?? refuse("EFAULT", `page ${page} of the mapping is not pinned`, { rule: "only pinned pages answer DMA" });
-      const count = Math.min(length - done, place.length - (at % PAGE));
-      visit(place.pin, place.offset + (at % PAGE), done, count);
+      const place = this.at(page);
+      const count = Math.min(length - done, (place?.length ?? PAGE) - (at % PAGE));
+      if (place) visit(place.pin, place.offset + (at % PAGE), done, count);
+      else this.briefly(page, (pin) => visit(pin, at % PAGE, done, count));
       done += count;
+    }
+  }
+
+  /** Pins a page for one access, without charge. @throws IommuError EFAULT when it is gone */
+  private briefly(page: number, access: (pin: PinnedMemory) => void): void {
+    const { source } = this;
+    const gone = source.kind === "user" ? !source.memory.alive : source.kind === "dmabuf" && source.buffer.revoked;
+    if (gone) refuse("EFAULT", `page ${page} of the mapping is gone`, { rule: "the owner's memory" });
+    const pin = this.pin(page, page);
+    try {
+      access(pin);
+    } finally {
+      pin.release(0, 1);
     }
   }
 

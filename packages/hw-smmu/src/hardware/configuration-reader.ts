@@ -41,6 +41,8 @@ export function readStreamTable(base: bigint, cfg: number, caps: Capabilities): 
 
 export class ConfigurationReader {
   table: StreamTable = NO_STREAM_TABLE;
+  /** Stage 2 translates both start tables of a CD when it is read, and what it says is kept with the CD (`qemuNesting`). */
+  fixesStartTables = false;
   readonly streams: StructureCache;
   readonly streamTables: StructureCache;
   readonly contexts: StructureCache;
@@ -95,6 +97,17 @@ export class ConfigurationReader {
     if (cd === undefined) return false;
     out.action = Action.TRANSLATE;
     this.#stage1(f, cd, out);
+    if (!this.fixesStartTables || !out.stage2 || this.#fixStartTables(out)) return true;
+    this.contexts.remove((s, i) => s === stream && i === index);
+    return false;
+  }
+
+  #fixStartTables(c: Configuration): boolean {
+    for (const half of c.halves) {
+      if (!half.enabled) continue;
+      half.fixedRoot = this.#fetches.fetchAddress(c, half.root, FaultClass.TT);
+      if (half.fixedRoot === -1) return false;
+    }
     return true;
   }
 
@@ -301,6 +314,7 @@ export class ConfigurationReader {
 
   #half(half: Half, enabled: boolean, size: number, granule: number, base: number, ips: number, ds: boolean): void {
     half.enabled = enabled;
+    half.fixedRoot = -1;
     if (!enabled) return;
     const bits = 64 - size;
     half.granule = granule;

@@ -10,6 +10,8 @@ export class Half {
   enabled = false;
   /** The start table's physical or intermediate address. */
   root = 0;
+  /** The start table's physical address, if it was translated together with the CD; -1: each walk does. */
+  fixedRoot = -1;
   topLevel = 0;
   /** 4 KiB pages of the input range. */
   pages = 0;

@@ -31,8 +31,12 @@ export class Descent {
     this.#memory = memory;
   }
 
-  /** @param translate for tables at intermediate addresses @returns `DescentStatus` */
-  run(format: PageTableFormat, root: number, topLevel: number, page: number, bigEndian: boolean, translate: TableAddress | undefined): number {
+  /**
+   * @param translate for tables at intermediate addresses
+   * @param fixedRoot physical address of the start table when it needs no translation, else -1
+   * @returns `DescentStatus`
+   */
+  run(format: PageTableFormat, root: number, topLevel: number, page: number, bigEndian: boolean, translate: TableAddress | undefined, fixedRoot = -1): number {
     this.tableHi = 0;
     const units = UNITS[(format.granuleShift - 12) >> 1];
     const mask = (1 << format.indexBits) - 1;
@@ -41,7 +45,8 @@ export class Descent {
       const unit = units[level];
       // The conversion keeps the low 32 bits, which hold the index.
       const address = table + ((page / unit) & mask) * 8;
-      const physical = translate === undefined ? address : translate(address);
+      const isFixed = level === topLevel && fixedRoot !== -1;
+      const physical = isFixed ? fixedRoot + (address - root) : translate === undefined ? address : translate(address);
       this.level = level;
       this.addresses[level] = address;
       this.physical[level] = physical;

@@ -58,7 +58,7 @@ export class QuickWalk {
     if (c.stage1 && (!half.enabled || c.bigEndian || c.updatesTables || !isPlain(half.format, half.topLevel))) return undefined;
     if (c.stage2 && (c.s2BigEndian || c.s2UpdatesTables || c.s2Pages > c.s2TableSpan || c.s2Root >= bank || !isPlain(c.s2Format, c.s2TopLevel))) return undefined;
     if (c.stage1 && !c.stage2 && half.root >= bank) return undefined;
-    if (c.stage1 && c.stage2 && (half.topLevel > 3 || half.root % 4096 !== 0 || half.root >= 2 ** 32)) return undefined;
+    if (c.stage1 && c.stage2 && (half.topLevel > 3 || half.fixedRoot !== -1 || half.root % 4096 !== 0 || half.root >= 2 ** 32)) return undefined;
     const first = half.format ?? c.s2Format;
     return first === undefined ? undefined : new QuickWalk(c, memory, caps, tlbs, first, c.s2Format ?? first);
   }

@@ -104,7 +104,7 @@ export class Stage1 {
     const d = this.#descent;
     const fault = this.#fault;
     this.#configuration = c;
-    switch (d.run(half.format, half.root, half.topLevel, page, c.bigEndian, c.stage2 ? this.#fetchAddress : undefined)) {
+    switch (d.run(half.format, half.root, half.topLevel, page, c.bigEndian, c.stage2 ? this.#fetchAddress : undefined, half.fixedRoot)) {
       case DescentStatus.REFUSED:
         return false;
       case DescentStatus.NOT_PRESENT:

@@ -39,7 +39,10 @@ export interface UnitChoices {
   readonly suppressDuplicateStalls?: boolean;
   /** Devices that the system does not let stall. */
   readonly mayStall?: (stream: number) => boolean;
-  /** As QEMU 11.1 records it, a stage-2 fault of a stage-1 table walk has S2=0; the manual's 7.3 says 1. */
+  /**
+   * As QEMU 11.1 nests: a stage-2 fault of a stage-1 table walk is recorded with S2=0, where the manual's 7.3 says 1; and start tables are
+   * translated by stage 2 once, when the CD is read, so that no TLBI of 4.4 reaches what was found.
+   */
   readonly qemuNesting?: boolean;
   /** Event records that say the same are written once, where the STE lets it (MEV). */
   readonly mergeEvents?: boolean;
@@ -108,6 +111,7 @@ export class SmmuUnit implements IommuHardware, MmioHandler {
     const caches = options.caches ?? DEFAULT_CACHES;
     this.tlbs = new Tlbs(caches.input, caches.intermediate, options.tlbConflicts === true && caps.breakBeforeMake !== 2);
     this.translator = new Translator(this.name, memory, caps, this.tlbs, this.#events, caches.configurations, tracer);
+    this.translator.reader.fixesStartTables = options.qemuNesting ?? false;
     const requests = new OutputQueue(bank, memory, this.#interrupts, { ...PAGE_REQUEST_QUEUE, largest: caps.priqBits });
     this.#ats = new AtsUnit(bank, caps, this.translator, this.#events, requests, this.refusesAtomics, () => this.#interrupts.raise("priq"), () => this.#commands.run());
     if (caps.ats) this.ats = this.#ats;
