@@ -31,30 +31,51 @@ const WITH_PASID = 1;
 /** Ranges above are cached in pieces of this size. */
 const LARGEST_SHIFT = 52;
 
-interface Transfer {
-  readonly kind: number;
+/** An access that stays within one page. Devices that move much reuse one. */
+export interface PageAccess {
+  /** `Access.READ` or `Access.WRITE`. */
+  kind: number;
   /** Bits of `Access` that the request carries beside reading or writing. */
-  readonly flags: number;
-  readonly pasid: number;
-  readonly options: DmaOptions;
-  readonly bytes: Uint8Array;
+  flags: number;
+  pasid: number;
+  /** The same, for untranslated requests. */
+  options: DmaOptions;
+  /** Goes untranslated even while ATS is on. */
+  untranslated: boolean;
   page: number;
   offset: number;
+}
+
+/** How an access within one page ended. */
+export const PageOutcome = {
+  MOVED: 0,
+  /** The page lacks a right, which a page request may bring. */
+  MISSING: 1,
+  /** The translation request was not answered with success. */
+  UNTRANSLATABLE: 2,
+  /** The unit or memory refused a translated request. */
+  REFUSED: 3,
+  /** The unit or memory refused an untranslated request. */
+  BLOCKED: 4,
+} as const;
+
+interface Transfer extends PageAccess {
+  readonly bytes: Uint8Array;
   moved: number;
   /** Page requests for the page at hand. */
   asked: number;
   readonly done: (result: DmaResult) => void;
 }
 
-/** Outcome of one page's worth of a transfer. */
-const Step = { MOVED: 0, WAITING: 1, REFUSED: 2 } as const;
+/** Told a `PageResponseCode`. */
+type PageWaiter = (code: number) => void;
 
 export class DeviceTlb implements AtsEndpoint {
   /** ATS is on: off, every request goes untranslated. A unit that answers Unsupported Request turns it off (10.2.3.2). */
   enabled: boolean;
   /** Invalidation requests that came. */
   invalidations = 0;
-  readonly pages: PageRequestClient<Transfer>;
+  readonly pages: PageRequestClient<PageWaiter>;
   readonly #port: DmaPort;
   readonly #ats: AtsPort | undefined;
   readonly #cache: Iotlb;
@@ -90,6 +111,7 @@ export class DeviceTlb implements AtsEndpoint {
       kind: kind === "read" ? Access.READ : Access.WRITE,
       flags: (privileged ? Access.PRIVILEGED : 0) | (execute ? Access.EXECUTE : 0),
       pasid, options, bytes, done,
+      untranslated: false,
       page: Number((address >> 12n) & 0xf_ffff_ffff_ffffn),
       offset: Number(address & 0xfffn),
       moved: 0,
@@ -108,14 +130,8 @@ export class DeviceTlb implements AtsEndpoint {
   }
 
   respond(response: PageResponse): void {
-    if (response.code === PageResponseCode.FAILURE) {
-      for (const transfer of this.pages.fail()) this.#end(transfer, false);
-      return;
-    }
-    for (const transfer of this.pages.answered(response)) {
-      if (response.code === PageResponseCode.SUCCESS) this.#ready.push(transfer);
-      else this.#end(transfer, false);
-    }
+    const waiters = response.code === PageResponseCode.FAILURE ? this.pages.fail() : this.pages.answered(response);
+    for (const answer of waiters) answer(response.code);
     this.#pump();
   }
 
@@ -129,7 +145,32 @@ export class DeviceTlb implements AtsEndpoint {
 
   /** Ends what waits for pages of a PASID, and tells the unit that no more comes (stop marker, 10.4.1.2). */
   stop(pasid: number): void {
-    for (const transfer of this.pages.stop(pasid)) this.#end(transfer, false);
+    for (const answer of this.pages.stop(pasid)) answer(PageResponseCode.FAILURE);
+  }
+
+  /**
+   * Moves `bytes` to or from one page now, or moves nothing: for devices that schedule their own waiting. With no bytes it only asks whether
+   * the page may be reached. Returns a `PageOutcome`.
+   */
+  attempt(access: PageAccess, bytes: Uint8Array): number {
+    const { pasid, page, kind, flags } = access;
+    if (!this.enabled || access.untranslated || this.#ats === undefined) return this.#untranslated(access, bytes);
+    const needed = kind | (flags & Access.EXECUTE);
+    const tag = flags & Access.PRIVILEGED;
+    let slot = this.#cache.lookup(tag, pasid, page);
+    if (slot === -1 || (this.#cache.data(slot) & needed) !== needed) {
+      if (!this.#translate(tag, access, needed)) return PageOutcome.UNTRANSLATABLE;
+      slot = this.#cache.lookup(tag, pasid, page);
+    }
+    const data = slot === -1 ? 0 : this.#cache.data(slot);
+    if ((data & needed) !== needed) return PageOutcome.MISSING;
+    if ((data & UNTRANSLATED) !== 0) return this.#untranslated(access, bytes);
+    return this.#move(this.#ats, kind, this.#cache.output(slot, page) * PAGE + access.offset, bytes);
+  }
+
+  /** Asks for the page of an access that lacked a right; `answer` is called once, unless a reset comes first. */
+  askForPage({ pasid, page, kind, flags }: PageAccess, answer: (code: number) => void): void {
+    this.pages.ask(answer, { pasid, page, access: kind | flags });
   }
 
   /** Goes on with every transfer that can. An answer that comes while a transfer is under way waits for its turn. */
@@ -146,10 +187,9 @@ export class DeviceTlb implements AtsEndpoint {
   #advance(transfer: Transfer): void {
     while (transfer.moved < transfer.bytes.length) {
       const length = Math.min(transfer.bytes.length - transfer.moved, PAGE - transfer.offset);
-      const part = transfer.bytes.subarray(transfer.moved, transfer.moved + length);
-      const step = this.#step(transfer, part);
-      if (step === Step.WAITING) return;
-      if (step === Step.REFUSED) return this.#end(transfer, false);
+      const outcome = this.attempt(transfer, transfer.bytes.subarray(transfer.moved, transfer.moved + length));
+      if (outcome === PageOutcome.MISSING && this.#ask(transfer)) return;
+      if (outcome !== PageOutcome.MOVED) return this.#end(transfer, false);
       transfer.moved += length;
       transfer.page = transfer.page === LAST_PAGE ? 0 : transfer.page + 1;
       transfer.offset = 0;
@@ -163,39 +203,23 @@ export class DeviceTlb implements AtsEndpoint {
     transfer.done({ ok, moved: transfer.moved });
   }
 
-  #step(transfer: Transfer, part: Uint8Array): number {
-    const { pasid, page, kind, flags } = transfer;
-    if (!this.enabled || this.#ats === undefined) return this.#untranslated(transfer, part);
-    const needed = kind | (flags & Access.EXECUTE);
-    const tag = flags & Access.PRIVILEGED;
-    let slot = this.#cache.lookup(tag, pasid, page);
-    if (slot === -1 || (this.#cache.data(slot) & needed) !== needed) {
-      if (!this.#translate(tag, transfer, needed)) return Step.REFUSED;
-      slot = this.#cache.lookup(tag, pasid, page);
-    }
-    const data = slot === -1 ? 0 : this.#cache.data(slot);
-    if ((data & needed) !== needed) return this.#ask(transfer, needed);
-    if ((data & UNTRANSLATED) !== 0) return this.#untranslated(transfer, part);
-    return this.#move(this.#ats, transfer, this.#cache.output(slot, page) * PAGE + transfer.offset, part);
-  }
-
-  #untranslated({ kind, page, offset, options }: Transfer, part: Uint8Array): number {
+  #untranslated({ kind, page, offset, options }: PageAccess, bytes: Uint8Array): number {
     const address = (BigInt(page) << 12n) | BigInt(offset);
-    const { ok } = kind === Access.READ ? this.#port.read(address, part, options) : this.#port.write(address, part, options);
-    return ok ? Step.MOVED : Step.REFUSED;
+    const { ok } = kind === Access.READ || bytes.length === 0 ? this.#port.read(address, bytes, options) : this.#port.write(address, bytes, options);
+    return ok ? PageOutcome.MOVED : PageOutcome.BLOCKED;
   }
 
   /** Translated requests carry no PASID: the function has no such capability (10.5.1.2). */
-  #move(ats: AtsPort, { kind }: Transfer, address: number, part: Uint8Array): number {
+  #move(ats: AtsPort, kind: number, address: number, part: Uint8Array): number {
     this.#moving = true;
     const moved = ats.access(NO_PASID, address, part, kind);
     this.#moving = false;
     for (let tag = this.#uncompleted.pop(); tag !== undefined; tag = this.#uncompleted.pop()) ats.completeInvalidation(1 << tag, 1);
-    return moved ? Step.MOVED : Step.REFUSED;
+    return moved ? PageOutcome.MOVED : PageOutcome.REFUSED;
   }
 
   /** Sends a translation request and keeps what it grants. False when it was refused. */
-  #translate(tag: number, { pasid, page, flags }: Transfer, needed: number): boolean {
+  #translate(tag: number, { pasid, page, flags }: PageAccess, needed: number): boolean {
     const out = this.#completion;
     this.#ats?.translate(pasid, page, needed | flags, out);
     if (out.status === CompletionStatus.UNSUPPORTED_REQUEST) this.enabled = false;
@@ -215,9 +239,13 @@ export class DeviceTlb implements AtsEndpoint {
     this.#cache.removeWhere(0, 0, -1, pasid + 1, first, last);
   }
 
-  #ask(transfer: Transfer, needed: number): number {
-    if (!this.pages.enabled || ++transfer.asked > MAX_REQUESTS_PER_PAGE) return Step.REFUSED;
-    this.pages.ask(transfer, { pasid: transfer.pasid, page: transfer.page, access: needed | transfer.flags });
-    return Step.WAITING;
+  /** False when there is nobody to ask, or it was asked for often enough. */
+  #ask(transfer: Transfer): boolean {
+    if (!this.pages.enabled || ++transfer.asked > MAX_REQUESTS_PER_PAGE) return false;
+    this.askForPage(transfer, (code) => {
+      if (code === PageResponseCode.SUCCESS) this.#ready.push(transfer);
+      else this.#end(transfer, false);
+    });
+    return true;
   }
 }

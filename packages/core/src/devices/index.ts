@@ -5,8 +5,8 @@ import { dmaTestModel } from "./dma-test.js";
 import { eduModel } from "./edu.js";
 import { iommuTestdevModel } from "./iommu-testdev.js";
 
-export { DeviceTlb } from "./device-tlb.js";
-export type { DeviceTlbOptions } from "./device-tlb.js";
+export { DeviceTlb, PageOutcome } from "./device-tlb.js";
+export type { DeviceTlbOptions, PageAccess } from "./device-tlb.js";
 export { AtsCapabilities, EXPRESS_CAPABILITY } from "./ats-capabilities.js";
 export { PageRequestStatus } from "./page-request-client.js";
 export { eduModel } from "./edu.js";

@@ -62,6 +62,8 @@ export interface PciHost {
    * happens while the client has none of it on.
    */
   interrupt(vector: number): void;
+  /** Software has bus mastering on: true unless given. */
+  readonly busMaster?: boolean;
 }
 
 export interface PciDevice {

@@ -64,7 +64,14 @@ export class PciFunction {
   constructor(name: string, place: FunctionPlace, build: (host: PciHost, mastering: () => boolean) => PciDevice) {
     this.name = name;
     this.#place = place;
-    this.device = build({ interrupt: (vector) => this.#interrupt(vector) }, () => (this.command & COMMAND_BUS_MASTER) !== 0);
+    const mastering = (): boolean => (this.command & COMMAND_BUS_MASTER) !== 0;
+    const host: PciHost = {
+      interrupt: (vector) => this.#interrupt(vector),
+      get busMaster() {
+        return mastering();
+      },
+    };
+    this.device = build(host, mastering);
     this.#config = new Uint8Array(this.express ? EXTENDED_CONFIG_BYTES : CONFIG_BYTES);
     this.#view = new DataView(this.#config.buffer);
     this.#resetConfig();
