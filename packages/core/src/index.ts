@@ -24,11 +24,20 @@ export type { DeviceModel, PciBar, PciCapability, PciDevice, PciExtendedCapabili
 export type { FaultCatalogue, FaultDemonstration, FaultOptions, FaultSummary } from "./decode/faults.js";
 export { Deferred } from "./driver/deferred.js";
 export { IdPool } from "./driver/id-pool.js";
+export { MmioRegisters } from "./driver/mmio-registers.js";
+export type { RegisterName } from "./driver/mmio-registers.js";
+export { FaultPermission, PageRequestService } from "./driver/page-requests.js";
+export type { DeviceRequest, PageRequestSource } from "./driver/page-requests.js";
+export { StructureWriter } from "./driver/structure-writer.js";
+export { tableListener } from "./driver/table-trace.js";
+export type { TableWords } from "./driver/table-trace.js";
 export { Prot } from "./driver/types.js";
 export type {
   DeviceCapabilities,
   DirtyTracking,
   Domain,
+  DomainParts,
+  DriverParts,
   DriverViommu,
   EventSink,
   HwInfo,
@@ -104,7 +113,7 @@ export { Iotlb, IotlbKey } from "./iotlb/iotlb.js";
 export type { IotlbEntry, IotlbGeometry, IotlbStatistics } from "./iotlb/iotlb.js";
 export { FrameAllocator } from "./memory/frame-allocator.js";
 export { PhysicalMemory } from "./memory/physical-memory.js";
-export { createFormat, entryFrame, frameHi, frameLo, IllegalLeaf, levelShift } from "./pt/format.js";
+export { createFormat, entryFrame, frameHi, frameLo, IllegalLeaf, levelShift, pageSizesOf } from "./pt/format.js";
 export type { PageTableFormat, PageTableFormatOptions } from "./pt/format.js";
 export { readDirtyLeaves } from "./pt/dirty-leaves.js";
 export type { DirtyRule } from "./pt/dirty-leaves.js";
@@ -112,7 +121,7 @@ export { PageTable } from "./pt/page-table.js";
 export type { TableWriteListener, UnmapResult } from "./pt/page-table.js";
 export { classifyEntry, EntryKind, entryAddress, setFlags, WalkResult, WalkStatus, walk, walkPlain } from "./pt/walk.js";
 export { decodeFields, defineFields, encodeFields, extractBits, fieldValue } from "./spec/fields.js";
-export type { Field, FieldRow, FieldTable } from "./spec/fields.js";
+export type { Field, FieldRow, FieldTable, FieldValues } from "./spec/fields.js";
 export { Bus } from "./bus/bus.js";
 export { SimulatedClient, SimulatedMemory } from "./files/simulated-client.js";
 export { IommufdContext } from "./iommufd/context.js";

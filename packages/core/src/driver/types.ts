@@ -4,6 +4,25 @@
  */
 
 import type { InterruptMessage } from "../machine/interrupts.js";
+import type { FrameAllocator } from "../memory/frame-allocator.js";
+import type { PhysicalMemory } from "../memory/physical-memory.js";
+import type { Tracer } from "../trace.js";
+
+/** What a driver makes page tables from. */
+export interface DomainParts {
+  readonly memory: PhysicalMemory;
+  readonly frames: FrameAllocator;
+  readonly tracer?: Tracer;
+}
+
+/** What a driver of one unit is made from. */
+export interface DriverParts extends DomainParts {
+  /** Of the unit. */
+  readonly name: string;
+  readonly registerBase: number;
+  /** Where the driver gets messages from. */
+  readonly interrupts: { allocate(handler: () => void): InterruptMessage };
+}
 
 /** Permissions of a mapping, as `IOMMU_READ` and `IOMMU_WRITE`. */
 export const Prot = { READ: 1, WRITE: 2 } as const;

@@ -161,6 +161,15 @@ export function createFormat(options: PageTableFormatOptions): PageTableFormat {
 }
 
 /** Output 4 KiB page number in an entry. */
+/** Sizes that a leaf can have, as bits. */
+export function pageSizesOf(format: PageTableFormat): bigint {
+  let sizes = 0n;
+  for (let level = 0; level <= format.maxLevel; level++) {
+    if (((format.leafLevels >> level) & 1) === 1) sizes |= 1n << BigInt(format.granuleShift + format.indexBits * level);
+  }
+  return sizes;
+}
+
 export function entryFrame(format: PageTableFormat, lo: number, hi: number): number {
   return (hi & format.addressHi) * 0x100000 + ((lo & format.addressLo) >>> 12) + (lo & format.foldedLo) * format.foldedUnit;
 }

@@ -28,6 +28,9 @@ export interface FieldTable {
   readonly reserved: readonly bigint[];
 }
 
+/** Fields by name, addresses by the bits that hold them; what is left out is 0. */
+export type FieldValues = Readonly<Record<string, bigint>>;
+
 /**
  * Declares a structure.
  * @throws RangeError when the widths do not add up to `bits`: a wrong width shifts every row above it
@@ -58,7 +61,7 @@ export function fieldValue(table: FieldTable, words: readonly bigint[], name: st
 }
 
 /** Words with the named fields set and everything else 0. */
-export function encodeFields(table: FieldTable, values: Readonly<Record<string, bigint>>): bigint[] {
+export function encodeFields(table: FieldTable, values: FieldValues): bigint[] {
   let whole = 0n;
   for (const [name, value] of Object.entries(values)) {
     const field = table.fields.find((row) => row.name === name);

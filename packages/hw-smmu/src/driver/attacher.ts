@@ -2,7 +2,7 @@
  * Who uses which domain: stream table entries and context descriptors. Each change is followed by the commands that the manual asks for
  * (SMMU 3.21.3, 4.3): configuration first, then translations, then the device's own cache.
  */
-import { encodeFields, formatRid, type IommuDevice, refuse, type Tracer } from "@iommukit/core";
+import { encodeFields, type FieldValues, formatRid, type IommuDevice, refuse, type Tracer } from "@iommukit/core";
 import { Op } from "../spec/commands.js";
 import { CD } from "../spec/context.js";
 import { Eats, S1dss, STE } from "../spec/stream-table.js";
@@ -11,7 +11,6 @@ import type { DeviceRecord, SmmuDomain, UnitSide } from "./domain.js";
 import { invalidateDevice } from "./invalidation.js";
 import { NestedSmmuDomain } from "./nested-domain.js";
 import { ABORT, type StreamTable } from "./stream-table.js";
-import type { Fields } from "./structures.js";
 
 /** SHCFG: as the device says. */
 const SHCFG_INCOMING = 1n;
@@ -83,7 +82,7 @@ export class Attacher {
     const stream = BigInt(record.device.rid);
     record.attachments.delete(pasid);
     if (record.contexts && domain.contextFields) {
-      structures.writeFirst(CD, record.contexts.entry(pasid), 0n);
+      structures.writeWord(CD, record.contexts.entry(pasid), 0, 0n);
       queue.add(Op.CFGI_CD, { StreamID: stream, SubstreamID: BigInt(pasid), Leaf: 1n });
     }
     if (pasid === 0) this.#store(record, ABORT);
@@ -123,13 +122,13 @@ export class Attacher {
   }
 
   /** Accesses with PASID translate, those without are stopped. */
-  #pasidsOnly(record: DeviceRecord): Fields | undefined {
+  #pasidsOnly(record: DeviceRecord): FieldValues | undefined {
     const [any] = record.attachments.values();
     return any && { ...any.streamFields(record), S1DSS: BigInt(S1dss.TERMINATE) };
   }
 
   /** PCI devices may not wait (3.12): where the unit has stalls, they are off for them. */
-  #stalls(): Fields {
+  #stalls(): FieldValues {
     return this.#unit.caps.stallModel === 0 && this.#unit.caps.stage1 ? { S1STALLD: 1n } : {};
   }
 

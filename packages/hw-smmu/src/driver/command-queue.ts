@@ -2,12 +2,11 @@
  * The command queue from the software side (SMMU 3.5, 4). Commands are gathered, and `sync` hands them over in one go with a CMD_SYNC
  * behind them: when the unit has consumed that, everything before is done.
  */
-import { type Deferred, encodeFields, type FieldTable, type FrameAllocator, type PhysicalMemory } from "@iommukit/core";
+import { type Deferred, encodeFields, type FieldTable, type FieldValues, type FrameAllocator, type PhysicalMemory } from "@iommukit/core";
 import { COMMAND_BY_OPCODE, Op } from "../spec/commands.js";
 import { type Capabilities } from "../spec/identification.js";
 import { CommandError, Gerror, Reg } from "../spec/registers.js";
 import type { RegisterAccess } from "./registers.js";
-import type { Fields } from "./structures.js";
 
 const COMMAND_BYTES = 16;
 /** log2 of commands in the queue, if the unit takes so many: one frame. */
@@ -43,7 +42,7 @@ export class CommandQueue {
   }
 
   /** Addresses are given by the bits that hold them. */
-  add(opcode: number, fields: Fields): void {
+  add(opcode: number, fields: FieldValues): void {
     this.#commands.push({ words: encodeFields(commandTable(opcode), { opcode: BigInt(opcode), ...fields }), guest: false });
   }
 

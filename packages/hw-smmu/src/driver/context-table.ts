@@ -1,8 +1,7 @@
 /** The context descriptors of one device (SMMU 5.3, 5.4): one for each PASID, the first for requests without. */
-import type { FieldTable, FrameAllocator } from "@iommukit/core";
+import type { FieldTable, FieldValues, FrameAllocator, StructureWriter } from "@iommukit/core";
 import { CD, L1_CONTEXT_DESCRIPTOR } from "../spec/context.js";
 import type { Capabilities } from "../spec/identification.js";
-import type { Fields, Structures } from "./structures.js";
 
 const CD_BYTES = 64;
 /** Descriptors in a leaf of 64 KiB. */
@@ -16,11 +15,11 @@ export class ContextTable {
   /** Width of PASIDs that have a place. */
   readonly bits: number;
   readonly #frames: FrameAllocator;
-  readonly #structures: Structures;
+  readonly #structures: StructureWriter;
   readonly #split: boolean;
   readonly #base: number;
 
-  constructor(frames: FrameAllocator, structures: Structures, caps: Capabilities, pasidBits: number) {
+  constructor(frames: FrameAllocator, structures: StructureWriter, caps: Capabilities, pasidBits: number) {
     this.#frames = frames;
     this.#structures = structures;
     // One leaf is as much as a linear table takes here.
@@ -34,7 +33,7 @@ export class ContextTable {
   }
 
   /** What a stream table entry says of it. */
-  get steFields(): Fields {
+  get steFields(): FieldValues {
     return { S1Fmt: this.#split ? LEAVES_OF_64K : LINEAR, S1CDMax: BigInt(this.bits), S1ContextPtr: BigInt(this.#base) >> 6n };
   }
 

@@ -1,16 +1,15 @@
 /** What a (device, PASID) can be attached to, and one unit as domains reach it. */
-import type { IdPool, IommuDevice } from "@iommukit/core";
+import type { FieldValues, IdPool, IommuDevice, StructureWriter } from "@iommukit/core";
 import type { Capabilities } from "../spec/identification.js";
 import type { CommandQueue } from "./command-queue.js";
 import type { ContextTable } from "./context-table.js";
-import type { Fields, Structures } from "./structures.js";
 
 /** One unit. A page table belongs to the unit that it was made for. */
 export interface UnitSide {
   readonly name: string;
   readonly caps: Capabilities;
   readonly queue: CommandQueue;
-  readonly structures: Structures;
+  readonly structures: StructureWriter;
   readonly asids: IdPool;
   readonly vmids: IdPool;
 }
@@ -46,10 +45,10 @@ export abstract class SmmuDomain {
     // Nothing, unless a domain says otherwise.
   }
 
-  /** Fields of a stream table entry that uses it; ATS and what belongs to the device are added. */
-  abstract streamFields(record: DeviceRecord): Fields;
+  /** FieldValues of a stream table entry that uses it; ATS and what belongs to the device are added. */
+  abstract streamFields(record: DeviceRecord): FieldValues;
   /** Of a context descriptor that uses it; absent for a domain that stands in the stream table entry alone. */
-  readonly contextFields?: () => Fields;
+  readonly contextFields?: () => FieldValues;
   /** Gathers the invalidation of everything that caches hold of it. */
   abstract flushAll(): void;
 

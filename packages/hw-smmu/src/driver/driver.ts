@@ -6,23 +6,22 @@ import {
   Deferred,
   type DeviceCapabilities,
   type Domain,
+  type DriverParts,
   type DriverViommu,
   type EventSink,
-  type FrameAllocator,
   type HwInfo,
   IdPool,
-  type InterruptMessage,
   type IommuDevice,
   type IommuDriver,
   type MmapOwner,
   type PageFaultResponse,
   type PageFaultSink,
+  PageRequestService,
   type PagingDomain,
   type PagingDomainOptions,
-  type PhysicalMemory,
   refuse,
   type ReservedRegion,
-  type Tracer,
+  StructureWriter,
   type UserData,
 } from "@iommukit/core";
 import { structLayout } from "@iommukit/core/abi";
@@ -36,11 +35,10 @@ import { SmmuDomain, type UnitSide } from "./domain.js";
 import { OutputQueue } from "./event-queue.js";
 import { EventLog } from "./events.js";
 import { NestedSmmuDomain } from "./nested-domain.js";
-import { PageRequests } from "./page-requests.js";
+import { PageRequestQueue } from "./page-requests.js";
 import { hasStage1, hasStage2, nests, PagingSmmuDomain, tracksDirty } from "./paging-domain.js";
 import { RegisterAccess } from "./registers.js";
 import { StreamTable } from "./stream-table.js";
-import { Structures } from "./structures.js";
 import { SmmuViommu } from "./viommu.js";
 
 /** enum iommu_hw_info_type, iommu_viommu_type */
@@ -53,16 +51,6 @@ const CR1 = 0xd75;
 /** Where messages of devices are to be mapped; the window is software's choice (iommufd facts, 3.4). */
 const MESSAGE_WINDOW: ReservedRegion = { start: 0x800_0000n, last: 0x80f_ffffn, kind: "sw-msi" };
 
-export interface SmmuDriverOptions {
-  readonly name: string;
-  readonly memory: PhysicalMemory;
-  readonly frames: FrameAllocator;
-  readonly registerBase: number;
-  /** Where the driver gets messages from, for a unit that sends them. */
-  readonly interrupts: { allocate(handler: () => void): InterruptMessage };
-  readonly tracer?: Tracer;
-}
-
 /** Interrupt lines of a unit that sends no messages (3.18). */
 export type Wire = "gerror" | "eventq" | "priq";
 
@@ -70,17 +58,17 @@ export class SmmuDriver implements IommuDriver {
   readonly name: string;
   readonly kind = "smmuv3";
   readonly events: EventLog;
-  readonly #options: SmmuDriverOptions;
+  readonly #options: DriverParts;
   readonly #identification: Identification;
   readonly #caps: Capabilities;
   readonly #registers: RegisterAccess;
   readonly #deferred = new Deferred();
   readonly #unit: UnitSide;
   readonly #attacher: Attacher;
-  readonly #requests: PageRequests | undefined;
+  readonly #requests: PageRequestService | undefined;
 
   /** Probes the unit, gives it empty tables and turns it on, in the order of 6.3.9: from then on every DMA is blocked. */
-  constructor(options: SmmuDriverOptions) {
+  constructor(options: DriverParts) {
     this.name = options.name;
     this.#options = options;
     const { name, memory, frames, tracer } = options;
@@ -94,7 +82,7 @@ export class SmmuDriver implements IommuDriver {
     registers.control(Reg.IRQ_CTRL, Reg.IRQ_CTRLACK, 0);
     registers.write32(Reg.CR1, CR1);
     registers.write32(Reg.CR2, Cr2.PTM | Cr2.RECINVSID);
-    const structures = new Structures(memory, name, tracer);
+    const structures = new StructureWriter(memory, name, tracer);
     const streams = new StreamTable(memory, frames, structures, registers, caps);
     const queue = new CommandQueue(memory, frames, registers, caps, this.#deferred, () => this.#attacher.atsLost());
     this.#unit = { name, caps, queue, structures, asids: new IdPool(`ASID of ${name}`, "IDR0.ASID16", caps.asid16 ? 16 : 8, FIRST_ID), vmids: new IdPool(`VMID of ${name}`, "IDR0.VMID16", caps.vmid16 ? 16 : 8, FIRST_ID) };
@@ -107,7 +95,7 @@ export class SmmuDriver implements IommuDriver {
     registers.control(Reg.CR0, Reg.CR0ACK, (enabled |= Cr0.EVENTQEN));
     if (caps.pri) {
       const requests = { base: Reg.PRIQ_BASE, producer: Reg.PRIQ_PROD, consumer: Reg.PRIQ_CONS };
-      this.#requests = new PageRequests(new OutputQueue(memory, frames, registers, requests, 2, caps.priqBits), queue);
+      this.#requests = new PageRequestService(new PageRequestQueue(new OutputQueue(memory, frames, registers, requests, 2, caps.priqBits), queue));
       registers.control(Reg.CR0, Reg.CR0ACK, (enabled |= Cr0.PRIQEN));
     }
     if (caps.ats) registers.control(Reg.CR0, Reg.CR0ACK, (enabled |= Cr0.ATSCHK));
@@ -157,7 +145,7 @@ export class SmmuDriver implements IommuDriver {
     if (others !== 0) this.#registers.write32(Reg.GERRORN, this.#registers.read32(Reg.GERRORN) ^ others);
   }
 
-  #contexts(device: IommuDevice, structures: Structures): ContextTable | undefined {
+  #contexts(device: IommuDevice, structures: StructureWriter): ContextTable | undefined {
     return hasStage1(this.#caps) ? new ContextTable(this.#options.frames, structures, this.#caps, this.#pasidBits(device)) : undefined;
   }
 

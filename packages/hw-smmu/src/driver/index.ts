@@ -1,2 +1,2 @@
 export { SmmuDriver } from "./driver.js";
-export type { SmmuDriverOptions, Wire } from "./driver.js";
+export type { Wire } from "./driver.js";

@@ -1,7 +1,7 @@
 /** Ranges as commands name them (SMMU 4.4.1, 4.5.1). */
+import type { FieldValues } from "@iommukit/core";
 import { Op } from "../spec/commands.js";
 import type { DeviceRecord, SmmuDomain, UnitSide } from "./domain.js";
-import type { Fields } from "./structures.js";
 
 /** TG of 4 KiB pages in a command. */
 const TG_4K = 1n;
@@ -16,7 +16,7 @@ const EVERYTHING = 52n;
  * Gathers the invalidation of `count` pages from `page` on, one command after another. False, with nothing gathered, when it would take
  * too many: then everything has to go.
  */
-export function invalidateRange({ caps, queue }: UnitSide, opcode: number, ids: Fields, page: number, count: number): boolean {
+export function invalidateRange({ caps, queue }: UnitSide, opcode: number, ids: FieldValues, page: number, count: number): boolean {
   if (!caps.rangeInvalidation && count > MOST) return false;
   for (let at = page, left = count; left > 0; ) {
     const range = caps.rangeInvalidation && left > 1 ? pagesAtOnce(left) : { pages: 1, fields: {} };
@@ -28,7 +28,7 @@ export function invalidateRange({ caps, queue }: UnitSide, opcode: number, ids: 
 }
 
 /** The lowest run of set bits of the count, up to 31 units of it. A single page needs no range, and may not have one. */
-function pagesAtOnce(count: number): { readonly pages: number; readonly fields: Fields } {
+function pagesAtOnce(count: number): { readonly pages: number; readonly fields: FieldValues } {
   let scale = 0;
   while ((count / 2 ** scale) % 2 === 0) scale++;
   const units = (count / 2 ** scale) % NUM_VALUES;

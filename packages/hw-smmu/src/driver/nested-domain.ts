@@ -1,10 +1,9 @@
 /** A guest's stream table entry on top of a second stage of ours (SMMU 3.3.3; iommufd facts 9.3): IOMMU_HWPT_DATA_ARM_SMMUV3. */
-import { encodeFields, fieldValue, type NestedDomain, refuse, type UserData } from "@iommukit/core";
+import { encodeFields, fieldValue, type FieldValues, type NestedDomain, refuse, type UserData } from "@iommukit/core";
 import { Op } from "../spec/commands.js";
 import { SteConfig, STE } from "../spec/stream-table.js";
 import { type DeviceRecord, SmmuDomain, type UnitSide } from "./domain.js";
 import type { PagingSmmuDomain } from "./paging-domain.js";
-import type { Fields } from "./structures.js";
 import type { SmmuViommu } from "./viommu.js";
 
 /** enum iommu_hwpt_data_type */
@@ -86,7 +85,7 @@ export class NestedSmmuDomain extends SmmuDomain implements NestedDomain {
     return id !== undefined && this.viommu.report(id, words);
   }
 
-  streamFields(): Fields {
+  streamFields(): FieldValues {
     if (this.#config === 0) return { Config: 0n };
     const second = this.parent.stage2Fields();
     if (this.#config === SteConfig.BYPASS) return { Config: BigInt(SteConfig.STAGE2), ...second };

@@ -1,5 +1,5 @@
 /** A paging domain: one stage-1 table under an ASID, or one stage-2 table under a VMID, kept equal to an IOAS. */
-import { type DirtyTracking, type FrameAllocator, PageTable, type PagingDomain, type PhysicalMemory, Prot, refuse, type Tracer } from "@iommukit/core";
+import { type DirtyTracking, type DomainParts, type FieldValues, type FrameAllocator, pageSizesOf, PageTable, type PagingDomain, Prot, refuse, tableListener, type TableWords } from "@iommukit/core";
 import { Op } from "../spec/commands.js";
 import { ADDRESS_SIZES, type Capabilities } from "../spec/identification.js";
 import { SteConfig, S1dss } from "../spec/stream-table.js";
@@ -8,19 +8,12 @@ import { Stage1Dirty } from "./dirty.js";
 import { type DeviceRecord, SmmuDomain, type UnitSide } from "./domain.js";
 import { invalidateDevices, invalidateRange } from "./invalidation.js";
 import type { NestedSmmuDomain } from "./nested-domain.js";
-import type { Fields } from "./structures.js";
 
 export interface PagingKind {
   readonly stage1: boolean;
   /** Guests' stage-1 tables may lie on top of it. */
   readonly nestParent: boolean;
   readonly dirtyTracking: boolean;
-}
-
-export interface DomainParts {
-  readonly memory: PhysicalMemory;
-  readonly frames: FrameAllocator;
-  readonly tracer?: Tracer;
 }
 
 /** Input addresses of a stage-1 table: the lower half, of 48 bits. */
@@ -42,11 +35,10 @@ export class PagingSmmuDomain extends SmmuDomain implements PagingDomain {
   readonly kind: PagingKind;
   readonly table: PageTable;
   readonly aperture: { readonly start: bigint; readonly last: bigint };
-  /** 4 KiB, 2 MiB, 1 GiB. */
-  readonly pageSizes: bigint = (1n << 12n) | (1n << 21n) | (1n << 30n);
+  readonly pageSizes: bigint;
   readonly enforcesCoherency: boolean = true;
   readonly dirty?: DirtyTracking;
-  override readonly contextFields?: () => Fields;
+  override readonly contextFields?: () => FieldValues;
   readonly nested: Set<NestedSmmuDomain> = new Set<NestedSmmuDomain>();
   /** ASID of stage 1, VMID of stage 2. */
   readonly id: number;
@@ -63,7 +55,8 @@ export class PagingSmmuDomain extends SmmuDomain implements PagingDomain {
     this.#inputBits = kind.stage1 ? STAGE1_BITS : stage2Bits(caps);
     const topLevel = !kind.stage1 && this.#inputBits <= THREE_LEVELS ? LAST_LEVEL - 1 : LAST_LEVEL;
     const format = vmsaFormat({ granule: 0, outputBits: Math.min(caps.oas, 48), ds: false, wide: false });
-    this.table = new PageTable(parts.memory, parts.frames, format, topLevel, listener(parts.tracer, unit.name, kind.stage1));
+    this.table = new PageTable(parts.memory, parts.frames, format, topLevel, tableListener(parts.tracer, unit.name, tableWords(kind.stage1)));
+    this.pageSizes = pageSizesOf(format);
     this.aperture = { start: 0n, last: (1n << BigInt(this.#inputBits)) - 1n };
     this.id = (kind.stage1 ? unit.asids : unit.vmids).take();
     if (kind.stage1) this.contextFields = () => this.#contextFields();
@@ -79,7 +72,7 @@ export class PagingSmmuDomain extends SmmuDomain implements PagingDomain {
     if (pasid !== 0 && own && !(own instanceof PagingSmmuDomain && own.kind.stage1)) bad(`${record.device.name} itself does not use a stage-1 page table`);
   }
 
-  streamFields(record: DeviceRecord): Fields {
+  streamFields(record: DeviceRecord): FieldValues {
     if (!this.kind.stage1) return { Config: BigInt(SteConfig.STAGE2), ...this.stage2Fields() };
     return {
       Config: BigInt(SteConfig.STAGE1),
@@ -92,7 +85,7 @@ export class PagingSmmuDomain extends SmmuDomain implements PagingDomain {
   }
 
   /** Of an entry whose second stage it is. */
-  stage2Fields(): Fields {
+  stage2Fields(): FieldValues {
     const { caps } = this.unit;
     return {
       S2VMID: BigInt(this.id),
@@ -110,7 +103,7 @@ export class PagingSmmuDomain extends SmmuDomain implements PagingDomain {
     };
   }
 
-  #contextFields(): Fields {
+  #contextFields(): FieldValues {
     const size = BigInt(64 - this.#inputBits);
     return {
       T0SZ: size,
@@ -217,13 +210,10 @@ export function tracksDirty(caps: Capabilities): boolean {
   return hasStage1(caps) && caps.httu >= 2;
 }
 
-function listener(tracer: Tracer | undefined, unit: string, stage1: boolean): ConstructorParameters<typeof PageTable>[4] {
-  return (level, leaf, pa, value, count, page) => {
-    if (tracer?.listener === undefined) return;
-    const target = `0x${(value & 0x0000_ffff_ffff_f000n).toString(16)}`;
-    const iova = `${stage1 ? "IOVA" : "IPA"} 0x${(BigInt(page) << 12n).toString(16)}`;
-    const meaning = value === 0n ? `${iova}: not valid` : `${iova} -> ${leaf ? "" : "table "}${target}`;
-    const kind = leaf ? (level === 0 ? "page" : "block") : "table";
-    tracer.listener({ kind: "table-write", unit, structure: `Stage ${stage1 ? 1 : 2} ${kind} descriptor, level ${LAST_LEVEL - level}`, pa, value, count, meaning });
+function tableWords(stage1: boolean): TableWords {
+  const kind = (level: number, leaf: boolean): string => (!leaf ? "table" : level === 0 ? "page" : "block");
+  return {
+    structure: (level, leaf) => `Stage ${stage1 ? 1 : 2} ${kind(level, leaf)} descriptor, level ${LAST_LEVEL - level}`,
+    input: stage1 ? "IOVA" : "IPA", absent: "not valid", addressMask: 0x0000_ffff_ffff_f000n,
   };
 }

@@ -1,10 +1,9 @@
 /** The stream table of one unit (SMMU 3.3.2, 5.1): linear, or in two levels of 256 entries. A stream is a PCI requester. */
-import { encodeFields, type FrameAllocator, type PhysicalMemory, refuse } from "@iommukit/core";
+import { encodeFields, type FrameAllocator, type PhysicalMemory, refuse, type StructureWriter } from "@iommukit/core";
 import type { Capabilities } from "../spec/identification.js";
 import { Reg } from "../spec/registers.js";
 import { L1_STREAM_DESCRIPTOR, STE } from "../spec/stream-table.js";
 import type { RegisterAccess } from "./registers.js";
-import type { Structures } from "./structures.js";
 
 const STE_BYTES = 64;
 const REQUESTER_BITS = 16;
@@ -18,12 +17,12 @@ export const ABORT: readonly bigint[] = encodeFields(STE, { V: 1n });
 export class StreamTable {
   readonly #memory: PhysicalMemory;
   readonly #frames: FrameAllocator;
-  readonly #structures: Structures;
+  readonly #structures: StructureWriter;
   readonly #bits: number;
   readonly #split: boolean;
   readonly #base: number;
 
-  constructor(memory: PhysicalMemory, frames: FrameAllocator, structures: Structures, registers: RegisterAccess, caps: Capabilities) {
+  constructor(memory: PhysicalMemory, frames: FrameAllocator, structures: StructureWriter, registers: RegisterAccess, caps: Capabilities) {
     this.#memory = memory;
     this.#frames = frames;
     this.#structures = structures;

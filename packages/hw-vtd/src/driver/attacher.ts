@@ -2,12 +2,11 @@
  * Who uses which domain. Each change of a table entry is followed by the invalidations that the manual asks for (VT-d 6.2.2 to
  * 6.2.4, tables 27 and 28), in its order: context, PASID, IOTLB, device-TLB.
  */
-import { formatRid, type IommuDevice, refuse, type Tracer } from "@iommukit/core";
+import { type FieldValues, formatRid, type IommuDevice, refuse, type Tracer } from "@iommukit/core";
 import type { ContextFlags, DeviceRecord, DeviceTables } from "./device-tables.js";
 import type { Attachment, DomainUse, UnitSide, VtdDomain } from "./domain.js";
 import type { PageRequests } from "./page-requests.js";
 import type { PagingVtdDomain } from "./paging-domain.js";
-import type { Fields } from "./structures.js";
 
 /** Caches hold what was absent under this domain-id (6.1). */
 const ABSENT = 0;
@@ -81,7 +80,7 @@ export class Attacher {
     else this.#unit.flushWriteBuffer();
   }
 
-  #translationType(record: DeviceRecord): Fields {
+  #translationType(record: DeviceRecord): FieldValues {
     if (this.#unit.caps.scalableMode) return {};
     return { TT: record.deviceTlb ? TT.DEVICE_TLB : TT.UNTRANSLATED };
   }

@@ -1,10 +1,10 @@
 /** What a (device, PASID) can be attached to, and who is: a domain is known to each unit's caches by an id of that unit. */
-import type { IdPool } from "@iommukit/core";
+import type { FieldValues, IdPool } from "@iommukit/core";
 import type { Capabilities } from "../spec/capabilities.js";
 import type { DeviceRecord } from "./device-tables.js";
 import type { PageBlock } from "./page-block.js";
 import type { CommandQueue } from "./queue.js";
-import type { Fields, Structures } from "./structures.js";
+import type { Structures } from "./structures.js";
 
 /** One unit, as domains reach it. */
 export interface UnitSide {
@@ -56,8 +56,8 @@ export abstract class VtdDomain {
   /** @throws IommuError EINVAL when the unit cannot do what the domain's tables need */
   abstract check(unit: UnitSide): void;
 
-  /** Fields of a PASID table entry that uses it, or of a context entry in legacy mode. */
-  abstract entryFields(use: DomainUse): Fields;
+  /** FieldValues of a PASID table entry that uses it, or of a context entry in legacy mode. */
+  abstract entryFields(use: DomainUse): FieldValues;
 
   /** The unit's use of the domain; the first one takes a domain-id. @throws IommuError ENOSPC */
   useBy(unit: UnitSide): DomainUse {

@@ -6,7 +6,7 @@ import {
   Deferred,
   type DeviceCapabilities,
   type Domain,
-  type FrameAllocator,
+  type DriverParts,
   type HwInfo,
   IdPool,
   type InterruptMessage,
@@ -18,11 +18,9 @@ import {
   type PageFaultSink,
   type PagingDomain,
   type PagingDomainOptions,
-  type PhysicalMemory,
   refuse,
   type ReservedRegion,
   type RoutedInterrupt,
-  type Tracer,
   type UserData,
 } from "@iommukit/core";
 import { encodeStruct } from "@iommukit/core/abi";
@@ -31,7 +29,7 @@ import { Gcmd, Reg } from "../spec/registers.js";
 import { Attacher } from "./attacher.js";
 import { DeviceTables } from "./device-tables.js";
 import { type UnitSide, VtdDomain } from "./domain.js";
-import { type Interrupts, listen } from "./events.js";
+import { listen } from "./events.js";
 import { FaultLog } from "./fault-log.js";
 import { InterruptRemapping } from "./interrupt-remapping.js";
 import { NestedVtdDomain } from "./nested-domain.js";
@@ -51,17 +49,11 @@ const FIRST_DOMAIN = 2;
 /** RTADDR.TTM (11.4.5). */
 const SCALABLE_MODE = 0x400n;
 
-export interface VtdDriverOptions {
-  readonly name: string;
-  readonly memory: PhysicalMemory;
-  readonly frames: FrameAllocator;
-  readonly registerBase: number;
-  readonly interrupts: Interrupts;
+export interface VtdDriverOptions extends DriverParts {
   /** Host address width: firmware says it in the DMAR table. */
   readonly haw: number;
   /** RMRR structures of the DMAR table. */
   readonly reservedMemory?: readonly ReservedMemory[];
-  readonly tracer?: Tracer;
 }
 
 export class VtdDriver implements IommuDriver {

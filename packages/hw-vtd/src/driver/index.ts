@@ -1,5 +1,4 @@
 export { VtdDriver } from "./driver.js";
 export type { VtdDriverOptions } from "./driver.js";
-export type { Interrupts } from "./events.js";
 export { FaultLog } from "./fault-log.js";
 export type { ReservedMemory } from "./reserved-memory.js";

@@ -1,11 +1,10 @@
 /** A guest's first stage on top of a second stage of ours (VT-d 3.8): IOMMU_HWPT_DATA_VTD_S1. */
-import { type InvalidationEntries, type NestedDomain, refuse, type UserData } from "@iommukit/core";
+import { type FieldValues, type InvalidationEntries, type NestedDomain, refuse, type UserData } from "@iommukit/core";
 import { decodeStruct, structLayout } from "@iommukit/core/abi";
 import { Pgtt } from "../spec/entries.js";
 import { type DomainUse, type UnitSide, VtdDomain } from "./domain.js";
 import { type PagingVtdDomain, walkFields } from "./paging-domain.js";
 import { coveringBlock, type PageBlock } from "./page-block.js";
-import type { Fields } from "./structures.js";
 
 /** enum iommu_hwpt_vtd_s1_flags */
 const S1 = { SRE: 1n, EAFE: 2n, WPE: 4n } as const;
@@ -47,7 +46,7 @@ export class NestedVtdDomain extends VtdDomain implements NestedDomain {
     if ((this.#flags & S1.EAFE) !== 0n && !caps.extendedAccessed) bad(`EAFE: ${name} has no extended accessed flag (ECAP.EAFS=0)`);
   }
 
-  entryFields({ id, unit: { caps } }: DomainUse): Fields {
+  entryFields({ id, unit: { caps } }: DomainUse): FieldValues {
     const supervisor = (this.#flags & S1.SRE) !== 0n;
     const flag = (on: boolean): bigint => (on ? 1n : 0n);
     return {

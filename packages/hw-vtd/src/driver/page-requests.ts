@@ -1,5 +1,5 @@
 /** Page requests of devices (VT-d 7.4 to 7.10): out of the unit's queue to whoever waits for them, and the answers back. */
-import { decodeFields, type FrameAllocator, type IommuDevice, type PageFault, type PageFaultResponse, type PageFaultSink, PageResponseCode, type PhysicalMemory } from "@iommukit/core";
+import { decodeFields, type DeviceRequest, FaultPermission, type FrameAllocator, PageRequestService, type PageRequestSource, PageResponseCode, type PhysicalMemory } from "@iommukit/core";
 import type { Capabilities } from "../spec/capabilities.js";
 import { PAGE_REQUEST } from "../spec/records.js";
 import { Prs, Reg } from "../spec/registers.js";
@@ -11,45 +11,17 @@ const ORDER = 4;
 const PAGES = 2 ** ORDER;
 const BYTES = PAGES * 4096;
 const ENTRY_BYTES = 32;
-/** iommu_hwpt_pgfault.perm */
-const PERMISSION = { READ: 1, WRITE: 2, EXECUTE: 4, PRIVILEGED: 8 } as const;
 /** The widest first stage has 57 bits, of which the highest is copied upwards. */
-const CANONICAL_BITS = 57n;
+const CANONICAL_BITS = 57;
 
-export class PageRequests {
-  readonly #memory: PhysicalMemory;
-  readonly #registers: RegisterAccess;
+export class PageRequests extends PageRequestService {
   readonly #queue: CommandQueue;
   readonly #drains: boolean;
-  readonly #base: number;
-  readonly #sinks = new Map<number, PageFaultSink>();
-  #servicing = false;
-  /** Times that the queue overflowed. */
-  #overflows = 0;
 
   constructor(memory: PhysicalMemory, frames: FrameAllocator, registers: RegisterAccess, queue: CommandQueue, caps: Capabilities) {
-    this.#memory = memory;
-    this.#registers = registers;
+    super(new Source(memory, frames, registers, queue));
     this.#queue = queue;
     this.#drains = caps.pageRequestDrain;
-    this.#base = frames.alloc(PAGES);
-    registers.write(Reg.PQH, 8, 0n);
-    registers.write(Reg.PQT, 8, 0n);
-    registers.write(Reg.PQA, 8, BigInt(this.#base + ORDER));
-  }
-
-  connect(rid: number, sink: PageFaultSink | undefined): void {
-    if (sink) this.#sinks.set(rid, sink);
-    else this.#sinks.delete(rid);
-  }
-
-  respond(device: IommuDevice, { pasid, group, code }: PageFaultResponse): void {
-    this.#respond(device.rid, pasid, group, code === "success" ? PageResponseCode.SUCCESS : PageResponseCode.INVALID);
-  }
-
-  #respond(rid: number, pasid: number | undefined, group: number, code: number): void {
-    this.#queue.pageGroupResponse(rid, pasid, group, code);
-    this.#queue.sync();
   }
 
   /**
@@ -60,76 +32,65 @@ export class PageRequests {
   drain(commands: () => void): void {
     let before: number;
     do {
-      before = this.#overflows;
+      before = this.losses;
       this.#queue.fence();
       commands();
       this.#queue.sync(this.#drains);
       this.service();
-    } while (this.#overflows !== before);
+    } while (this.losses !== before);
+  }
+}
+
+class Source implements PageRequestSource {
+  readonly #memory: PhysicalMemory;
+  readonly #registers: RegisterAccess;
+  readonly #queue: CommandQueue;
+  readonly #base: number;
+
+  constructor(memory: PhysicalMemory, frames: FrameAllocator, registers: RegisterAccess, queue: CommandQueue) {
+    this.#memory = memory;
+    this.#registers = registers;
+    this.#queue = queue;
+    this.#base = frames.alloc(PAGES);
+    registers.write(Reg.PQH, 8, 0n);
+    registers.write(Reg.PQT, 8, 0n);
+    registers.write(Reg.PQA, 8, BigInt(this.#base + ORDER));
   }
 
-  /** The page request event's handler. */
-  service(): void {
-    // An answer given below can bring the next request: the loop that runs already will find it.
-    if (this.#servicing) return;
-    this.#servicing = true;
-    try {
-      for (;;) {
-        this.#registers.write(Reg.PRS, 4, BigInt(Prs.PPR));
-        if (this.#takeAll()) continue;
-        if ((Number(this.#registers.read(Reg.PRS, 4)) & Prs.PRO) === 0) return;
-        // The last request of a group may be among what was lost, and its answer is given: what came of the group is void.
-        this.#overflows++;
-        for (const sink of this.#sinks.values()) sink.discardPartial();
-        this.#registers.write(Reg.PRS, 4, BigInt(Prs.PRO));
-      }
-    } finally {
-      this.#servicing = false;
-    }
+  respond(rid: number, pasid: number | undefined, group: number, success: boolean): void {
+    this.#queue.pageGroupResponse(rid, pasid, group, success ? PageResponseCode.SUCCESS : PageResponseCode.INVALID);
+    this.#queue.sync();
   }
 
-  /** Hands on what lies between head and tail, and frees the room. False when there was nothing. */
-  #takeAll(): boolean {
+  accepts(address: bigint): boolean {
+    return BigInt.asUintN(64, BigInt.asIntN(CANONICAL_BITS, address)) === address;
+  }
+
+  take(): { readonly requests: readonly DeviceRequest[]; readonly lost: boolean } {
+    this.#registers.write(Reg.PRS, 4, BigInt(Prs.PPR));
     const head = Number(this.#registers.read(Reg.PQH, 8));
     const tail = Number(this.#registers.read(Reg.PQT, 8));
-    const requests: Request[] = [];
+    const requests: DeviceRequest[] = [];
     for (let at = head; at !== tail; at = (at + ENTRY_BYTES) % BYTES) requests.push(this.#decode(this.#base + at));
     this.#registers.write(Reg.PQH, 8, BigInt(tail));
-    for (const request of requests) this.#handle(request);
-    return requests.length > 0;
+    // What overflowed came after what is there: that goes first.
+    const lost = requests.length === 0 && (this.#registers.read32(Reg.PRS) & Prs.PRO) !== 0;
+    if (lost) this.#registers.write(Reg.PRS, 4, BigInt(Prs.PRO));
+    return { requests, lost };
   }
 
-  #decode(pa: number): Request {
+  #decode(pa: number): DeviceRequest {
     const words = [0, 8, 16, 24].map((offset) => this.#memory.readU64(pa + offset) ?? 0n);
     const fields = new Map(decodeFields(PAGE_REQUEST, words).map((field) => [field.name, field.value]));
     const value = (name: string): number => Number(fields.get(name) ?? 0n);
+    const { READ, WRITE, EXECUTE, PRIVILEGED } = FaultPermission;
     return {
       rid: value("RID"),
       pasid: value("PP") === 1 ? value("PASID") : undefined,
       group: value("PRGI"),
-      permissions: value("RDR") * PERMISSION.READ + value("WRR") * PERMISSION.WRITE + value("EXR") * PERMISSION.EXECUTE + value("PMR") * PERMISSION.PRIVILEGED,
+      permissions: value("RDR") * READ + value("WRR") * WRITE + value("EXR") * EXECUTE + value("PMR") * PRIVILEGED,
       address: (fields.get("ADDR") ?? 0n) << 12n,
       last: value("LPIG") === 1,
     };
   }
-
-  #handle({ rid, ...fault }: Request): void {
-    const { permissions } = fault;
-    const none = (permissions & (PERMISSION.READ | PERMISSION.WRITE)) === 0;
-    // A stop marker: the device has done with the PASID, and wants no answer.
-    if (none && fault.last) return;
-    const sink = this.#sinks.get(rid);
-    if (sink !== undefined && isGood(fault)) sink.report(fault);
-    else if (fault.last) this.#respond(rid, fault.pasid, fault.group, PageResponseCode.INVALID);
-  }
-}
-
-interface Request extends PageFault {
-  readonly rid: number;
-}
-
-/** Privileged requests and requests to execute are taken from no device: nothing here could answer them. */
-function isGood({ permissions, address }: PageFault): boolean {
-  const canonical = BigInt.asUintN(64, BigInt.asIntN(Number(CANONICAL_BITS), address)) === address;
-  return canonical && (permissions & (PERMISSION.EXECUTE | PERMISSION.PRIVILEGED)) === 0;
 }

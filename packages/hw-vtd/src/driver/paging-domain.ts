@@ -1,5 +1,18 @@
 /** A paging domain: one first-stage or second-stage table (VT-d 9.7, 9.8), kept equal to an IOAS. */
-import { type DirtyTracking, type FrameAllocator, PageTable, type PageTableFormat, type PagingDomain, type PhysicalMemory, Prot, refuse, type Tracer } from "@iommukit/core";
+import {
+  type DirtyTracking,
+  type DomainParts,
+  type FieldValues,
+  type FrameAllocator,
+  pageSizesOf,
+  PageTable,
+  type PageTableFormat,
+  type PagingDomain,
+  Prot,
+  refuse,
+  tableListener,
+  type TableWords,
+} from "@iommukit/core";
 import type { Capabilities } from "../spec/capabilities.js";
 import { Pgtt } from "../spec/entries.js";
 import { entryName, FirstStage, firstStageFormat, SecondStage, secondStageFormat } from "../spec/formats.js";
@@ -7,20 +20,12 @@ import { SecondStageDirty } from "./dirty.js";
 import { type DomainUse, type UnitSide, VtdDomain } from "./domain.js";
 import type { NestedVtdDomain } from "./nested-domain.js";
 import { coveringBlock } from "./page-block.js";
-import type { Fields } from "./structures.js";
 
 export interface PagingKind {
   readonly firstStage: boolean;
   /** Guests' first stages may lie on top of it. */
   readonly nestParent: boolean;
   readonly dirtyTracking: boolean;
-}
-
-/** What a domain is made from. */
-export interface DomainParts {
-  readonly memory: PhysicalMemory;
-  readonly frames: FrameAllocator;
-  readonly tracer?: Tracer;
 }
 
 export class PagingVtdDomain extends VtdDomain implements PagingDomain {
@@ -43,9 +48,9 @@ export class PagingVtdDomain extends VtdDomain implements PagingDomain {
     this.kind = kind;
     this.#frames = parts.frames;
     const shape = kind.firstStage ? firstStageShape(caps) : secondStageShape(caps);
-    this.table = new PageTable(parts.memory, parts.frames, shape.format, shape.topLevel, listener(parts.tracer, unit.name, kind.firstStage));
+    this.table = new PageTable(parts.memory, parts.frames, shape.format, shape.topLevel, tableListener(parts.tracer, unit.name, tableWords(kind.firstStage)));
     this.aperture = { start: 0n, last: (1n << BigInt(shape.addressBits)) - 1n };
-    this.pageSizes = pageSizes(shape.format);
+    this.pageSizes = pageSizesOf(shape.format);
     this.enforcesCoherency = caps.snoopControl;
     if (kind.dirtyTracking) this.dirty = new SecondStageDirty(this, parts.memory);
   }
@@ -75,13 +80,13 @@ export class PagingVtdDomain extends VtdDomain implements PagingDomain {
   #secondStageLack(caps: Capabilities): string | undefined {
     if (caps.scalableMode && !caps.secondStage) return "second stage (ECAP.SSTS=0)";
     if (((caps.sagaw >> (this.table.topLevel - 1)) & 1) === 0) return `${this.table.topLevel + 1}-level second stage (CAP.SAGAW)`;
-    if ((pageSizes(secondStageFormat(caps)) & this.pageSizes) !== this.pageSizes) return "pages so large (CAP.SSLPS)";
+    if ((pageSizesOf(secondStageFormat(caps)) & this.pageSizes) !== this.pageSizes) return "pages so large (CAP.SSLPS)";
     if (this.kind.dirtyTracking && !tracksDirty(caps)) return "dirty flags in the second stage (ECAP.SSADS=0)";
     if (this.kind.nestParent && !nests(caps)) return "nested translation (ECAP.NEST=0)";
     return undefined;
   }
 
-  entryFields({ id, unit: { caps } }: DomainUse): Fields {
+  entryFields({ id, unit: { caps } }: DomainUse): FieldValues {
     const root = BigInt(this.table.root / 4096);
     const level = BigInt(this.table.topLevel);
     if (!caps.scalableMode) return { DID: BigInt(id), SSPTPTR: root, AW: level - 1n };
@@ -91,8 +96,8 @@ export class PagingVtdDomain extends VtdDomain implements PagingDomain {
       : { ...common, PGTT: BigInt(Pgtt.SECOND_STAGE), ...this.secondStageFields() };
   }
 
-  /** Fields of an entry whose second stage it is. */
-  secondStageFields(): Fields {
+  /** FieldValues of an entry whose second stage it is. */
+  secondStageFields(): FieldValues {
     return { AW: BigInt(this.table.topLevel - 1), SSPTPTR: BigInt(this.table.root / 4096), SSADE: this.tracksDirty ? 1n : 0n };
   }
 
@@ -171,7 +176,7 @@ export function nests(caps: Capabilities): boolean {
 }
 
 /** How walks of a scalable-mode entry behave (9.6): snooped where the unit can, pages snooped where it can be enforced. */
-export function walkFields(caps: Capabilities): Fields {
+export function walkFields(caps: Capabilities): FieldValues {
   return { PWSNP: caps.walkCoherency ? 1n : 0n, PGSNP: caps.snoopControl ? 1n : 0n };
 }
 
@@ -194,20 +199,6 @@ function secondStageShape(caps: Capabilities): Shape {
   return { format: secondStageFormat(caps), topLevel: width + 1, addressBits: Math.min(caps.mgaw, 30 + 9 * width) };
 }
 
-function pageSizes(format: PageTableFormat): bigint {
-  let sizes = 0n;
-  for (let level = 0; level <= format.maxLevel; level++) {
-    if ((format.leafLevels >> level) & 1) sizes |= 1n << BigInt(12 + 9 * level);
-  }
-  return sizes;
-}
-
-function listener(tracer: Tracer | undefined, unit: string, firstStage: boolean): ConstructorParameters<typeof PageTable>[4] {
-  return (level, leaf, pa, value, count, page) => {
-    if (tracer?.listener === undefined) return;
-    const target = `0x${(value & 0x000f_ffff_ffff_f000n).toString(16)}`;
-    const iova = `IOVA 0x${(BigInt(page) << 12n).toString(16)}`;
-    const meaning = value === 0n ? `${iova}: not present` : `${iova} -> ${leaf ? "" : "table "}${target}`;
-    tracer.listener({ kind: "table-write", unit, structure: entryName(firstStage, level), pa, value, count, meaning });
-  };
+function tableWords(firstStage: boolean): TableWords {
+  return { structure: (level) => entryName(firstStage, level), input: "IOVA", absent: "not present", addressMask: 0x000f_ffff_ffff_f000n };
 }

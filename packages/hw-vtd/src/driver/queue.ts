@@ -3,7 +3,7 @@
  * wait descriptor, tail, then the status word. Within one go the unit keeps the order that matters: context, PASID, IOTLB,
  * device-TLB (6.5.2.11).
  */
-import { type Deferred, encodeFields, type FieldTable, formatRid, type FrameAllocator, type PhysicalMemory } from "@iommukit/core";
+import { type Deferred, encodeFields, type FieldTable, type FieldValues, formatRid, type FrameAllocator, type PhysicalMemory } from "@iommukit/core";
 import type { Capabilities } from "../spec/capabilities.js";
 import {
   CC_DESCRIPTOR,
@@ -20,7 +20,6 @@ import {
 import { Fsts, Gcmd, Reg } from "../spec/registers.js";
 import type { PageBlock } from "./page-block.js";
 import type { RegisterAccess } from "./registers.js";
-import type { Fields } from "./structures.js";
 
 const ENTRIES = 256;
 /** Times that the status word is looked at before the unit counts as dead: more than a device-TLB may take to time out. */
@@ -192,7 +191,7 @@ export class CommandQueue {
     return source;
   }
 
-  #add(table: FieldTable, type: number, fields: Fields, device?: number): void {
+  #add(table: FieldTable, type: number, fields: FieldValues, device?: number): void {
     this.#requests.push({ structure: table.structure, words: encode(table, type, fields), ...(device === undefined ? {} : { device }) });
   }
 
@@ -206,16 +205,16 @@ export class CommandQueue {
   }
 }
 
-function encode(table: FieldTable, type: number, fields: Fields): bigint[] {
+function encode(table: FieldTable, type: number, fields: FieldValues): bigint[] {
   return encodeFields(table, { ...fields, type: BigInt(type & 15), typeHigh: BigInt(type >> 4) });
 }
 
-function pageSelective({ page, mask }: PageBlock, leavesOnly: boolean): Fields {
+function pageSelective({ page, mask }: PageBlock, leavesOnly: boolean): FieldValues {
   return { G: 3n, ADDR: BigInt(page), AM: BigInt(mask), IH: leavesOnly ? 1n : 0n };
 }
 
 /** Ones below the lowest 0 of ADDR say how many pages there are (6.5.2.5). */
-function deviceTlbRange(block: PageBlock | undefined): Fields {
+function deviceTlbRange(block: PageBlock | undefined): FieldValues {
   if (block === undefined) return { S: 1n, ADDR: ALL_ADDRESSES };
   if (block.mask === 0) return { ADDR: BigInt(block.page) };
   return { S: 1n, ADDR: BigInt(block.page) | ((1n << BigInt(block.mask - 1)) - 1n) };
