@@ -1,5 +1,6 @@
-/** Options of an SMMUv3 in a machine file that say what it is: a preset, and words in its place. */
+/** Options of an SMMUv3 in a machine file that say what it is: a preset, and words in its place; and how large its caches are. */
 import { refuse } from "@iommukit/core";
+import { type CacheGeometry, DEFAULT_CACHES } from "./hardware/index.js";
 import { DEFAULT_PRESET, PRESETS } from "./presets.js";
 import type { Identification } from "./spec/identification.js";
 
@@ -25,4 +26,27 @@ export function identificationOf(options: Options): Identification {
   if (preset === undefined) return refuse("EINVAL", `preset ${JSON.stringify(name)} is not known; there are: ${Object.keys(PRESETS).join(", ")}`, { argument: "preset" });
   const { identification } = preset;
   return Object.fromEntries(WORDS.map((register) => [register, word(options, register, identification[register] ?? 0)])) as unknown as Identification;
+}
+
+/** By the option that says sets and ways: `tlbSets`, `tlbWays` and so on. */
+const CACHES = { tlb: "input", ipaTlb: "intermediate", table: "inputTables", ipaTable: "intermediateTables" } as const;
+
+/** Options that `cacheGeometry` reads. */
+export const CACHE_OPTIONS: readonly string[] = Object.keys(CACHES).flatMap((name) => [`${name}Sets`, `${name}Ways`]);
+
+/** @throws IommuError EINVAL */
+export function cacheGeometry(options: Options): CacheGeometry {
+  const number = (name: string, fallback: number, fits: (value: number) => boolean, what: string): number => {
+    const value = options[name] ?? fallback;
+    if (typeof value !== "number" || !Number.isInteger(value) || !fits(value)) return refuse("EINVAL", `option ${name} is ${JSON.stringify(value)}, not ${what}`, { argument: name });
+    return value;
+  };
+  const geometries = Object.entries(CACHES).map(([name, cache]) => {
+    const { sets, ways } = DEFAULT_CACHES[cache];
+    return [cache, {
+      sets: number(`${name}Sets`, sets, (value) => value === 0 || (value > 0 && value <= 65_536 && Number.isInteger(Math.log2(value))), "a power of two up to 65536, or 0 for no cache"),
+      ways: number(`${name}Ways`, ways, (value) => value >= 1 && value <= 255, "1 to 255"),
+    }];
+  });
+  return { ...DEFAULT_CACHES, ...Object.fromEntries(geometries) };
 }

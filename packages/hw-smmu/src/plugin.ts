@@ -5,23 +5,17 @@ import { readIortOptions } from "./acpi/options.js";
 import { dueInvalidation, ownFlags, smmuStructureDecoder, smmuTableDecoder } from "./decode/index.js";
 import { SmmuDriver } from "./driver/index.js";
 import { smmuFaultCatalogue } from "./faults/index.js";
-import { DEFAULT_CACHES, SmmuUnit, smmuReplayUnitFactory } from "./hardware/index.js";
-import { IDENTIFICATION_OPTIONS, identificationOf } from "./options.js";
+import { SmmuUnit, smmuReplayUnitFactory } from "./hardware/index.js";
+import { CACHE_OPTIONS, cacheGeometry, IDENTIFICATION_OPTIONS, identificationOf } from "./options.js";
 import { describePreset, PRESETS } from "./presets.js";
 import { ADDRESS_SIZES } from "./spec/identification.js";
 import { Reg, REGISTER_BYTES } from "./spec/registers.js";
 import { transcriptPlatform } from "./transcripts.js";
 
-const OPTIONS: readonly string[] = [...IDENTIFICATION_OPTIONS, "tlbSets", "tlbWays", "qemuNesting", "mergeEvents", "farAtomics", "tlbConflicts", "iort"];
+const OPTIONS: readonly string[] = [...IDENTIFICATION_OPTIONS, ...CACHE_OPTIONS, "qemuNesting", "mergeEvents", "farAtomics", "tlbConflicts", "iort"];
 
 /** Registers of 32 bits that say how a transaction is translated. */
 const EXPLAINED = ["STRTAB_BASE_CFG", "CR0", "CR2", "GBPA", "IDR0", "IDR1", "IDR3", "IDR5", "AIDR"] as const;
-
-function number(options: Readonly<Record<string, unknown>>, name: string, fallback: number): number {
-  const value = options[name] ?? fallback;
-  if (typeof value !== "number" || !Number.isInteger(value) || value < 0 || value > 65_536) return refuse("EINVAL", `option ${name} is ${JSON.stringify(value)}, not a number up to 65536`, { argument: name });
-  return value;
-}
 
 function flag(options: Readonly<Record<string, unknown>>, name: string, fallback: boolean): boolean {
   const value = options[name] ?? fallback;
@@ -34,11 +28,10 @@ function create(environment: IommuEnvironment, options: Readonly<Record<string, 
   const { name, memory, frames, registerBase, interrupts, tracer } = environment;
   const identification = identificationOf(options);
   readIortOptions(options.iort);
-  const input = { sets: number(options, "tlbSets", DEFAULT_CACHES.input.sets), ways: number(options, "tlbWays", DEFAULT_CACHES.input.ways) };
   let driver: SmmuDriver | undefined;
   const hardware = new SmmuUnit(memory, {
     name, identification, tracer,
-    caches: { ...DEFAULT_CACHES, input },
+    caches: cacheGeometry(options),
     qemuNesting: flag(options, "qemuNesting", false),
     mergeEvents: flag(options, "mergeEvents", false),
     farAtomics: flag(options, "farAtomics", true),

@@ -1,6 +1,6 @@
 import { decodeFields } from "@iommukit/core";
 import { describe, expect, it } from "vitest";
-import { identificationOf } from "./options.js";
+import { cacheGeometry, identificationOf } from "./options.js";
 import { DEFAULT_PRESET, describePreset, PRESETS } from "./presets.js";
 import { IDENTIFICATION_RULES, IDR0, IDR1, IDR3, IDR5, readCapabilities } from "./spec/identification.js";
 
@@ -41,5 +41,14 @@ describe("options", () => {
 
   it.each([[{ preset: "toString" }], [{ preset: 3 }], [{ idr0: 12 }], [{ idr0: "0x123456789" }]])("refuse %o", (options) => {
     expect(() => identificationOf(options)).toThrow(expect.objectContaining({ errno: "EINVAL" }) as Error);
+  });
+
+  it("say how large each cache is, and 0 sets make none", () => {
+    expect(cacheGeometry({ tlbSets: 0, ipaTlbWays: 2, tableSets: 4, ipaTableSets: 0 })).toMatchObject({
+      input: { sets: 0, ways: 8 }, intermediate: { sets: 64, ways: 2 }, inputTables: { sets: 4, ways: 4 }, intermediateTables: { sets: 0, ways: 4 },
+    });
+    for (const bad of [{ tlbSets: 3 }, { tableSets: "4" }, { ipaTableWays: 0 }, { tlbSets: 2 ** 17 }]) {
+      expect(() => cacheGeometry(bad)).toThrow(expect.objectContaining({ errno: "EINVAL" }) as Error);
+    }
   });
 });

@@ -14,7 +14,8 @@ import { Action, type Configuration, type Half } from "./configuration.js";
 import type { Fault } from "./fault.js";
 import type { Stage2 } from "./stage2.js";
 import { StructureCache } from "./structure-cache.js";
-import { inputTags, intermediateTags, type Tlbs } from "./tlbs.js";
+import { inputTags, intermediateTags } from "./tlb-groups.js";
+import type { Tlbs } from "./tlbs.js";
 
 /** What registers say of stream tables (STRTAB_BASE, STRTAB_BASE_CFG, CR0, CR2), while translation is on. */
 export interface StreamTable {

@@ -17,6 +17,8 @@ export class Descent {
   level = 0;
   lo = 0;
   hi = 0;
+  /** Level of the first descriptor read. */
+  startLevel = 0;
   /** OR of the high words of table descriptors: the hierarchical permissions. */
   tableHi = 0;
   outPage = 0.5;
@@ -25,6 +27,9 @@ export class Descent {
   readonly physical: Float64Array = new Float64Array(5);
   /** By level: the descriptor's low word. */
   readonly lows: Int32Array = new Int32Array(5);
+  /** By level of a table descriptor: the 4 KiB page of the table below, and `tableHi` down to there. */
+  readonly tables: Float64Array = new Float64Array(5);
+  readonly tableHis: Int32Array = new Int32Array(5);
   readonly #memory: PhysicalMemory;
 
   constructor(memory: PhysicalMemory) {
@@ -33,11 +38,16 @@ export class Descent {
 
   /**
    * @param translate for tables at intermediate addresses
-   * @param fixedRoot physical address of the start table when it needs no translation, else -1
+   * @param tableHi of tables above the root
+   * @param fixedRoot physical address of the root when it needs no translation, else -1
    * @returns `DescentStatus`
    */
-  run(format: PageTableFormat, root: number, topLevel: number, page: number, bigEndian: boolean, translate: TableAddress | undefined, fixedRoot = -1): number {
-    this.tableHi = 0;
+  run(
+    format: PageTableFormat, root: number, topLevel: number, page: number, bigEndian: boolean, translate: TableAddress | undefined,
+    tableHi: number, fixedRoot: number,
+  ): number {
+    this.startLevel = topLevel;
+    this.tableHi = tableHi;
     const units = UNITS[(format.granuleShift - 12) >> 1];
     const mask = (1 << format.indexBits) - 1;
     let table = root;
@@ -65,6 +75,8 @@ export class Descent {
         return DescentStatus.OK;
       }
       this.tableHi |= this.hi;
+      this.tables[level] = frame;
+      this.tableHis[level] = this.tableHi;
       table = frame * 4096;
     }
   }

@@ -10,7 +10,8 @@ import type { EventQueue } from "./event-queue.js";
 import type { Interrupts } from "./interrupts.js";
 import type { RegisterBank } from "./register-bank.js";
 import { StallEnd, type Stalls } from "./stalls.js";
-import { canonicalPage, commandRange, type TlbRange, type Tlbs } from "./tlbs.js";
+import { commandRange, type TlbRange } from "./tlb-groups.js";
+import { canonicalPage, type Tlbs } from "./tlbs.js";
 import type { Translator } from "./translator.js";
 
 export interface EffectParts {
@@ -111,7 +112,7 @@ export class Effects implements CommandEffects {
   }
 
   range(f: Fields, page: number): TlbRange {
-    return commandRange(page, { TG: f.TG, TTL: f.TTL, NUM: f.NUM, SCALE: f.SCALE }, this.caps);
+    return commandRange(page, { TG: f.TG, TTL: f.TTL, NUM: f.NUM, SCALE: f.SCALE, Leaf: f.Leaf }, this.caps);
   }
   inputRange(f: Fields): TlbRange {
     return this.range(f, canonicalPage(f.Addr / 4096));

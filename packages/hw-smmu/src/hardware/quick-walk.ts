@@ -10,7 +10,9 @@ import { Hi, Lo } from "../spec/tables.js";
 import type { Configuration } from "./configuration.js";
 import { ANY_WRITE, R, stage1Rights, stage2Rights, withoutUpdates } from "./rights.js";
 import { deviceMemory, DEVICE } from "./stage2.js";
-import { intermediateTags, type Tlbs } from "./tlbs.js";
+import { intermediateTags } from "./tlb-groups.js";
+import type { TableCache } from "./table-cache.js";
+import type { Tlbs } from "./tlbs.js";
 
 /** Index of a leaf's rights: AP or S2AP, and bits 22:19 of the high word (DBM, contiguous, XN). */
 const RIGHTS = 64;
@@ -49,6 +51,10 @@ export class QuickWalk {
   /** In cached rights of stage 2, by MemAttr. */
   private readonly devices = new Int32Array(16);
   private readonly cached: number;
+  /** Walk caches, and whether they are on. */
+  private readonly firstTables: TableCache;
+  private readonly secondTables: TableCache;
+  private readonly tabled: number;
 
   /** Undefined when the configuration's tables are not of a kind to be read here. */
   static for(c: Configuration, memory: PhysicalMemory, caps: Capabilities, tlbs: Tlbs): QuickWalk | undefined {
@@ -59,6 +65,8 @@ export class QuickWalk {
     if (c.stage2 && (c.s2BigEndian || c.s2UpdatesTables || c.s2Pages > c.s2TableSpan || c.s2Root >= bank || !isPlain(c.s2Format, c.s2TopLevel))) return undefined;
     if (c.stage1 && !c.stage2 && half.root >= bank) return undefined;
     if (c.stage1 && c.stage2 && (half.topLevel > 3 || half.fixedRoot !== -1 || half.root % 4096 !== 0 || half.root >= 2 ** 32)) return undefined;
+    // One walk cache of two is left to others.
+    if (c.stage1 && c.stage2 && tlbs.inputTables.on !== tlbs.intermediateTables.on) return undefined;
     const first = half.format ?? c.s2Format;
     return first === undefined ? undefined : new QuickWalk(c, memory, caps, tlbs, first, c.s2Format ?? first);
   }
@@ -74,6 +82,9 @@ export class QuickWalk {
     this.second = second;
     this.kind = c.stage1 ? (c.stage2 ? KIND.NESTED : KIND.STAGE1) : KIND.STAGE2;
     this.cached = tlbs.intermediate.capacity === 0 ? 0 : 1;
+    this.firstTables = tlbs.inputTables;
+    this.secondTables = tlbs.intermediateTables;
+    this.tabled = Number(c.stage1 ? tlbs.inputTables.on : tlbs.intermediateTables.on);
     this.key.set(c.tagA, c.tagB, c.groupA, c.groupB);
     const tags = intermediateTags(c.vmid);
     this.intermediateKey.set(tags.tagA, tags.tagB, tags.groupA, tags.groupB);
@@ -103,12 +114,16 @@ export class QuickWalk {
     if (page >= this.limit) return -1;
     if (this.kind === 1) return this.#stage1(page, needed);
     if (this.kind === 2) return this.#stage2(page, needed);
+    if (this.tabled === 1) return this.#tabledNested(page, needed);
     return this.cached === 1 ? this.#cachedNested(page, needed) : this.#nested(page, needed);
   }
 
   #stage1(page: number, needed: number): number {
     const { first, firstNeeds, memory } = this;
-    const lo = walkPlain(memory, first, this.firstRoot, this.firstTop, page, 0);
+    const lo =
+      this.tabled === 1
+        ? this.#leaf(this.firstTables, this.key.tagA, this.key.tagB, first, page)
+        : walkPlain(memory, first, this.firstRoot, this.firstTop, page, 0);
     const { hi } = memory;
     if ((lo & firstNeeds) !== firstNeeds) return -1;
     const rights = this.firstRights[((lo >>> 6) & 3) | ((hi >>> 17) & 0x3c)];
@@ -126,12 +141,41 @@ export class QuickWalk {
   /** Slot of a stage-2 translation that was not cached before; -1 when it is not plain, or nothing is cached. */
   #fill(page: number): number {
     const { second, memory } = this;
-    const lo = walkPlain(memory, second, this.secondRoot, this.secondTop, page, 0);
+    const lo =
+      this.tabled === 1
+        ? this.#leaf(this.secondTables, this.vmid, World.IPA, second, page)
+        : walkPlain(memory, second, this.secondRoot, this.secondTop, page, 0);
     const { hi } = memory;
     // AF is bit 10.
     if ((lo & 0x400) === 0) return -1;
     const rights = this.secondRights[((lo >>> 6) & 3) | ((hi >>> 17) & 0x3c)] | this.devices[(lo >>> 2) & 15];
     return this.intermediate.add(this.intermediateKey, page, ((hi & second.addressHi) << 20) | (lo >>> 12), rights);
+  }
+
+  /** What `walkPlain` gives, from a table that a walk cache has; 0 when it has none, or one that takes rights away. */
+  #leaf(tables: TableCache, tagA: number, tagB: number, format: PageTableFormat, page: number): number {
+    const { words, memory } = this;
+    const slot = tables.entries.find(tagA, tagB, page, 21);
+    if (slot === -1 || tables.entries.data(slot) !== 0) return 0;
+    const at = tables.entries.firstOutput(slot) * 1024 + ((page & 511) << 1);
+    if (at >= words.length) return 0;
+    const lo = words[at];
+    const hi = words[at + 1];
+    memory.hi = hi;
+    return (lo & format.presentMask) === 0 || (lo & format.plainPageMask) !== format.plainPageValue || (hi & format.plainPageHi) !== 0 ? 0 : lo;
+  }
+
+  /** Nested, with walk caches: the last table of stage 1, through stage 2, and the page. */
+  #tabledNested(page: number, needed: number): number {
+    const { firstTables, intermediate, words, unreadable } = this;
+    const table = firstTables.entries.find(this.key.tagA, this.key.tagB, page, 21);
+    if (table === -1 || firstTables.entries.data(table) !== 0) return -1;
+    const guest = firstTables.entries.firstOutput(table);
+    const slot = guest < this.secondLimit ? this.#host(guest) : -1;
+    if (slot === -1 || (intermediate.data(slot) & (R | unreadable)) !== R) return -1;
+    const at = intermediate.output(slot, guest) * 1024 + ((page & 511) << 1);
+    if (at >= words.length) return -1;
+    return this.#finish(page, needed, words[at], words[at + 1]);
   }
 
   /** Slot of the stage-2 translation of a page. */

@@ -9,6 +9,8 @@ import { Descent, DescentStatus, type TableAddress } from "./descent.js";
 import type { Fault } from "./fault.js";
 import { ANY_WRITE, isTransient, R, stage1Rights, W, withoutUpdates } from "./rights.js";
 import type { Stage2 } from "./stage2.js";
+import type { TableCache } from "./table-cache.js";
+import { canonicalPage } from "./tlbs.js";
 
 const SIGN = 2 ** 43;
 /** Input pages: all of them, and those below the top byte. */
@@ -34,6 +36,7 @@ export class Stage1 {
   isTransient = false;
   readonly #memory: PhysicalMemory;
   readonly #fault: Fault;
+  readonly #known: TableCache;
   readonly #tables: Stage2;
   readonly #caps: Capabilities;
   readonly #walk = new WalkResult();
@@ -42,12 +45,12 @@ export class Stage1 {
   readonly #fetchAddress: TableAddress;
   #pendingSet = 0;
   #pendingClear = 0;
-  #topLevel = 0;
 
-  /** @param tables stage 2 for this stage's own accesses */
-  constructor(memory: PhysicalMemory, caps: Capabilities, tables: Stage2, fault: Fault) {
+  /** @param known tables that need not be read @param tables stage 2 for this stage's own accesses */
+  constructor(memory: PhysicalMemory, caps: Capabilities, known: TableCache, tables: Stage2, fault: Fault) {
     this.#memory = memory;
     this.#fault = fault;
+    this.#known = known;
     this.#tables = tables;
     this.#caps = caps;
     this.#descent = new Descent(memory);
@@ -65,10 +68,10 @@ export class Stage1 {
     if (refused || half.format === undefined) return this.#fault.stage1(Event.F_TRANSLATION);
     const { format } = half;
     const w = this.#walk;
-    const simple = !c.stage2 && !c.bigEndian && !c.updatesTables;
+    const simple = !this.#known.on && !c.stage2 && !c.bigEndian && !c.updatesTables;
     const plain = simple && walk(this.#memory, format, half.root, half.topLevel, inside, w) === WalkStatus.OK;
     if (!plain || (w.entryLo & Lo.AF) === 0) {
-      if (!this.#descend(c, half, inside)) return false;
+      if (!this.#descend(c, half, page, inside)) return false;
       const d = this.#descent;
       w.entryLo = d.lo;
       w.entryHi = d.hi;
@@ -85,10 +88,9 @@ export class Stage1 {
     }
     const clean = (lo & Lo.AP2) !== 0 && (rights & ANY_WRITE) !== 0;
     const dirties = clean && (needed & ANY_WRITE) !== 0;
-    if (dirties && plain) this.#descend(c, half, inside);
+    if (dirties && plain) this.#descend(c, half, page, inside);
     if (c.updatesAccess && (lo & Lo.AF) === 0) this.#pendingSet = Lo.AF;
     if (dirties) this.#pendingClear = Lo.AP2;
-    this.#topLevel = half.topLevel;
     this.outPage = w.outPage;
     this.level = w.level;
     this.isTransient = isTransient(w.level, lo, this.#caps);
@@ -96,15 +98,33 @@ export class Stage1 {
     this.shift = levelShift(format, w.level);
     this.rights = withoutUpdates(rights, clean && !dirties);
     this.global = !onePrivilege && (lo & Lo.NG) === 0;
+    if (this.#known.on) this.#keepTables(c, canonicalPage(page));
     return true;
   }
 
-  #descend(c: Configuration, half: Half, page: number): boolean {
-    if (half.format === undefined) return false;
+  /** Where the unit keeps access flags of tables, only tables whose ancestors all have theirs: a walk from one sets none above it. */
+  #keepTables(c: Configuration, page: number): void {
     const d = this.#descent;
+    for (let level = d.startLevel; level > d.level; level--) {
+      if (c.updatesTables && (d.lows[level] & Lo.AF) === 0) return;
+      this.#known.keep(c, page, this.granule, level, d.tables[level], d.tableHis[level]);
+    }
+  }
+
+  /** @param inside where the page lies in its half */
+  #descend(c: Configuration, half: Half, page: number, inside: number): boolean {
+    const { format } = half;
+    if (format === undefined) return false;
+    const d = this.#descent;
+    const known = this.#known;
+    const slot = known.deepest(c.tagA, c.tagB, canonicalPage(page), format, half.topLevel);
+    const root = slot === -1 ? half.root : known.table(slot);
+    const top = slot === -1 ? half.topLevel : known.levelBelow(slot, format);
+    const above = slot === -1 ? 0 : known.restrictions(slot);
     const fault = this.#fault;
     this.#configuration = c;
-    switch (d.run(half.format, half.root, half.topLevel, page, c.bigEndian, c.stage2 ? this.#fetchAddress : undefined, half.fixedRoot)) {
+    const fixed = slot === -1 ? half.fixedRoot : -1;
+    switch (d.run(format, root, top, inside, c.bigEndian, c.stage2 ? this.#fetchAddress : undefined, above, fixed)) {
       case DescentStatus.REFUSED:
         return false;
       case DescentStatus.NOT_PRESENT:
@@ -128,7 +148,7 @@ export class Stage1 {
   /** Makes the updates that the last `resolve` found due (3.13), tables before the leaf. False with the fault filled. */
   commit(c: Configuration): boolean {
     if (c.updatesTables) {
-      for (let level = this.#topLevel; level > this.level; level--) {
+      for (let level = this.#descent.startLevel; level > this.level; level--) {
         if ((this.#descent.lows[level] & Lo.AF) === 0 && !this.#update(c, level, Lo.AF, 0)) return false;
       }
     }

@@ -8,6 +8,7 @@ import type { Configuration } from "./configuration.js";
 import { Descent, DescentStatus } from "./descent.js";
 import type { Fault } from "./fault.js";
 import { ALL, ANY_WRITE, isTransient, R, stage2Rights, W, withoutUpdates } from "./rights.js";
+import { intermediateGroup, intermediateTags } from "./tlb-groups.js";
 import type { Tlbs } from "./tlbs.js";
 
 /** In cached rights: the page is Device memory. */
@@ -31,6 +32,7 @@ export class Stage2 {
   #pendingSet = 0;
   #pendingTables = false;
   #level = 0;
+  readonly #tags = { ...intermediateTags(0) };
 
   constructor(memory: PhysicalMemory, caps: Capabilities, tlbs: Tlbs, fault: Fault) {
     this.#memory = memory;
@@ -75,7 +77,7 @@ export class Stage2 {
     if (format === undefined) throw new Error("stage 2 without tables");
     const root = page < c.s2TableSpan ? c.s2Root : c.s2Root + Math.floor(page / c.s2TableSpan) * c.s2TableBytes;
     const w = this.#walk;
-    const plain = !c.s2BigEndian && !c.s2UpdatesTables && walk(this.#memory, format, root, c.s2TopLevel, page, w) === WalkStatus.OK;
+    const plain = !this.#tlbs.intermediateTables.on && !c.s2BigEndian && !c.s2UpdatesTables && walk(this.#memory, format, root, c.s2TopLevel, page, w) === WalkStatus.OK;
     if (!plain || (w.entryLo & Lo.AF) === 0) {
       if (!this.#descend(c, root, page, cause)) return false;
       w.entryLo = this.#descent.lo;
@@ -97,10 +99,11 @@ export class Stage2 {
     if (dirties && plain) this.#descend(c, root, page, cause);
     if (c.s2UpdatesAccess && (lo & Lo.AF) === 0) this.#pendingSet |= Lo.AF;
     if (dirties) this.#pendingSet |= Lo.S2W;
-    this.#pendingTables = c.s2UpdatesTables && this.#tablesLackFlag(c, level);
+    this.#pendingTables = c.s2UpdatesTables && this.#tablesLackFlag(level);
     this.outPage = w.outPage;
     this.shift = levelShift(format, level);
     this.rights = withoutUpdates(rights, clean && !dirties);
+    if (this.#tlbs.intermediateTables.on) this.#keepTables(c, page);
     // What waits for an update is cached once it is made: the request may still fail, and make none.
     this.isTransient = isTransient(level, lo, this.#caps);
     const kept = this.#pendingSet === 0 && !this.#pendingTables && !(this.isTransient && this.#tlbs.conflicts);
@@ -116,16 +119,32 @@ export class Stage2 {
   }
 
   /** True when a table that the last descent passed has no access flag. */
-  #tablesLackFlag(c: Configuration, leaf: number): boolean {
-    for (let level = c.s2TopLevel; level > leaf; level--) if ((this.#descent.lows[level] & Lo.AF) === 0) return true;
+  #tablesLackFlag(leaf: number): boolean {
+    for (let level = this.#descent.startLevel; level > leaf; level--) if ((this.#descent.lows[level] & Lo.AF) === 0) return true;
     return false;
+  }
+
+  /** As in stage 1. */
+  #keepTables(c: Configuration, page: number): void {
+    const d = this.#descent;
+    const tags = this.#tags;
+    tags.tagA = c.vmid;
+    tags.groupA = intermediateGroup(c.vmid);
+    for (let level = d.startLevel; level > d.level; level--) {
+      if (c.s2UpdatesTables && (d.lows[level] & Lo.AF) === 0) return;
+      this.#tlbs.intermediateTables.keep(tags, page, c.s2Granule, level, d.tables[level], 0);
+    }
   }
 
   #descend(c: Configuration, root: number, page: number, cause: number): boolean {
     const d = this.#descent;
     if (c.s2Format === undefined) return false;
     const fault = this.#fault;
-    switch (d.run(c.s2Format, root, c.s2TopLevel, page, c.s2BigEndian, undefined)) {
+    const known = this.#tlbs.intermediateTables;
+    const slot = known.deepest(c.vmid, World.IPA, page, c.s2Format, c.s2TopLevel);
+    const from = slot === -1 ? root : known.table(slot);
+    const top = slot === -1 ? c.s2TopLevel : known.levelBelow(slot, c.s2Format);
+    switch (d.run(c.s2Format, from, top, page, c.s2BigEndian, undefined, 0, -1)) {
       case DescentStatus.NOT_PRESENT:
         return fault.atStage2(Event.F_TRANSLATION, cause, page);
       case DescentStatus.ADDRESS_SIZE:
@@ -145,7 +164,7 @@ export class Stage2 {
   commit(c: Configuration): boolean {
     const d = this.#descent;
     if (this.#pendingTables) {
-      for (let level = c.s2TopLevel; level > this.#level; level--) if (!d.update(level, Lo.AF, 0, c.s2BigEndian)) return this.#aborted(level);
+      for (let level = d.startLevel; level > this.#level; level--) if (!d.update(level, Lo.AF, 0, c.s2BigEndian)) return this.#aborted(level);
     }
     if (this.#pendingSet !== 0 && !d.update(this.#level, this.#pendingSet, 0, c.s2BigEndian)) return this.#aborted(this.#level);
     return true;

@@ -11,7 +11,8 @@ import { QuickWalk } from "./quick-walk.js";
 import { attributes, NEEDED } from "./rights.js";
 import { Stage1 } from "./stage1.js";
 import { Stage2 } from "./stage2.js";
-import { canonicalPage, GLOBAL_TAG, type Tlbs } from "./tlbs.js";
+import { GLOBAL_TAG } from "./tlb-groups.js";
+import { canonicalPage, type Tlbs } from "./tlbs.js";
 
 /** Before the tables: the input cache, its global entries only, or nothing, since it has no intermediate addresses. */
 export const Look = { CACHE: 0, MISSED: 1, TABLES: 2 } as const;
@@ -50,7 +51,7 @@ export class Translator {
     this.#tracer = tracer;
     const tables = new Stage2(memory, caps, tlbs, this.fault);
     this.#stage2 = new Stage2(memory, caps, tlbs, this.fault);
-    this.#stage1 = new Stage1(memory, caps, tables, this.fault);
+    this.#stage1 = new Stage1(memory, caps, tlbs.inputTables, tables, this.fault);
     this.reader = new ConfigurationReader(memory, caps, tlbs, tables, this.fault, entries);
     this.configurations = Array.from({ length: Math.max(entries, 1) }, () => new Configuration());
     this.mask = Math.max(entries, 1) - 1;

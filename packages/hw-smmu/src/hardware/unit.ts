@@ -25,6 +25,9 @@ export interface CacheGeometry {
   readonly input: IotlbGeometry;
   /** Translations of intermediate addresses: stage 2 alone, and for table walks. */
   readonly intermediate: IotlbGeometry;
+  /** Walk caches: tables of stage 1, and of stage 2. None unless given. */
+  readonly inputTables?: IotlbGeometry;
+  readonly intermediateTables?: IotlbGeometry;
   /** Entries of each configuration cache, a power of two or 0. */
   readonly configurations: number;
 }
@@ -63,7 +66,13 @@ export interface SmmuUnitOptions extends UnitChoices, Pick<InterruptOptions, "on
   readonly onStallEnd?: StallListener;
 }
 
-export const DEFAULT_CACHES: CacheGeometry = { input: { sets: 64, ways: 8 }, intermediate: { sets: 64, ways: 8 }, configurations: 256 };
+export const DEFAULT_CACHES: Required<CacheGeometry> = {
+  input: { sets: 64, ways: 8 },
+  intermediate: { sets: 64, ways: 8 },
+  inputTables: { sets: 16, ways: 4 },
+  intermediateTables: { sets: 16, ways: 4 },
+  configurations: 256,
+};
 
 const ATOMIC = Access.READ | Access.WRITE;
 
@@ -109,7 +118,7 @@ export class SmmuUnit implements IommuHardware, MmioHandler {
     const eventQueue = new OutputQueue(bank, memory, this.#interrupts, { ...EVENT_QUEUE, largest: caps.eventqBits });
     this.#events = new EventQueue(this.name, bank, eventQueue, this.stalls, options.mayStall ?? (() => true), options.qemuNesting ?? false, options.mergeEvents ? new EventMerge() : undefined, tracer);
     const caches = options.caches ?? DEFAULT_CACHES;
-    this.tlbs = new Tlbs(caches.input, caches.intermediate, options.tlbConflicts === true && caps.breakBeforeMake !== 2);
+    this.tlbs = new Tlbs(caches, options.tlbConflicts === true && caps.breakBeforeMake !== 2);
     this.translator = new Translator(this.name, memory, caps, this.tlbs, this.#events, caches.configurations, tracer);
     this.translator.reader.fixesStartTables = options.qemuNesting ?? false;
     const requests = new OutputQueue(bank, memory, this.#interrupts, { ...PAGE_REQUEST_QUEUE, largest: caps.priqBits });

@@ -18,6 +18,9 @@ const CHOICES: readonly (readonly [name: string, options: Pick<SmmuUnitOptions, 
   ["with all caches", { caches: { input: some, intermediate: some, configurations: 16 } }],
   ["with configurations cached", { caches: { input: none, intermediate: none, configurations: 16 } }],
   ["without intermediate addresses cached", { caches: { input: some, intermediate: none, configurations: 16 } }],
+  ["with walk caches", { caches: { input: some, intermediate: some, inputTables: some, intermediateTables: some, configurations: 16 } }],
+  ["with walk caches alone", { caches: { input: none, intermediate: none, inputTables: some, intermediateTables: some, configurations: 0 } }],
+  ["with a walk cache of stage 2", { caches: { input: none, intermediate: some, intermediateTables: some, configurations: 16 } }],
   ["merging events", { caches: { input: some, intermediate: some, configurations: 16 }, mergeEvents: true }],
 ];
 /** With merging, records that stay in the queue before software takes them all. */
