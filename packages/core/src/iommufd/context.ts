@@ -72,6 +72,7 @@ export class IommufdContext {
    */
   bind(bindable: BindableDevice): IommufdDevice {
     const { group } = bindable;
+    if (group.host !== undefined) refuse("EBUSY", `${bindable.device.name} belongs to ${group.host}`, { argument: "iommufd", rule: "RFC v2: a parent is assigned, or has mediated devices" });
     if (group.owner !== undefined && group.owner !== this) {
       refuse("EPERM", `group ${group.id} of ${bindable.device.name} belongs to another open of /dev/iommu`, { argument: "iommufd" });
     }

@@ -13,9 +13,13 @@ import type { Vdevice } from "./viommu.js";
 export class DeviceGroup {
   readonly id: number;
   owner: IommufdContext | undefined;
+  /** Its device is the host's: a driver shares it out. */
+  host: string | undefined;
   /** Every function of the group, bound or not. */
   readonly members: BindableDevice[] = [];
   readonly devices: Set<IommufdDevice> = new Set<IommufdDevice>();
+  /** By PASID: who attached the group's page table. Fault records name it, whoever of the group asks (R30; Linux's attach handle). */
+  readonly representatives: Map<number, IommufdDevice> = new Map<number, IommufdDevice>();
   readonly #requests = new Map<IommuDevice, PageRequests>();
 
   constructor(id: number) {
@@ -178,6 +182,7 @@ export class IommufdDevice implements TableObject, FaultSource, PageFaultSink {
       if (pasid === 0) hwpt.ioas.unreserve(this);
       throw error;
     }
+    if (used === undefined) this.#group.representatives.set(pasid, this);
     this.attachments.set(pasid, hwpt);
     hwpt.users++;
   }
@@ -200,6 +205,7 @@ export class IommufdDevice implements TableObject, FaultSource, PageFaultSink {
       if (pasid === 0) for (const device of devices) hwpt.ioas.unreserve(device);
       throw error;
     }
+    this.#group.representatives.set(pasid, this);
     for (const device of devices) {
       if (moves) old.ioas.unreserve(device);
       device.#dropFaults(pasid, old);
@@ -280,7 +286,10 @@ export class IommufdDevice implements TableObject, FaultSource, PageFaultSink {
 
   #leave(pasid: number, hwpt: AnyHwpt): void {
     this.attachments.delete(pasid);
-    if (this.#group.attached(pasid).length === 0) for (const { driver, device } of this.#programmed(pasid)) driver.detach(device, pasid);
+    if (this.#group.attached(pasid).length === 0) {
+      this.#group.representatives.delete(pasid);
+      for (const { driver, device } of this.#programmed(pasid)) driver.detach(device, pasid);
+    }
     this.#dropFaults(pasid, hwpt);
     this.#updatePageRequests();
     if (pasid === 0) hwpt.ioas.unreserve(this);
@@ -309,7 +318,7 @@ export class IommufdDevice implements TableObject, FaultSource, PageFaultSink {
     const key = `${fault.pasid ?? "-"} ${fault.group}`;
     const faults = this.#takePartial(key);
     faults.push(fault);
-    if (fault.last) queue.deliver(this, attachment, faults);
+    if (fault.last) queue.deliver(this, attachment, faults, this.#group.representatives.get(attachment)?.id ?? this.id);
     else this.#keepPartial(key, faults);
   }
 

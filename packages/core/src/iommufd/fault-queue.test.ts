@@ -32,6 +32,7 @@ function unit(recorded: Recorded): IommuFactory {
         capabilities: () => ({ dirtyTracking: false, maxPasidLog2: 20, pasidLimit: 2 ** 20, ats: true, pageRequests: recorded.pageRequests }),
         reservedRegions: () => [],
         allocPaging: () => domain,
+        allocNested: () => ({ free() {} }),
         attach() {},
         detach() {},
         reportPageFaults: (_device, sink) => (recorded.sink = sink),
@@ -70,6 +71,20 @@ describe("a fault queue", () => {
     return new DataView(bytes.buffer, 0, bytes.length);
   };
   const reply = (cookie: number, code: number): unknown => client.write(queue, new Uint8Array(Uint32Array.of(cookie, code).buffer));
+
+  it("R27: a request of a PASID that nobody attached goes to the user's own table on the RID, and carries the PASID", () => {
+    const dev_id = 1;
+    const ioas = Number(client.ioctl(iommu, "IOMMU_IOAS_ALLOC").out_ioas_id);
+    const parent = Number(client.ioctl(iommu, "IOMMU_HWPT_ALLOC", { dev_id, pt_id: ioas, flags: 1 }).out_hwpt_id);
+    const own = client.ioctl(iommu, "IOMMU_FAULT_QUEUE_ALLOC");
+    const { address } = client.memory.map(4096);
+    const nested = client.ioctl(iommu, "IOMMU_HWPT_ALLOC", { dev_id, pt_id: parent, flags: FAULT_ID_VALID, fault_id: Number(own.out_fault_id), data_type: 2, data_len: 16, data_uptr: address }).out_hwpt_id;
+    client.ioctl(device, "VFIO_DEVICE_ATTACH_IOMMUFD_PT", { pt_id: Number(nested) });
+    request({ pasid: 77 });
+    const bytes = client.read(Number(own.out_fault_fd), RECORD);
+    const view = new DataView(bytes.buffer);
+    expect([bytes.length, view.getUint32(0, true) & 1, view.getUint32(4, true), view.getUint32(8, true)]).toEqual([RECORD, 1, dev_id, 77]);
+  });
 
   it("opens the way for page requests while a page table with a queue is attached", () => {
     expect(recorded.sink).toBeUndefined();

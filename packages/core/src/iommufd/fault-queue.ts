@@ -19,8 +19,6 @@ export const POLLRDNORM = 0x40;
 
 /** A device that makes page requests, and is told the answers. */
 export interface FaultSource {
-  /** Its object id. */
-  readonly id: number;
   respond(response: PageFaultResponse): void;
 }
 
@@ -33,6 +31,8 @@ interface FaultGroup {
   /** PASID of the attachment that it came through, 0 for the RID's: its end drops the group. */
   readonly attachment: number;
   readonly faults: readonly PageFault[];
+  /** `dev_id` of its records. */
+  readonly deviceId: number;
   cookie: number;
 }
 
@@ -56,9 +56,9 @@ export class FaultQueue implements TableObject {
     this.id = id;
   }
 
-  /** A group whose last request has come. */
-  deliver(source: FaultSource, attachment: number, faults: readonly PageFault[]): void {
-    const group = { source, attachment, faults, cookie: 0 };
+  /** A group whose last request has come. @param deviceId object id of who is said to ask */
+  deliver(source: FaultSource, attachment: number, faults: readonly PageFault[], deviceId: number): void {
+    const group = { source, attachment, faults, deviceId, cookie: 0 };
     if (this.waiting.length + this.#answering.size < GROUP_LIMIT) this.waiting.push(group);
     else answer(group, "invalid");
   }
@@ -118,7 +118,7 @@ function encodeGroup(group: FaultGroup): Uint8Array {
   for (const [i, fault] of group.faults.entries()) {
     const record = encodeStruct("iommu_hwpt_pgfault", {
       flags: (fault.pasid === undefined ? 0 : PASID_VALID) | (fault.last ? LAST_PAGE : 0),
-      dev_id: group.source.id,
+      dev_id: group.deviceId,
       pasid: fault.pasid ?? 0,
       grpid: fault.group,
       perm: fault.permissions,

@@ -36,6 +36,8 @@ export interface MachineParts {
 export interface Machine {
   readonly spec: MachineSpec;
   readonly memory: PhysicalMemory;
+  /** Frames of RAM for those who are the machine's operating system. */
+  readonly frames: FrameAllocator;
   readonly units: readonly IommuUnit[];
   readonly nodes: MachineNodes;
   /** Those of its description, in order. */
@@ -78,5 +80,5 @@ export function buildMachine(description: unknown, parts: MachineParts, tracer: 
     nodes.addDevice(devices[i], pciHome(devices[i].pci.name), vfio);
   }
   const mdev = buildMdevs(spec, parts, devices, { nodes, tracer, platform: PLATFORMS[spec.platform ?? DEFAULT_PLATFORM] });
-  return { spec, memory, units, devices, tracer, nodes, ...(mdev && { mdev }) };
+  return { spec, memory, frames, units, devices, tracer, nodes, ...(mdev && { mdev }) };
 }

@@ -1,5 +1,5 @@
 /** vPASIDs of one device in use: what each stands for on the wire. */
-import { refuse } from "@iommukit/core";
+import { refuse, type UserPasids } from "@iommukit/core";
 import type { PasidKind } from "./kinds.js";
 import type { PasidNumberSpace } from "./number-space.js";
 import type { SharedPasids } from "./shared-pasids.js";
@@ -11,7 +11,7 @@ export interface PasidScopes {
   readonly shared: SharedPasids;
 }
 
-export class DevicePasids {
+export class DevicePasids implements UserPasids {
   readonly kind: PasidKind;
   readonly #scopes: PasidScopes;
   readonly #wire = new Map<number, number>();
@@ -61,19 +61,16 @@ export class DevicePasids {
   }
 
   /** @throws IommuError EBUSY while a virtual machine's CPU translates to it and no other device is left at it */
-  detach(user: number, detach: (wire: number) => void): void {
-    if (this.kind.pool === "global") this.#scopes.shared.mayRelease(user);
-    this.#drop(user, detach);
+  mayDetach(user: number): void {
+    if (this.kind.pool === "global" && this.#wire.has(user)) this.#scopes.shared.mayRelease(user);
   }
 
-  /** The device's user is gone: this cannot fail. */
-  leave(detach: (wire: number) => void): void {
-    for (const user of this.users) this.#drop(user, detach);
+  close(): void {
     this.#leave();
   }
 
   /** The CPU's translation goes before the place that it leads to. */
-  #drop(user: number, detach: (wire: number) => void): void {
+  detach(user: number, detach: (wire: number) => void): void {
     const wire = this.#wire.get(user);
     if (wire === undefined) return;
     this.#wire.delete(user);

@@ -63,11 +63,11 @@ describe("kinds of devices (RFC v2, 1.4)", () => {
     const both = scopes();
     const seven = new DevicePasids(pasidKind(7), both);
     expect(() => new DevicePasids(pasidKind(8), both)).toThrow(/EINVAL.*not translated/);
-    seven.leave(() => undefined);
+    seven.close();
     const eight = new DevicePasids(pasidKind(8), both);
     expect(() => new DevicePasids(pasidKind(7), both)).toThrow(/EINVAL.*translated/);
     expect(() => new DevicePasids(pasidKind(6), both)).not.toThrow();
-    eight.leave(() => undefined);
+    eight.close();
   });
 
   it("what the IOMMU refuses leaves no number taken", () => {
@@ -232,14 +232,13 @@ describe("a virtual machine (RFC v2, 2.3)", () => {
     vm.enablePasidTranslation();
     const wire = device.attach(1, attached);
     vm.mapPasid(1, shared);
-    expect(() => device.detach(1, () => expect.unreachable())).toThrow(/EBUSY.*still mapped/);
+    expect(() => device.mayDetach(1)).toThrow(/EBUSY.*still mapped/);
     vm.unmapPasid(1);
     expect(vm.cpu(0).translation?.(1)).toBeUndefined();
     expect(() => vm.unmapPasid(1)).toThrow(/ENOENT/);
     vm.mapPasid(1, shared);
-    const gone: number[] = [];
-    device.leave((pasid) => gone.push(pasid));
-    expect(gone).toEqual([wire]);
+    device.close();
+    device.detach(1, (pasid) => expect(pasid).toBe(wire));
     expect(vm.cpu(0).translation?.(1)).toBeUndefined();
   });
 

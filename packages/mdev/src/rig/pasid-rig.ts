@@ -1,0 +1,203 @@
+/**
+ * A machine with PASID mdevs on plain test devices: what they do is as much as a tester says, so that every request, fault and answer can
+ * be looked at. The parents are behind a whole VT-d unit.
+ */
+import { buildMachine, IommuError, type Machine, PasidBinding, PciFunction, PLATFORMS, type PciDevice, RequesterSlots, SimulatedClient } from "@iommukit/core";
+import { decodeStruct, encodeStruct, structLayout } from "@iommukit/core/abi";
+import { DmaTestCommand, dmaTestModel, DmaTestRegister as R, DmaTestStatus } from "@iommukit/core/devices";
+import { vtdIommuFactory } from "@iommukit/hw-vtd/plugin";
+import { DevicePasids, pasidKind, type PasidKind, PasidNumberSpace, SharedPasids } from "../pasid/index.js";
+
+const PASID_VALID = 0x8000_0000;
+const RECORD = structLayout("iommu_hwpt_pgfault").size;
+/** iommu_hwpt_alloc.flags */
+const FAULT_ID_VALID = 4;
+const PASID = 8;
+
+export interface Parent {
+  readonly slots: RequesterSlots;
+  readonly space: PasidNumberSpace;
+  readonly device: PciDevice;
+}
+
+export class PasidRig {
+  readonly machine: Machine;
+  readonly parents: readonly Parent[];
+  readonly global: PasidNumberSpace = new PasidNumberSpace(0, "the machine", 20, 2 ** 19);
+
+  /** @param Slots who sits where; the real rule unless given */
+  constructor(parents = 1, Slots: typeof RequesterSlots = RequesterSlots) {
+    const devices = Array.from({ length: parents }, (_, i) => ({ model: "dma-test", bdf: `00:0${3 + i}.0`, vfio: `vfio${i}`, options: { ats: true, pri: true } }));
+    const iommus = [{ type: "vtd", options: { preset: "full" } }];
+    this.machine = buildMachine({ name: "mdevs", memory: { size: "64MiB" }, iommus, devices }, { iommus: [vtdIommuFactory], devices: [dmaTestModel] });
+    this.parents = this.machine.devices.map(({ pci, binding }, i) => {
+      pci.enable();
+      pci.writeConfig(4, Uint8Array.of(6, 0));
+      return { slots: new Slots(binding.bindable), space: new PasidNumberSpace(i + 1, pci.name, 19), device: pci.device };
+    });
+  }
+
+  /** A virtual machine, or any other program. */
+  user(): User {
+    return new User(this.machine, this.global);
+  }
+}
+
+/** One program with one iommufd, and the PASIDs of its devices that take ENQCMD. */
+export class User {
+  readonly machine: Machine;
+  readonly client: SimulatedClient;
+  readonly iommufd: number;
+  readonly shared: SharedPasids;
+
+  constructor(machine: Machine, global: PasidNumberSpace) {
+    this.machine = machine;
+    this.client = new SimulatedClient(machine.nodes);
+    this.iommufd = this.client.open("/dev/iommu");
+    this.shared = new SharedPasids(global);
+  }
+
+  ioctl(name: string, fields: Readonly<Record<string, number | bigint>> = {}, fd: number = this.iommufd): Readonly<Record<string, unknown>> {
+    return this.client.ioctl(fd, name, fields);
+  }
+
+  ioas(): number {
+    return Number(this.ioctl("IOMMU_IOAS_ALLOC").out_ioas_id);
+  }
+
+  /** Maps a fresh page at `iova`, and returns it. */
+  page(ioas: number, iova: bigint): Uint8Array {
+    const { address, bytes } = this.client.memory.map(4096);
+    this.ioctl("IOMMU_IOAS_MAP", { flags: 7, ioas_id: ioas, user_va: address, length: 4096, iova });
+    return bytes;
+  }
+
+  queue(): { id: number; fd: number } {
+    const { out_fault_id: id, out_fault_fd: fd } = this.ioctl("IOMMU_FAULT_QUEUE_ALLOC");
+    return { id: Number(id), fd: Number(fd) };
+  }
+
+  /** A page table for PASIDs of a device; its faults go to the queue, if one is given. */
+  table(device: Mdev, ioas: number, queue?: number): number {
+    const flags = PASID | (queue === undefined ? 0 : FAULT_ID_VALID);
+    return Number(this.ioctl("IOMMU_HWPT_ALLOC", { flags, dev_id: device.id, pt_id: ioas, fault_id: queue ?? 0 }).out_hwpt_id);
+  }
+
+  /** What a queue has to tell. */
+  faults(fd: number): { dev_id: number; pasid: number | undefined; addr: bigint; cookie: number }[] {
+    let bytes: Uint8Array;
+    try {
+      bytes = this.client.read(fd, RECORD * 16);
+    } catch (error) {
+      if (error instanceof IommuError && error.errno === "EAGAIN") return [];
+      throw error;
+    }
+    return Array.from({ length: bytes.length / RECORD }, (_, i) => {
+      const { flags, dev_id, pasid, addr, cookie } = decodeStruct("iommu_hwpt_pgfault", bytes.subarray(i * RECORD, (i + 1) * RECORD));
+      return { dev_id: Number(dev_id), pasid: (Number(flags) & 1) === 1 ? Number(pasid) : undefined, addr: BigInt(addr), cookie: Number(cookie) };
+    });
+  }
+
+  /** @param code 0 success, 1 invalid */
+  answer(fd: number, cookie: number, code: number): void {
+    this.client.write(fd, encodeStruct("iommu_hwpt_page_response", { cookie, code }));
+  }
+
+  /** An mdev of a parent, opened and bound. */
+  mdev(parent: Parent, type: PasidKind["type"]): Mdev {
+    return new Mdev(this, parent, pasidKind(type));
+  }
+}
+
+const NOTHING: Omit<PciDevice, "pasidBits" | "ats"> = {
+  identity: { vendorId: 0x1d1d, deviceId: 2, classCode: 0x0880_00, revision: 0 },
+  bars: [],
+  resettable: true,
+  readBar: () => 0n,
+  writeBar: () => undefined,
+  reset: () => undefined,
+};
+
+export class Mdev {
+  readonly name: string;
+  readonly parent: Parent;
+  readonly fd: number;
+  readonly id: number;
+  readonly defaultPasid: number;
+  pasids!: DevicePasids;
+  readonly #user: User;
+  static #count = 0;
+
+  constructor(user: User, parent: Parent, kind: PasidKind) {
+    const { nodes } = user.machine;
+    this.#user = user;
+    this.parent = parent;
+    this.name = `mdev${Mdev.#count++}`;
+    this.defaultPasid = parent.space.take();
+    const group = nodes.newGroup();
+    const pci = new PciFunction(this.name, { multiFunction: false, platform: PLATFORMS.pc }, () => ({ ...NOTHING, pasidBits: 20, ats: false }));
+    const binding = new PasidBinding(parent.slots, {
+      name: this.name,
+      defaultPasid: this.defaultPasid,
+      group,
+      pasidsOf: () => (this.pasids = new DevicePasids(kind, { rid: parent.space, shared: user.shared })),
+    });
+    const presence = nodes.addDevice({ pci, binding, group, exportsBars: false, mediated: true, open: undefined, holders: 0 }, `/sys/devices/virtual/${this.name}`);
+    this.fd = user.client.open(`/dev/vfio/devices/${presence.node}`);
+    this.id = Number(user.ioctl("VFIO_DEVICE_BIND_IOMMUFD", { iommufd: user.iommufd }, this.fd).out_devid);
+  }
+
+  attach(table: number, vpasid?: number): void {
+    this.#user.ioctl("VFIO_DEVICE_ATTACH_IOMMUFD_PT", { pt_id: table, ...(vpasid === undefined ? { argsz: 12 } : { flags: 1, pasid: vpasid }) }, this.fd);
+  }
+
+  detach(vpasid?: number): void {
+    this.#user.ioctl("VFIO_DEVICE_DETACH_IOMMUFD_PT", vpasid === undefined ? { argsz: 8 } : { flags: 1, pasid: vpasid }, this.fd);
+  }
+
+  close(): void {
+    this.#user.client.close(this.fd);
+  }
+
+  /** The parent's number for a vPASID, or for the device itself. */
+  wire(vpasid?: number): number {
+    return vpasid === undefined ? this.defaultPasid : (this.pasids.toWire(vpasid) ?? -1);
+  }
+
+  /** Makes the parent write 4 bytes as this mdev: a `DmaTestStatus`. */
+  write(iova: bigint, vpasid?: number): number {
+    return dma(this.parent, this.wire(vpasid), iova);
+  }
+
+  get status(): number {
+    return Number(this.parent.device.readBar(0, R.STATUS, 4));
+  }
+}
+
+/** Makes a parent write its buffer's first 4 bytes by a PASID on the wire. */
+export function dma({ device }: Parent, wire: number, iova: bigint): number {
+  device.writeBar(0, R.BUFFER, 4, 0x6d64_6576n);
+  device.writeBar(0, R.PASID, 4, BigInt(PASID_VALID + wire));
+  device.writeBar(0, R.DESTINATION, 8, iova);
+  device.writeBar(0, R.LENGTH, 4, 4n);
+  device.writeBar(0, R.COMMAND, 4, BigInt(DmaTestCommand.WRITE));
+  return Number(device.readBar(0, R.STATUS, 4));
+}
+
+/** What an mdev has written to a page. */
+export function arrived(page: Uint8Array, offset = 0): boolean {
+  return page[offset] === 0x76;
+}
+
+export { DmaTestStatus };
+
+/** The errno of a refusal, "none" where there is none. */
+export function errno(action: () => unknown): string {
+  try {
+    action();
+    return "none";
+  } catch (error) {
+    if (error instanceof IommuError) return error.errno;
+    throw error;
+  }
+}
