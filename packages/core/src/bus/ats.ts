@@ -3,7 +3,7 @@
  * Specification 6.0, chapter 10). A device asks for translations, keeps them, and is told to forget them; it asks for pages, and
  * is told when they are there.
  */
-import { NO_PASID } from "./types.js";
+import { type CachedTranslation, NO_PASID } from "./types.js";
 
 /** Completion status of a translation request. */
 export const CompletionStatus = {
@@ -75,6 +75,8 @@ export interface AtsEndpoint {
   /** The device forgets the range, then says so by `AtsPort.completeInvalidation`, at once or later, or never: then the unit times out. */
   invalidate(request: AtsInvalidation): void;
   respond(response: PageResponse): void;
+  /** What the device's translation cache holds, for those who check it. */
+  held?(): Iterable<Omit<CachedTranslation, "rid">>;
 }
 
 /** What an IOMMU with ATS offers; a unit without it answers Unsupported Request. */

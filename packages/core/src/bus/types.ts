@@ -62,7 +62,7 @@ export interface IommuHardware {
    * @param length bytes of the write, 4 unless given: a device's ordinary write can land where messages go, with any length
    */
   interrupt?(rid: number, address: bigint, data: number, length?: number): boolean;
-  /** What the unit's translation cache holds, for those who check it. */
+  /** What the unit's translation cache holds, and what devices' do where it knows, for those who check it. */
   cached?(): Iterable<CachedTranslation>;
 }
 

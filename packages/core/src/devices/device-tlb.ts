@@ -4,7 +4,7 @@
  * that nothing holds up ends before `transfer` returns.
  */
 import { type AtsEndpoint, type AtsInvalidation, type AtsPort, CompletionStatus, type PageResponse, PageResponseCode, TranslationCompletion } from "../bus/ats.js";
-import { Access, type DmaOptions, type DmaPort, type DmaResult, NO_PASID } from "../bus/types.js";
+import { Access, type CachedTranslation, type DmaOptions, type DmaPort, type DmaResult, NO_PASID } from "../bus/types.js";
 import { Iotlb, type IotlbGeometry } from "../iotlb/iotlb.js";
 import { PageRequestClient } from "./page-request-client.js";
 
@@ -100,6 +100,14 @@ export class DeviceTlb implements AtsEndpoint {
   /** Translations that are held. */
   get cached(): number {
     return [...this.#cache.entries()].length;
+  }
+
+  *held(): Generator<Omit<CachedTranslation, "rid">> {
+    for (const { tagA, tagB: pasid, page, outPage, data } of this.#cache.entries()) {
+      if ((data & UNTRANSLATED) !== 0) continue;
+      const rights = data & (Access.READ | Access.WRITE);
+      yield { page, outPage, rights, ...(pasid === NO_PASID ? {} : { pasid }), ...(tagA === 0 ? {} : { privileged: true }) };
+    }
   }
 
   /** Moves bytes to or from memory, page by page; `done` is called once, with what was moved before the first refusal. */

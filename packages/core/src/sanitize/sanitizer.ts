@@ -3,6 +3,7 @@
  * out of memory at that moment. Where they differ, a cache has outlived the tables: it says which structure changed, who wrote
  * it, and which invalidation was due. When no sanitizer listens, none of this costs anything.
  */
+import { Access } from "../bus/types.js";
 import type { WalkReport, WalkStep } from "../decode/types.js";
 import type { IommuUnit } from "../machine/types.js";
 import type { PhysicalMemory } from "../memory/physical-memory.js";
@@ -96,7 +97,7 @@ export class Sanitizer {
       for (const { rid, pasid, page, outPage, rights, privileged = false } of unit.hardware.cached?.() ?? []) {
         const iova = BigInt(page) << 12n;
         const request = { unit: name, rid, iova, ...(pasid === undefined ? {} : { pasid }) };
-        const access = (rights & 1) !== 0 ? "read" : "write";
+        const access = (rights & Access.WRITE) !== 0 ? "write" : "read";
         const report = this.#explain(name, { ...request, access, privileged });
         if (report === undefined || (report.verdict.ok && report.verdict.pa === outPage * 4096)) continue;
         this.#found(FindingKind.MISSING_INVALIDATION, request, `${hex(outPage * 4096)} is still cached`, report);

@@ -3,6 +3,7 @@ import {
   Access,
   type AtsEndpoint,
   type AtsHardware,
+  type CachedTranslation,
   CompletionStatus,
   NO_PASID,
   type PageRequest,
@@ -116,6 +117,7 @@ export class AtsUnit implements AtsHardware {
     for (const kind of tries) {
       const found = this.#translator.resolve(c, page, kind | privilege, c.eats === Eats.SPLIT ? Look.TABLES : Look.CACHE);
       if (found !== -1) {
+        this.#translator.granted(rid, pasid, page, kind | privilege, found);
         this.#granted(c, kind, access, found, out);
         return;
       }
@@ -262,6 +264,14 @@ export class AtsUnit implements AtsHardware {
   #isWaiting(): boolean {
     for (const { waiting } of this.#endpoints.values()) if (waiting !== 0) return true;
     return false;
+  }
+
+  /** What devices hold of physical addresses. */
+  *held(): Generator<CachedTranslation> {
+    for (const [rid, { device }] of this.#endpoints) {
+      if (this.#translator.isSplit(rid)) continue;
+      for (const entry of device.held?.() ?? []) yield { rid, ...entry };
+    }
   }
 
   connectEndpoint(rid: number, device: AtsEndpoint): void {

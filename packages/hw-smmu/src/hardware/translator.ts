@@ -1,8 +1,10 @@
 /** Requests to addresses (SMMU 3.3 to 3.5): the order of checks is that of section 7.3.22. */
-import { Access, NO_PASID, type PhysicalMemory, type Tracer } from "@iommukit/core";
+import { Access, type CachedTranslation, NO_PASID, type PhysicalMemory, type Tracer } from "@iommukit/core";
 import { Event, FaultClass } from "../spec/events.js";
 import type { Capabilities } from "../spec/identification.js";
 import { Cr2 } from "../spec/registers.js";
+import { Eats } from "../spec/stream-table.js";
+import { cachedTranslations } from "./cached.js";
 import { Action, Configuration } from "./configuration.js";
 import { ConfigurationReader } from "./configuration-reader.js";
 import type { EventQueue } from "./event-queue.js";
@@ -38,6 +40,8 @@ export class Translator {
   /** What the last `resolve` found: rights that both stages give, six bits, and log2 of the bytes they hold for. */
   rights = 0;
   shift = 12;
+  /** The last `resolve` was answered by the input cache. */
+  fromCache = false;
   /** What stage 1 made of the page; right after a `resolve` that walked. */
   stage1Page = 0.5;
 
@@ -125,6 +129,20 @@ export class Translator {
     return attributes(c.needed / 16, access).privileged;
   }
 
+  cached(): Iterable<CachedTranslation> {
+    return this.enabled ? cachedTranslations(this.configurations, this.#tlbs) : [];
+  }
+
+  /** A translation request was answered with an output page (3.9.1). */
+  granted(stream: number, substream: number, page: number, access: number, out: number): void {
+    if (this.#tracer?.listener) this.#trace(stream, substream, page, access, this.fromCache ? "iotlb" : "walk", out);
+  }
+
+  /** True when devices get intermediate addresses of this stream. */
+  isSplit(stream: number): boolean {
+    return this.configurations.some((c) => c.valid && c.stream === stream && c.eats === Eats.SPLIT);
+  }
+
   /** Forgets what was made of structures that are no longer cached. */
   forget(matches: (stream: number, substream: number) => boolean): void {
     for (const c of this.configurations) if (matches(c.stream, c.substream)) c.valid = false;
@@ -135,6 +153,7 @@ export class Translator {
    * @param look `Look`: where to look before the tables
    */
   resolve(c: Configuration, page: number, access: number, look: number = Look.CACHE): number {
+    this.fromCache = false;
     if (c.skipsStage1 && page >= 2 ** (this.#caps.ias - 12)) return this.#tooLarge();
     if (c.action === Action.BYPASS) return this.#bypass(c, page);
     const needed = NEEDED[c.needed + (access & 15)];
@@ -214,6 +233,7 @@ export class Translator {
     if (slot === -1 || (tlb.data(slot) & needed) !== needed) return -1;
     this.rights = tlb.data(slot);
     this.shift = tlb.shift(slot);
+    this.fromCache = true;
     return tlb.output(slot, key);
   }
 

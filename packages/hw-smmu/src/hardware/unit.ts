@@ -2,7 +2,7 @@
  * One SMMUv3, its Non-secure programming interface: registers (SMMU 6.3), what writing them does, and the parts behind
  * them. It sees memory, register accesses and DMA requests only.
  */
-import { Access, type AtsHardware, type IommuHardware, type IotlbGeometry, type MmioHandler, type PhysicalMemory, type Tracer } from "@iommukit/core";
+import { Access, type AtsHardware, type CachedTranslation, type IommuHardware, type IotlbGeometry, type MmioHandler, type PhysicalMemory, type Tracer } from "@iommukit/core";
 import { Event } from "../spec/events.js";
 import { type Capabilities, type Identification, readCapabilities } from "../spec/identification.js";
 import { Cr0, Cr1, Cr2, Gbpa, type Guard, IrqCtrl, Reg, type Register, REGISTERS } from "../spec/registers.js";
@@ -138,6 +138,11 @@ export class SmmuUnit implements IommuHardware, MmioHandler {
   #unsupported(rid: number, pasid: number, page: number, access: number, offset: number): -1 {
     this.#events.recordPlain(Event.F_UUT, rid, pasid, page, { PnU: (access & Access.PRIVILEGED) === 0 ? 0 : 1 }, true, offset);
     return -1;
+  }
+
+  *cached(): Generator<CachedTranslation> {
+    yield* this.translator.cached();
+    if (this.translator.enabled) yield* this.#ats.held();
   }
 
   /** A device has not answered an ATC invalidation in time: the CMD_SYNC that waits for it fails. */
