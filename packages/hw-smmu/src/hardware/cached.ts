@@ -2,10 +2,10 @@
 import { Access, type CachedTranslation, NO_PASID } from "@iommukit/core";
 import { Action, type Configuration } from "./configuration.js";
 import { NEEDED } from "./rights.js";
-import { GLOBAL_TAG, type Tlbs } from "./tlbs.js";
+import { ASID, GLOBAL_TAG } from "./tlb-groups.js";
+import type { Tlbs } from "./tlbs.js";
 
 const UPPER_HALF = 2 ** 51;
-const ASID = 0xffff;
 
 /** Entries of stage 2 under a first stage are left out: no input address is known for them. */
 export function* cachedTranslations(configurations: Iterable<Configuration>, tlbs: Tlbs): Generator<CachedTranslation> {
