@@ -52,9 +52,7 @@ export function expectedResponse(recipe: Recipe, kind: Kind): Response {
 export function expectedRecord({ expect }: Recipe, kind: Kind, { request }: FaultRun): readonly bigint[] {
   const type = eventType(expect.event ?? 0);
   if (type === undefined) throw new RangeError(`no event ${expect.event}`);
-  const { stream, access, privileged } = request;
-  // A translated request's PASID is looked at with IDR3.PASIDTT only, which no unit here has (3.9.1.3).
-  const substream = kind === "translated" ? NO_PASID : request.substream;
+  const { stream, substream, access, privileged } = request;
   const write = access === "write" || access === "atomic";
   // ATS traffic has no offset in its page.
   const address = kind === "untranslated" ? request.address : request.address & ~0xfffn;

@@ -8,8 +8,10 @@ import { from, HOLE, STREAM, TARGET } from "./scene.js";
 
 const BAD_STREAM = { section: "7.3.3", expect: { event: Event.C_BAD_STREAMID } } as const;
 const BAD_SPAN = { ...BAD_STREAM, scene: "two-level streams" } as const;
-const BAD_SUBSTREAM = { section: "7.3.9", expect: { event: Event.C_BAD_SUBSTREAMID } } as const;
-const DISABLED = { section: "7.3.7", scene: "substreams", expect: { event: Event.F_STREAM_DISABLED } } as const;
+/** Translated requests meet what the STE says, with IDR3.PASIDTT; CDs are not read for them (3.9.1.3). */
+const BY_STE = ["untranslated", "translation", "translated"] as const;
+const BAD_SUBSTREAM = { section: "7.3.9", kinds: BY_STE, expect: { event: Event.C_BAD_SUBSTREAMID } } as const;
+const DISABLED = { kinds: BY_STE, section: "7.3.7", scene: "substreams", expect: { event: Event.F_STREAM_DISABLED } } as const;
 const steAt = (table: bigint): bigint => table + BigInt(STREAM * 64);
 const fetched = (event: number, address: bigint): Recipe["expect"] => ({ event, record: { FetchAddr: from(3, address) } });
 /** CR0 as the scene has it, without a bit. */
@@ -114,13 +116,13 @@ export const STREAM_RECIPES: readonly Recipe[] = [
     mend: "Turn PASID on where SSIDSIZE is above 0 only.",
   },
   {
-    ...BAD_SUBSTREAM, name: "C_BAD_SUBSTREAMID:L1CD", text: "the level-1 context descriptor has V=0", scene: "two-level CDs", change: { set: { L1CD: { V: 0n } } },
+    ...BAD_SUBSTREAM, kinds: ["untranslated", "translation"], name: "C_BAD_SUBSTREAMID:L1CD", text: "the level-1 context descriptor has V=0", scene: "two-level CDs", change: { set: { L1CD: { V: 0n } } },
     why: "The level-1 descriptor has no table of context descriptors. Such an error is this event, not C_BAD_CD.",
     cause: "The PASID is not attached: tables of the second level are made on the first attach.",
     mend: "Attach the PASID first; then CMD_CFGI_CD with Leaf=0 and CMD_SYNC.",
   },
   {
-    ...BAD_SUBSTREAM, name: "C_BAD_SUBSTREAMID:L2Ptr", text: "the level-1 context descriptor points beyond the address size", section: "3.4.3", scene: "two-level CDs",
+    ...BAD_SUBSTREAM, kinds: ["untranslated", "translation"], name: "C_BAD_SUBSTREAMID:L2Ptr", text: "the level-1 context descriptor points beyond the address size", section: "3.4.3", scene: "two-level CDs",
     change: { set: { L1CD: { L2Ptr: from(12, 1n << 48n) } } },
     why: "L2Ptr is not below 2^OAS.",
     cause: "An encryption bit or a tag in an address, or an address of a larger machine.",

@@ -49,7 +49,7 @@ const FULL: Required<UnitChange> = {
     S2P: 1n, S1P: 1n, TTF: 2n, COHACC: 1n, HTTU: 2n, Hyp: 1n, ATS: 1n, ASID16: 1n, MSI: 1n, SEV: 1n, PRI: 1n, VMW: 1n, VMID16: 1n, CD2L: 1n, ATSRECERR: 1n, ST_LEVEL: 1n,
   },
   idr1: { SIDSIZE: 16n, SSIDSIZE: 8n, PRIQS: 8n, EVENTQS: 8n, CMDQS: 8n, ATTR_PERMS_OVR: 1n },
-  idr3: { HAD: 1n, XNX: 1n, FWB: 1n, STT: 1n, RIL: 1n, BBML: 1n, E0PD: 1n, PTWNNC: 1n },
+  idr3: { HAD: 1n, XNX: 1n, FWB: 1n, STT: 1n, RIL: 1n, BBML: 1n, E0PD: 1n, PTWNNC: 1n, PASIDTT: 1n },
   idr5: { OAS: 5n, GRAN4K: 1n, GRAN16K: 1n, GRAN64K: 1n, STALL_MAX: 16n },
   choices: {},
 };

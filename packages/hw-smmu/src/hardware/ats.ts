@@ -165,7 +165,9 @@ export class AtsUnit implements AtsHardware {
   // Translated transactions (3.9.2)
 
   translated(rid: number, pasid: number, page: number, access: number): number {
+    // Without PASIDTT, or without a PASID, the transaction is unprivileged data of no SubstreamID (3.9.1.3).
     const substream = this.#caps.translatedPasid ? pasid : NO_PASID;
+    const seen = substream === NO_PASID ? access & (Access.READ | Access.WRITE) : access;
     const write = (access & Access.WRITE) !== 0;
     const forbid = (mayMerge: boolean): -1 => {
       this.#events.recordPlain(Event.F_TRANSL_FORBIDDEN, rid, substream, page, { RnW: write ? 0 : 1 }, mayMerge);
@@ -177,15 +179,20 @@ export class AtsUnit implements AtsHardware {
     if (!this.#translator.enabled) return forbid(false);
     if ((this.#bank.get32(Reg.CR0ACK) & Cr0.ATSCHK) === 0) return inside ? page : -1;
     const c = this.#scratch;
-    if (!this.#translator.reader.readStream(rid, c)) {
-      this.#recordConfiguration(c, rid, substream, page, access, false);
+    if (!this.#translator.reader.readStream(rid, substream, c)) {
+      this.#recordConfiguration(c, rid, substream, page, seen, false);
       return -1;
     }
     if (c.config < SteConfig.BYPASS) return -1;
     if (c.eats === Eats.NONE) return forbid(c.mergesEvents);
+    if (this.#caps.translatedPasid && c.substreamError !== 0) {
+      this.#translator.fault.structure(c.substreamError);
+      this.#recordConfiguration(c, rid, substream, page, seen, false);
+      return -1;
+    }
     if (c.eats === Eats.FULL) return inside ? page : -1;
-    const out = this.#translator.resolveIntermediate(c, page, access);
-    if (out === -1) this.#events.record(this.#translator.fault, c, rid, substream, page, access, 0);
+    const out = this.#translator.resolveIntermediate(c, page, seen);
+    if (out === -1) this.#events.record(this.#translator.fault, c, rid, substream, page, seen, 0);
     return out;
   }
 
@@ -204,7 +211,7 @@ export class AtsUnit implements AtsHardware {
     if (request.pasid === NO_PASID) return false;
     if (this.#caps.pasidResponse) return true;
     const c = this.#scratch;
-    if (this.#translator.reader.readStream(request.rid, c)) return c.pasidInResponse;
+    if (this.#translator.reader.readStream(request.rid, request.pasid, c)) return c.pasidInResponse;
     this.#recordConfiguration(c, request.rid, request.pasid, request.page, request.access, true);
     return undefined;
   }

@@ -80,18 +80,10 @@ export class ConfigurationReader {
       out.action = Action.ABORT;
       return true;
     }
-    if (!hasStage1(f)) {
-      if (substream !== NO_PASID) return this.#fault.structure(Event.C_BAD_SUBSTREAMID);
-      return this.#withoutStage1(f, out);
-    }
-    const bits = substreamBits(f, this.#caps);
-    if (substream !== NO_PASID) {
-      if (bits === 0 || substream >= 2 ** bits) return this.#fault.structure(Event.C_BAD_SUBSTREAMID);
-      if (substream === 0 && f.S1DSS === S1dss.SUBSTREAM0) return this.#fault.structure(Event.F_STREAM_DISABLED);
-    } else if (bits > 0) {
-      if (f.S1DSS === S1dss.BYPASS) return this.#withoutStage1(f, out);
-      if (f.S1DSS !== S1dss.SUBSTREAM0) return this.#fault.structure(Event.F_STREAM_DISABLED);
-    }
+    const refused = this.#substreamError(f, substream);
+    if (refused !== 0) return this.#fault.structure(refused);
+    const bypasses = substream === NO_PASID && substreamBits(f, this.#caps) > 0 && f.S1DSS === S1dss.BYPASS;
+    if (!hasStage1(f) || bypasses) return this.#withoutStage1(f, out);
     if (hasStage2(f)) this.#stage2(f, out);
     const index = substream === NO_PASID ? 0 : substream;
     const cd = this.#contextDescriptor(stream, index, f, out);
@@ -113,11 +105,20 @@ export class ConfigurationReader {
   }
 
   /** The STE alone, and its stage 2: for traffic that is translated already. */
-  readStream(stream: number, out: Configuration): boolean {
+  readStream(stream: number, substream: number, out: Configuration): boolean {
     const f = this.#stream(stream, out);
     if (f === undefined) return false;
+    out.substreamError = this.#substreamError(f, substream);
     if (hasStage2(f)) this.#stage2(f, out);
     return true;
+  }
+
+  /** The event that a SubstreamID, or its absence, is refused with (5.2 S1DSS, 7.3.9); 0 for none. */
+  #substreamError(f: Fields, substream: number): number {
+    const bits = hasStage1(f) ? substreamBits(f, this.#caps) : 0;
+    if (substream === NO_PASID) return bits === 0 || f.S1DSS === S1dss.BYPASS || f.S1DSS === S1dss.SUBSTREAM0 ? 0 : Event.F_STREAM_DISABLED;
+    if (bits === 0 || substream >= 2 ** bits) return Event.C_BAD_SUBSTREAMID;
+    return substream === 0 && f.S1DSS === S1dss.SUBSTREAM0 ? Event.F_STREAM_DISABLED : 0;
   }
 
   #stream(stream: number, out: Configuration): Fields | undefined {

@@ -35,6 +35,8 @@ export class Configuration {
   eats = 0;
   /** STE.MEV. */
   mergesEvents = false;
+  /** Of translated traffic, whose CD is not read: the event that its SubstreamID is refused with, or 0. */
+  substreamError = 0;
   /** STE.PPAR. */
   pasidInResponse = false;
 
