@@ -9,7 +9,7 @@ const bare = identify(1, { S1P: 1n, TTF: 2n, TTENDIAN: 2n, STALL_MODEL: 1n }, { 
 const stage2Only = identify(1, { S2P: 1n, TTF: 2n, TTENDIAN: 2n, STALL_MODEL: 1n }, { SIDSIZE: 6n, CMDQS: 8n, EVENTQS: 8n }, { XNX: 1n }, { OAS: 4n, GRAN4K: 1n });
 const full = UNITS["with everything"];
 
-describe("CERROR_ILL (4.1, 7.1)", () => {
+describe("CERROR_ILL (4.1, 7.1, corner case 38)", () => {
   const illegal: readonly (readonly [what: string, id: typeof full, name: string, fields: Values])[] = [
     ["CFGI_CD without stage 1", stage2Only, "CFGI_CD", {}],
     ["CFGI_CD_ALL without stage 1", stage2Only, "CFGI_CD_ALL", {}],
@@ -73,7 +73,7 @@ describe("CERROR_ILL (4.1, 7.1)", () => {
 });
 
 describe("errors and recovery (4.8)", () => {
-  it("the index stays at the bad command, the rest waits, and an acknowledgement alone starts it again from memory", () => {
+  it("the index stays at the bad command, the rest waits, and an acknowledgement alone starts it again from memory (4.8, 7.1, corner case 35)", () => {
     const rig = new Rig().start();
     rig.command("TLBI_NSNH_ALL");
     const before = rig.read(Reg.CMDQ_CONS);
@@ -97,7 +97,7 @@ describe("errors and recovery (4.8)", () => {
     expect(rig.read(Reg.CMDQ_CONS) & 0xf_ffff).toBe(0);
   });
 
-  it("turning the queue off does not acknowledge", () => {
+  it("turning the queue off does not acknowledge (7.1, corner case 35)", () => {
     const rig = new Rig().start();
     rig.queueWords([0n, 0n]);
     rig.submit();
@@ -107,7 +107,7 @@ describe("errors and recovery (4.8)", () => {
     expect(rig.drained).toBe(false);
   });
 
-  it("a fetch from nowhere is CERROR_ABT and leaves the index", () => {
+  it("a fetch from nowhere is CERROR_ABT and leaves the index (7.1, corner case 35)", () => {
     const rig = new Rig();
     rig.write(Reg.CMDQ_BASE, (1n << 40n) | 4n, 8);
     rig.start();
@@ -116,7 +116,7 @@ describe("errors and recovery (4.8)", () => {
     expect(rig.read(Reg.CMDQ_CONS) & 0xf_ffff).toBe(0);
   });
 
-  it("PROD may go back while the error stands, not before CONS", () => {
+  it("PROD may go back while the error stands, not before CONS (3.5.1, corner case 35)", () => {
     const rig = new Rig().start();
     rig.queueWords([0n, 0n]);
     rig.queueWords([0n, 0n]);
@@ -126,14 +126,14 @@ describe("errors and recovery (4.8)", () => {
     expect(rig.commandError).toBe(0);
   });
 
-  it("a pair of indices that makes no sense stops the queue", () => {
+  it("a pair of indices that makes no sense stops the queue (3.5.1, corner case 37)", () => {
     const rig = new Rig().start();
     rig.write(Reg.CMDQ_PROD, 20);
     expect(rig.read(Reg.CMDQ_CONS)).toBe(0);
     expect(rig.commandError).toBe(0);
   });
 
-  it("a queue of one entry has its wrap bit in bit 0", () => {
+  it("a queue of one entry has its wrap bit in bit 0 (3.5.1, corner case 37)", () => {
     const rig = new Rig();
     rig.write(Reg.CMDQ_BASE, rig.commands, 8);
     rig.start();
@@ -163,7 +163,7 @@ describe("CMD_SYNC (4.7.3)", () => {
     expect((rig.memory.readU64(at) ?? 0n) & 0xffff_ffffn).toBe(0x1234n);
     expect(rig.drained).toBe(true);
   });
-  it("completes though its message goes nowhere: MSI_CMDQ_ABT_ERR", () => {
+  it("completes though its message goes nowhere: MSI_CMDQ_ABT_ERR (4.7.3, corner case 36)", () => {
     const rig = new Rig().start();
     rig.command("SYNC", { CS: 1, MSIData: 1, MSIAddress: 2n ** 38n });
     expect(rig.drained).toBe(true);
@@ -222,7 +222,7 @@ const EVERYTHING = ["1+0", "1+1", "2+0", "3+0", "4+0", "4+1", "5+0", "1+16", "5+
 const without = (...gone: string[]): string[] => EVERYTHING.filter((entry) => !gone.includes(entry));
 const Addr = BigInt(PAGE);
 
-describe("TLBI: what goes and what stays (4.4, 13.2)", () => {
+describe("TLBI: what goes and what stays (4.4, corner cases 20, 21 and 38)", () => {
   const cases: readonly (readonly [name: string, fields: Values, left: string[]])[] = [
     ["TLBI_NSNH_ALL", {}, ["5+0", "5+16"]],
     ["TLBI_NH_ALL", { VMID: 3 }, without("1+0", "1+1", "2+0", "1+16")],
@@ -259,14 +259,14 @@ describe("TLBI: what goes and what stays (4.4, 13.2)", () => {
     expect(new Scene().warm().left()).toEqual(EVERYTHING);
   });
 
-  it("VMID wildcards widen invalidations and nothing else (6.3.9 VMW)", () => {
+  it("VMID wildcards widen invalidations and nothing else (6.3.9 VMW, corner case 22)", () => {
     const scene = new Scene().warm();
     scene.rig.write(Reg.CR0, Cr0.CMDQEN | Cr0.EVENTQEN | Cr0.SMMUEN | Cr0.ATSCHK | (3 << 6));
     // VMIDs 3 and 4 share bits 15:3.
     expect(scene.after("TLBI_NH_ALL", { VMID: 7 })).toEqual(["4+0", "4+1", "5+0", "5+16"]);
   });
 
-  it("EL2 commands follow CR2.E2H", () => {
+  it("EL2 commands follow CR2.E2H (4.4.2, corner case 21)", () => {
     const scene = new Scene();
     const { rig } = scene;
     rig.stage1Stream({ ASID: 9 }, { STRW: 2 }, 5);
@@ -295,7 +295,7 @@ describe("TLBI: what goes and what stays (4.4, 13.2)", () => {
     expect(rig.dma(0x500)).toBe(-1);
   });
 
-  it("TLBI_S2_IPA leaves combined entries alone; with TLBI_NH_ALL they go (4.4.3)", () => {
+  it("TLBI_S2_IPA leaves combined entries alone; with TLBI_NH_ALL they go (4.4.3, corner case 21)", () => {
     const rig = new Rig();
     rig.stage1.map(PAGE, PAGE, 1, LEAF1 | 0x800);
     rig.nestedStream();
@@ -369,7 +369,7 @@ describe("CFGI: what goes and what stays (4.3, 13.3)", () => {
     expect(rig.names()).toEqual(seen ? ["C_BAD_CD"] : []);
   });
 
-  it("CFGI_CD with Leaf=1 leaves the level-1 descriptor (corner case 39)", () => {
+  it("CFGI_CD with Leaf=1 leaves the level-1 descriptor (4.3.3, corner case 39)", () => {
     const rig = new Rig();
     rig.stage1.map(PAGE, OUT, 1, LEAF1);
     const [table, old, fresh] = [rig.frames.alloc(), rig.frames.alloc(), rig.frames.alloc()];
@@ -388,7 +388,7 @@ describe("CFGI: what goes and what stays (4.3, 13.3)", () => {
     expect(rig.names()).toEqual(["C_BAD_CD"]);
   });
 
-  it("CFGI_STE needs Leaf=0 for a level-1 stream table descriptor (corner case 39)", () => {
+  it("CFGI_STE needs Leaf=0 for a level-1 stream table descriptor (4.3.1, corner case 39)", () => {
     const rig = new Rig();
     rig.stage1.map(PAGE, OUT, 1, LEAF1);
     rig.stage1Stream();
@@ -406,7 +406,7 @@ describe("CFGI: what goes and what stays (4.3, 13.3)", () => {
     expect(rig.names()).toEqual(["C_BAD_STREAMID"]);
   });
 
-  it("a CD that two streams share is invalidated for one of them (corner case 41)", () => {
+  it("a CD that two streams share is invalidated for one of them (5.4, corner case 41)", () => {
     const rig = new Rig();
     rig.stage1.map(PAGE, OUT, 1, LEAF1);
     const cd = rig.stage1Stream();
@@ -418,7 +418,7 @@ describe("CFGI: what goes and what stays (4.3, 13.3)", () => {
     expect([rig.dma(PAGE), rig.dma(PAGE, { stream: 2 })]).toEqual([-1, OUT]);
   });
 
-  it("A, R and S change with CFGI_CD alone, ASID and TTB need a TLBI too (corner case 42)", () => {
+  it("A, R and S change with CFGI_CD alone, ASID and TTB need a TLBI too (5.4.1, corner case 42)", () => {
     const rig = new Rig();
     rig.stage1.map(PAGE, OUT, 1, LEAF1 | 0x800);
     const cd = rig.stage1Stream({ R: 1 });

@@ -27,7 +27,7 @@ function stage1Rig(leafLo = LEAF1, leafHi = 0, cd = {}, ste = {}, id = full): Ri
 }
 
 describe("registers (6.3)", () => {
-  it("guarded registers stay read-only until the acknowledgement is off, and a second write to a field in flight is ignored (6.3.9)", () => {
+  it("guarded registers stay read-only until the acknowledgement is off, and a second write to a field in flight is ignored (6.3.9, corner case 1)", () => {
     const rig = new Rig(full, { updateReads: 2 });
     rig.write(Reg.CR0, Cr0.CMDQEN);
     rig.write(Reg.CMDQ_BASE, 0, 8);
@@ -59,7 +59,7 @@ describe("registers (6.3)", () => {
     expect(rig.read(0x3000)).toBe(0);
   });
 
-  it("guards of tables, queues and interrupts", () => {
+  it("guards of tables, queues and interrupts; PRIQEN guards by itself (6.3, corner cases 2 and 49)", () => {
     const rig = new Rig().start(Cr0.PRIQEN);
     rig.write(Reg.IRQ_CTRL, 7);
     for (const [register, size] of [[Reg.STRTAB_BASE, 8], [Reg.STRTAB_BASE_CFG, 4], [Reg.CR1, 4], [Reg.CR2, 4], [Reg.EVENTQ_BASE, 8], [Reg.PRIQ_BASE, 8], [Reg.CMDQ_CONS, 4], [Reg.EVENTQ_PROD, 4], [Reg.GERROR_IRQ_CFG0, 8], [Reg.EVENTQ_IRQ_CFG1, 4], [Reg.PRIQ_IRQ_CFG2, 4]] as const) {
@@ -77,7 +77,7 @@ describe("registers (6.3)", () => {
     expect(rig.read(Reg.PRIQ_BASE, 8)).toBe(0x1_0000);
   });
 
-  it("GBPA takes a write with Update only (6.3.14)", () => {
+  it("GBPA takes a write with Update only (6.3.14, corner case 47)", () => {
     const rig = new Rig();
     rig.write(Reg.GBPA, Gbpa.ABORT);
     expect(rig.read(Reg.GBPA)).toBe(0);
@@ -87,7 +87,7 @@ describe("registers (6.3)", () => {
     expect(rig.dma(PAGE)).toBe(-1);
   });
 
-  it("an error that is active is not told again, and the interrupt comes with it (6.3.18)", () => {
+  it("an error that is active is not told again, and the interrupt comes with it (6.3.18, corner case 48)", () => {
     const lines: string[] = [];
     const rig = new Rig(full, { onWire: (line) => lines.push(line) }).start();
     rig.write(Reg.IRQ_CTRL, 1);
@@ -101,7 +101,7 @@ describe("registers (6.3)", () => {
     expect(rig.gerror(Gerror.MSI_CMDQ_ABT_ERR)).toBe(true);
   });
 
-  it("turning translation off leaves TLBs and configuration caches as they are (6.3.9)", () => {
+  it("turning translation off leaves TLBs and configuration caches as they are (6.3.9, corner case 3)", () => {
     const rig = stage1Rig();
     expect(rig.dma(PAGE)).toBe(OUT);
     rig.memory.clear(rig.steAddress(1), 64);
@@ -114,14 +114,14 @@ describe("registers (6.3)", () => {
 });
 
 describe("bypass and sizes (3.4)", () => {
-  it("SMMUEN=0: beyond the output size is an abort without an event, and a SubstreamID is no reason to fail", () => {
+  it("SMMUEN=0: beyond the output size is an abort without an event, and a SubstreamID is no reason to fail (3.4, corner cases 5 and 8)", () => {
     const rig = new Rig();
     rig.write(Reg.CR0, Cr0.CMDQEN | Cr0.EVENTQEN);
     expect([rig.dma(PAGE, { substream: 3 }), rig.dma(HIGH)]).toEqual([PAGE, -1]);
     expect(rig.events()).toEqual([]);
   });
 
-  it("Config=100: beyond the output size is a stage-1 F_ADDR_SIZE, CLASS=IN; a SubstreamID is C_BAD_SUBSTREAMID", () => {
+  it("Config=100: beyond the output size is a stage-1 F_ADDR_SIZE, CLASS=IN; a SubstreamID is C_BAD_SUBSTREAMID (3.4, 7.3.9, corner cases 5 and 8)", () => {
     const rig = new Rig().ste({ Config: 4 }).start();
     expect(rig.dma(PAGE)).toBe(PAGE);
     expect(rig.dma(HIGH)).toBe(-1);
@@ -130,7 +130,7 @@ describe("bypass and sizes (3.4)", () => {
     expect(rig.event()).toMatchObject({ name: "C_BAD_SUBSTREAMID", fields: { SubstreamID: 3 } });
   });
 
-  it("stage 2 alone: input beyond the intermediate size is a stage-1 F_ADDR_SIZE that S2R does not silence, below it a stage-2 F_TRANSLATION", () => {
+  it("stage 2 alone: input beyond the intermediate size is a stage-1 F_ADDR_SIZE that S2R does not silence, below it a stage-2 F_TRANSLATION (3.4, corner case 6)", () => {
     const rig = new Rig(qemu);
     rig.ste(rig.stage2Fields({ S2T0SZ: 25, S2SL0: 1, S2PS: 4, S2R: 0 })).start();
     expect(rig.dma(2 ** 32)).toBe(-1);
@@ -143,7 +143,7 @@ describe("bypass and sizes (3.4)", () => {
     expect(rig.event()).toMatchObject({ name: "F_TRANSLATION", fields: { S2: 1, CLASS: 2, IPA: 2 ** 43 } });
   });
 
-  it("stage 1 past by S1DSS: the intermediate size counts, and other SubstreamIDs still have their CDs (corner case 10)", () => {
+  it("stage 1 past by S1DSS: the intermediate size counts, and other SubstreamIDs still have their CDs (5.2, corner case 10)", () => {
     const rig = new Rig(narrow);
     rig.stage1.map(PAGE, OUT, 1, LEAF1);
     const table = rig.frames.alloc();
@@ -155,7 +155,7 @@ describe("bypass and sizes (3.4)", () => {
     expect(rig.event()).toMatchObject({ name: "F_ADDR_SIZE", fields: { S2: 0 } });
   });
 
-  it("stage 2 bypassed: an intermediate address beyond the output size is cut off (corner case 7)", () => {
+  it("stage 2 bypassed: an intermediate address beyond the output size is cut off (3.4, corner case 7)", () => {
     // 40 bits of intermediate addresses come with AArch32 tables, whatever the output size.
     const rig = new Rig({ ...narrow, idr0: narrow.idr0 | 4, idr5: (narrow.idr5 & ~7) | 1 });
     const table = rig.frames.alloc();
@@ -164,7 +164,7 @@ describe("bypass and sizes (3.4)", () => {
     expect(rig.names()).toEqual(["F_ADDR_SIZE"]);
   });
 
-  it("the input address is recorded whole, tag and offset included (corner case 50)", () => {
+  it("the input address is recorded whole, tag and offset included (7.3, corner case 50)", () => {
     const rig = new Rig();
     rig.stage1Stream({ TBI0: 1 });
     rig.start();
@@ -174,7 +174,7 @@ describe("bypass and sizes (3.4)", () => {
 });
 
 describe("streams and substreams (3.3, 5.2)", () => {
-  it("C_BAD_STREAMID aborts always and is recorded with RECINVSID only", () => {
+  it("C_BAD_STREAMID aborts always and is recorded with RECINVSID only (7.3.3, corner case 12)", () => {
     for (const [cr2, names] of [[0, []], [2, ["C_BAD_STREAMID"]]] as const) {
       const rig = new Rig();
       rig.write(Reg.CR2, cr2);
@@ -184,7 +184,7 @@ describe("streams and substreams (3.3, 5.2)", () => {
     }
   });
 
-  it("Span 0 and 12 to 31 are invalid, and so is one above SPLIT + 1 (5.1)", () => {
+  it("Span 0 and 12 to 31 are invalid, and so is one above SPLIT + 1 (5.1, corner case 11)", () => {
     for (const [span, split, good] of [[0, 6, false], [12, 6, false], [31, 10, false], [8, 6, false], [7, 6, true], [11, 10, true], [1, 6, false]] as const) {
       const rig = new Rig();
       const [table, level2] = [rig.frames.alloc(), rig.frames.alloc(16)];
@@ -198,7 +198,7 @@ describe("streams and substreams (3.3, 5.2)", () => {
     }
   });
 
-  it("the base is aligned by the literal LOG2SIZE, the range by the capped one (6.3.24)", () => {
+  it("the base is aligned by the literal LOG2SIZE, the range by the capped one (6.3.24, corner case 11)", () => {
     const rig = new Rig();
     const table = rig.frames.alloc(1);
     rig.put(64, STE, { V: 1, Config: 4 });
@@ -222,7 +222,7 @@ describe("streams and substreams (3.3, 5.2)", () => {
     expect(other.event()).toMatchObject({ name: "F_CD_FETCH", fields: { FetchAddr: 2 ** 40 } });
   });
 
-  it("S1DSS counts with S1CDMax > 0 only, and value 2 disables SubstreamID 0 (5.5)", () => {
+  it("S1DSS counts with S1CDMax > 0 only, and value 2 disables SubstreamID 0 (5.2, corner case 9)", () => {
     const table = (dss: number, max: number): string[] => {
       const rig = new Rig();
       rig.stage1.map(PAGE, OUT, 1, LEAF1);
@@ -251,7 +251,7 @@ describe("streams and substreams (3.3, 5.2)", () => {
     }
   });
 
-  it("two streams share translations when VMID, ASID and regime agree, and not when VMIDs differ (corner case 19)", () => {
+  it("two streams share translations when VMID, ASID and regime agree, and not when VMIDs differ (5.2, 3.17, corner case 19)", () => {
     const rig = new Rig();
     rig.stage1.map(PAGE, OUT, 1, LEAF1 | 0x800);
     for (const [stream, S2VMID] of [[1, 3], [2, 3], [3, 4]]) rig.stage1Stream({}, { S2VMID }, stream);
@@ -261,7 +261,7 @@ describe("streams and substreams (3.3, 5.2)", () => {
     expect([2, 3].map((stream) => rig.dma(PAGE, { stream }))).toEqual([OUT, -1]);
   });
 
-  it("a global entry serves every ASID with the same ASET, in its regime (corner case 20)", () => {
+  it("a global entry serves every ASID with the same ASET, in its regime (3.17, corner case 20)", () => {
     const rig = new Rig();
     rig.stage1.map(PAGE, OUT, 1, LEAF1);
     rig.stage1Stream({ ASID: 1, ASET: 1 }, {}, 1);
@@ -274,7 +274,7 @@ describe("streams and substreams (3.3, 5.2)", () => {
     expect([1, 2, 3, 4].map((stream) => rig.dma(PAGE, { stream }))).toEqual([OUT, OUT, -1, -1]);
   });
 
-  it("PRIVCFG and INSTCFG change what is asked and what is recorded; writes stay data (5.2)", () => {
+  it("PRIVCFG and INSTCFG change what is asked and what is recorded; writes stay data (5.2, corner case 29)", () => {
     const rig = stage1Rig(LEAF1 & ~0x40, UXN | PXN, {}, { PRIVCFG: 3, INSTCFG: 3 });
     expect(rig.dma(PAGE, WRITE)).toBe(OUT);
     expect(rig.dma(PAGE)).toBe(-1);
@@ -284,7 +284,7 @@ describe("streams and substreams (3.3, 5.2)", () => {
     expect(user.event().fields).toMatchObject({ PnU: 0 });
   });
 
-  it("EL2 without E2H: one privilege level, no ASID, no upper half (5.4)", () => {
+  it("EL2 without E2H: one privilege level, no ASID, no upper half (5.4, corner case 18)", () => {
     const rig = stage1Rig(LEAF1 & ~0x40, PXN, { EPD0: 1, T1SZ: 16, TG1: 2, EPD1: 0, PAN: 1 }, { STRW: 2 });
     expect([rig.dma(PAGE), rig.dma(PAGE, WRITE), rig.dma(PAGE, FETCH), rig.dma(PAGE, PRIVILEGED)]).toEqual([OUT, OUT, OUT, OUT]);
     expect(rig.dma(2 ** 52 - 1)).toBe(-1);
@@ -309,14 +309,14 @@ describe("stage 1 (3.4.1, DDI0487 D8)", () => {
     expect(new Set(rig.names())).toEqual(new Set(["F_TRANSLATION"]));
   });
 
-  it("E0PD faults unprivileged accesses, cached or not (corner case 17)", () => {
+  it("E0PD faults unprivileged accesses, cached or not (5.4, corner case 17)", () => {
     const rig = stage1Rig(LEAF1, 0, { E0PD0: 1 });
     expect(rig.dma(PAGE, PRIVILEGED)).toBe(OUT);
     expect(rig.dma(PAGE)).toBe(-1);
     expect(rig.names()).toEqual(["F_TRANSLATION"]);
   });
 
-  it("level-3 descriptor 01 and blocks where none are allowed are F_TRANSLATION (D8.3)", () => {
+  it("level-3 descriptor 01 and blocks where none are allowed are F_TRANSLATION (D8.3, corner case 23)", () => {
     const rig = stage1Rig();
     rig.change(rig.leaf(rig.stage1, PAGE), 0n, 2n);
     expect(rig.dma(PAGE)).toBe(-1);
@@ -325,7 +325,7 @@ describe("stage 1 (3.4.1, DDI0487 D8)", () => {
     expect(rig.names()).toEqual(["F_TRANSLATION", "F_TRANSLATION"]);
   });
 
-  it("a table beyond the output size is F_ADDR_SIZE, CLASS=IN, before access and permission (corner case 24)", () => {
+  it("a table beyond the output size is F_ADDR_SIZE, CLASS=IN, before access and permission (7.3.14, 7.3.22, corner case 24)", () => {
     const rig = new Rig();
     rig.stage1.map(PAGE, 2 ** 21, 1, 0);
     rig.stage1Stream({ IPS: 0 });
@@ -355,13 +355,13 @@ describe("stage 1 (3.4.1, DDI0487 D8)", () => {
     expect(rig.dma(PAGE)).toBe(OUT);
   });
 
-  it("HAD takes the tables' restrictions away (6.4)", () => {
+  it("HAD takes the tables' restrictions away (5.4, corner case 29)", () => {
     const rig = stage1Rig(LEAF1, 0, { HAD0: 1 });
     rig.change(rig.stage1.root, 31n << 59n);
     expect([rig.dma(PAGE, WRITE), rig.dma(PAGE, FETCH)]).toEqual([OUT, OUT]);
   });
 
-  it("execute-only pages, UXN, and unprivileged write against privileged execute (D8.4)", () => {
+  it("execute-only pages, UXN, and unprivileged write against privileged execute (D8.4, corner case 29)", () => {
     const xo = stage1Rig(LEAF1 & ~0x40);
     expect([xo.dma(PAGE, FETCH), xo.dma(PAGE)]).toEqual([OUT, -1]);
     const data = stage1Rig(LEAF1, UXN);
@@ -371,7 +371,7 @@ describe("stage 1 (3.4.1, DDI0487 D8)", () => {
     expect([stage1Rig(LEAF1).dma(PAGE, privilegedFetch), stage1Rig(LEAF1 | 0x80).dma(PAGE, privilegedFetch)]).toEqual([-1, OUT]);
   });
 
-  it("WXN counts a writable-clean page as writable (corner case 29)", () => {
+  it("WXN counts a writable-clean page as writable (D8.4, corner case 29)", () => {
     const readOnly = LEAF1 | 0x80;
     expect(stage1Rig(readOnly, DBM, { WXN: 1 }).dma(PAGE, FETCH)).toBe(OUT);
     expect(stage1Rig(readOnly, DBM, { WXN: 1, HA: 1, HD: 1 }).dma(PAGE, FETCH)).toBe(-1);
@@ -384,7 +384,7 @@ describe("stage 1 (3.4.1, DDI0487 D8)", () => {
     expect(stage1Rig(LEAF1 & ~0x40, UXN, { PAN: 1, EPAN: 1 }).dma(PAGE, PRIVILEGED)).toBe(OUT);
   });
 
-  it("an atomic access: write is looked at first, RnW=1 when only the right to read is missing (corner case 30)", () => {
+  it("an atomic access: write is looked at first, RnW=1 when only the right to read is missing (7.3.16, corner case 30)", () => {
     const atomic = { access: Access.READ | Access.WRITE };
     const readOnly = stage1Rig(LEAF1 | 0x80);
     readOnly.dma(PAGE, atomic);
@@ -396,7 +396,7 @@ describe("stage 1 (3.4.1, DDI0487 D8)", () => {
     expect(rig.event().fields).toMatchObject({ RnW: 1, S2: 1 });
   });
 
-  it("big-endian tables beside little-endian structures (corner case 51)", () => {
+  it("big-endian tables beside little-endian structures (5.2, 5.4, corner case 51)", () => {
     const rig = new Rig();
     rig.stage1.map(PAGE, OUT, 1, LEAF1);
     rig.stage1Stream({ ENDI: 1, HA: 1 });
@@ -419,14 +419,14 @@ describe("stage 1 (3.4.1, DDI0487 D8)", () => {
     expect((rig.memory.readU64(table + PAGE * 8) ?? 0n) & (0x400n << 40n)).toBe(0x400n << 40n);
   });
 
-  it("F_WALK_EABT at stage 1: S2=0, CLASS=TT, the descriptor's address", () => {
+  it("F_WALK_EABT at stage 1: S2=0, CLASS=TT, the descriptor's address (7.3.12, corner case 26)", () => {
     const rig = stage1Rig();
     rig.memory.writeU64(rig.stage1.root, (1n << 36n) | 3n);
     expect(rig.dma(PAGE)).toBe(-1);
     expect(rig.event()).toMatchObject({ name: "F_WALK_EABT", fields: { S2: 0, CLASS: 1, FetchAddr: 2 ** 36 } });
   });
 
-  it("64K pages with 52-bit addresses, 4K with LPA2 (corner case 23)", () => {
+  it("64K pages with 52-bit addresses, 4K with LPA2 (D8.3, corner case 23)", () => {
     const output = 0x9 * 2 ** 36 + 0x40;
     const wide = new Rig();
     const tables = wide.table({ granule: 1, outputBits: 52, ds: false, wide: true });
@@ -442,7 +442,7 @@ describe("stage 1 (3.4.1, DDI0487 D8)", () => {
 });
 
 describe("stage 2 and nesting (7.8)", () => {
-  it("concatenated start tables are one table with a wide index (D8.2)", () => {
+  it("concatenated start tables are one table with a wide index (D8.2, corner case 23)", () => {
     const rig = new Rig();
     const tables = rig.frames.alloc(16);
     const second = rig.table({ granule: 0, outputBits: 48, ds: false, wide: false });
@@ -454,7 +454,7 @@ describe("stage 2 and nesting (7.8)", () => {
     expect([rig.dma(2 ** 27 + PAGE), rig.dma(PAGE)]).toEqual([OUT, -1]);
   });
 
-  it("each descriptor of stage 1 goes through stage 2 on its own, and the other half's table is not touched (corner case 25)", () => {
+  it("each descriptor of stage 1 goes through stage 2 on its own, and the other half's table is not touched (3.3, corner case 25)", () => {
     const rig = new Rig();
     rig.stage1.map(PAGE, PAGE, 1, LEAF1);
     rig.nestedStream({ EPD1: 0, T1SZ: 16, TG1: 2, TTB1: 2n ** 36n });
@@ -464,7 +464,7 @@ describe("stage 2 and nesting (7.8)", () => {
     expect(rig.event()).toMatchObject({ name: "F_TRANSLATION", fields: { S2: 1, CLASS: 1 } });
   });
 
-  it("a 64K table of stage 1 that stage 2 has in 4K pieces (corner case 25)", () => {
+  it("a 64K table of stage 1 that stage 2 has in 4K pieces (3.3, corner case 25)", () => {
     const rig = new Rig();
     const tables = rig.table({ granule: 1, outputBits: 48, ds: false, wide: true });
     tables.map(0x2000 * 16, 0x100, 16, LEAF1); // second entry page of the level-3 table
@@ -486,7 +486,7 @@ describe("stage 2 and nesting (7.8)", () => {
     expect(rig.dma(0x1f00 * 16)).toBe(0x200);
   });
 
-  it("a stage-2 fault in a stage-1 walk: S2=1, CLASS=TT, IPA of the descriptor, InputAddr of the access (corner case 26)", () => {
+  it("a stage-2 fault in a stage-1 walk: S2=1, CLASS=TT, IPA of the descriptor, InputAddr of the access (7.3.13, corner case 26)", () => {
     const rig = new Rig();
     rig.stage1.map(PAGE, PAGE, 1, LEAF1);
     rig.nestedStream();
@@ -500,7 +500,7 @@ describe("stage 2 and nesting (7.8)", () => {
     expect(words[2]).toBe(BigInt(PAGE) * 4096n + 8n);
   });
 
-  it("a stage-2 fault on the CD: CLASS=CD, and S2R decides on it", () => {
+  it("a stage-2 fault on the CD: CLASS=CD, and S2R decides on it (7.3.13, corner case 26)", () => {
     for (const S2R of [1, 0]) {
       const rig = new Rig();
       const cd = rig.nestedStream({}, { S2R });
@@ -513,7 +513,7 @@ describe("stage 2 and nesting (7.8)", () => {
     }
   });
 
-  it("stage-1 output beyond S2T0SZ is a stage-2 F_TRANSLATION, beyond IPS a stage-1 F_ADDR_SIZE", () => {
+  it("stage-1 output beyond S2T0SZ is a stage-2 F_TRANSLATION, beyond IPS a stage-1 F_ADDR_SIZE (3.4, corner case 24)", () => {
     const rig = new Rig();
     rig.stage1.map(PAGE, 2 ** 33, 1, LEAF1);
     rig.nestedStream({}, { S2T0SZ: 25, S2SL0: 1 });
@@ -524,7 +524,7 @@ describe("stage 2 and nesting (7.8)", () => {
     expect(rig.event()).toMatchObject({ name: "F_TRANSLATION", fields: { S2: 1, CLASS: 2, IPA: 2 ** 45 } });
   });
 
-  it("S2PTW: a table in Device memory is a stage-2 F_PERMISSION with TTRnW=1 (corner case 27)", () => {
+  it("S2PTW: a table in Device memory is a stage-2 F_PERMISSION with TTRnW=1 (5.2, corner case 27)", () => {
     for (const [S2PTW, result] of [[1, -1], [0, PAGE]] as const) {
       const rig = new Rig();
       rig.stage1.map(PAGE, PAGE, 1, LEAF1);

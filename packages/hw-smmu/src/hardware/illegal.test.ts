@@ -96,7 +96,7 @@ function rigFor({ id = full, ste = {}, cd = {}, config }: Broken): Rig {
 describe.each([
   ["STE", STE_CASES, STE_RULES as readonly IllegalRule<never>[], "C_BAD_STE"],
   ["CD", CD_CASES, CD_RULES as readonly IllegalRule<never>[], "C_BAD_CD"],
-] as const)("%s", (_structure, cases, rules, event) => {
+] as const)("%s (5.2.2, 5.4.2, corner cases 15 and 16)", (_structure, cases, rules, event) => {
   it("every rule has a case", () => {
     expect([...new Set(cases.map(({ rule }) => rule))].sort()).toEqual([...new Set(rules.map(nameOf))].sort());
   });
@@ -125,7 +125,7 @@ function brokenRules(rig: Rig): string[] {
   return CD_RULES.filter((rule) => rule.when({ f: cd, ste: f, caps, world })).map(nameOf);
 }
 
-describe("what is IGNORED does not make a structure ILLEGAL (5.2)", () => {
+describe("what is IGNORED does not make a structure ILLEGAL (5.2, corner cases 13 and 17)", () => {
   const garbage = { S2T0SZ: 63, S2SL0: 3, S2TG: 3, S2AA64: 0, S2HD: 1, S2ENDI: 1, S2TTB: (1n << 52n) - 1n };
   it("stage-2 fields with Config=101", () => {
     const rig = new Rig();

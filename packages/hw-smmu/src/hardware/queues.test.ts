@@ -19,7 +19,7 @@ const faulting = (cd: Values = {}, options: Partial<SmmuUnitOptions> = {}): Rig 
 const overflow = (rig: Rig): boolean => ((rig.read(Reg.EVENTQ_PROD) ^ rig.read(Reg.EVENTQ_CONS)) & OVERFLOW) !== 0;
 
 describe("event queue (7.2)", () => {
-  it("overflows once until acknowledged, and an overflow does not stop new records (corner case 33)", () => {
+  it("overflows once until acknowledged, and an overflow does not stop new records (7.2, corner case 33)", () => {
     const rig = faulting();
     for (let i = 0; i < 16; i++) rig.dma(i);
     expect(overflow(rig)).toBe(false);
@@ -34,14 +34,14 @@ describe("event queue (7.2)", () => {
     expect(overflow(rig)).toBe(false);
   });
 
-  it("drops without overflow while it is off", () => {
+  it("drops without overflow while it is off (7.2, corner case 33)", () => {
     const rig = faulting();
     rig.write(Reg.CR0, Cr0.CMDQEN | Cr0.SMMUEN);
     rig.dma(1);
     expect([rig.read(Reg.EVENTQ_PROD), rig.read(Reg.EVENTQ_CONS)]).toEqual([0, 0]);
   });
 
-  it("a write to nowhere is EVENTQ_ABT_ERR; PROD stays and nothing is written until it is acknowledged", () => {
+  it("a write to nowhere is EVENTQ_ABT_ERR; PROD stays and nothing is written until it is acknowledged (7.2, corner case 33)", () => {
     const rig = new Rig();
     rig.stage1Stream();
     const base = rig.read(Reg.EVENTQ_BASE, 8);
@@ -60,7 +60,7 @@ describe("event queue (7.2)", () => {
     expect(rig.read(Reg.EVENTQ_PROD)).toBe(1);
   });
 
-  it("interrupts on the first record in an empty queue, by message or wire, and only while enabled (2.7)", () => {
+  it("interrupts on the first record in an empty queue, by message or wire, and only while enabled (3.18, corner case 49)", () => {
     const messages: [bigint, number][] = [];
     const lines: string[] = [];
     const rig = new Rig(full, { onMessage: (address, data) => messages.push([address, data]) > 0, onWire: (line) => lines.push(line) });
@@ -96,7 +96,7 @@ describe("event queue (7.2)", () => {
     expect(rig.names()).toEqual(["F_TRANSLATION"]);
   });
 
-  it("A, R and S decide on translation faults and on nothing else (5.5)", () => {
+  it("A, R and S decide on translation faults and on nothing else (5.5, corner case 31)", () => {
     for (const [A, R, S, recorded] of [[0, 0, 0, false], [0, 1, 0, true], [1, 0, 0, false], [1, 1, 0, true], [1, 0, 1, true]] as const) {
       const rig = faulting({ A, R, S });
       expect(rig.dma(1)).toBe(-1);
@@ -254,7 +254,7 @@ describe("page requests (8)", () => {
     expect(device.responses).toEqual([{ pasid: 7, group: 0x1ff, code: PageResponseCode.SUCCESS }]);
   });
 
-  it("overflow answers the last of a group, and blocks until acknowledged even with room (corner case 34)", () => {
+  it("overflow answers the last of a group, and blocks until acknowledged even with room (8.1, corner case 34)", () => {
     const { rig, device } = priRig();
     for (let i = 0; i < 4; i++) device.request(i);
     device.request(4, { last: false });
@@ -276,7 +276,7 @@ describe("page requests (8)", () => {
     expect(device.responses).toEqual([{ pasid, group: 1, code: PageResponseCode.SUCCESS }]);
   });
 
-  it("an STE that cannot be had makes it a failure without PASID; a stop marker is never answered", () => {
+  it("an STE that cannot be had makes it a failure without PASID; a stop marker is never answered (8.2, corner case 34)", () => {
     const { rig, device } = priRig();
     for (let i = 0; i < 4; i++) device.request(i);
     rig.memory.clear(rig.steAddress(1), 64);
@@ -299,7 +299,7 @@ describe("page requests (8)", () => {
     expect(rig.read(Reg.PRIQ_PROD)).toBe(0);
   });
 
-  it("LO: interrupts on the last request of a group, dropped ones included (corner case 49)", () => {
+  it("LO: interrupts on the last request of a group, dropped ones included (6.3.34, corner case 49)", () => {
     const lines: string[] = [];
     const rig = new Rig(full, { onWire: (line) => lines.push(line) });
     rig.stage1Stream();
@@ -330,7 +330,7 @@ describe("ATS (3.9, 13.6, 14)", () => {
   }
   const granted = ({ status, read, write, execute, page }: TranslationCompletion): unknown => [status, read, write, execute, page];
 
-  it("grants what both stages give, and less is no fault (corner case 44)", () => {
+  it("grants what both stages give, and less is no fault (13.7, corner case 44)", () => {
     expect(granted(atsRig().ask())).toEqual([0, true, true, false, OUT]);
     const readOnly = atsRig({}, {}, LEAF1 | 0x80);
     expect(granted(readOnly.ask())).toEqual([0, true, false, false, OUT]);
@@ -338,7 +338,7 @@ describe("ATS (3.9, 13.6, 14)", () => {
     expect(readOnly.rig.events()).toEqual([]);
   });
 
-  it("No Write does not make a page dirty, a write request does", () => {
+  it("No Write does not make a page dirty, a write request does (3.13.7, corner case 28)", () => {
     const { rig, ask } = atsRig({ HA: 1, HD: 1 }, {}, LEAF1 | 0x80, 1 << 19);
     const dirty = (): boolean => ((rig.memory.readU64(rig.leaf(rig.stage1, PAGE)) ?? 0n) & 0x80n) === 0n;
     expect(granted(ask(PAGE, Access.READ))).toEqual([0, true, false, false, OUT]);
@@ -391,7 +391,7 @@ describe("ATS (3.9, 13.6, 14)", () => {
     }
   });
 
-  it("translated transactions pass with full ATS, are forbidden without, and bypass everything with ATSCHK=0 (corner case 45)", () => {
+  it("translated transactions pass with full ATS, are forbidden without, and bypass everything with ATSCHK=0 (3.9.1.3, corner case 45)", () => {
     const { rig } = atsRig();
     const translated = (page: number, stream = 1): number | undefined => rig.unit.ats?.translated(stream, NO_PASID, page, Access.WRITE);
     expect(translated(0x777)).toBe(0x777);
@@ -423,7 +423,7 @@ describe("ATS (3.9, 13.6, 14)", () => {
     expect(rig.event()).toMatchObject({ name: "F_TRANSLATION", fields: { S2: 1 } });
   });
 
-  it("CMD_ATC_INV reaches the device with its range and PASID; a CMD_SYNC waits for the answer, and fails when none comes (corner case 36)", () => {
+  it("CMD_ATC_INV reaches the device with its range and PASID; a CMD_SYNC waits for the answer, and fails when none comes (3.9.1.4, corner case 36)", () => {
     const { rig } = atsRig();
     const device = new Device(rig);
     rig.command("ATC_INV", { StreamID: 1, SSV: 1, SubstreamID: 5, Addr: 0x123n, Size: 4 });
@@ -444,7 +444,7 @@ describe("ATS (3.9, 13.6, 14)", () => {
     expect(rig.drained).toBe(true);
   });
 
-  it("CMD_ATC_INV and CMD_PRI_RESP are ignored while translation is off", () => {
+  it("CMD_ATC_INV and CMD_PRI_RESP are ignored while translation is off (4.5, corner case 4)", () => {
     const { rig } = atsRig();
     const device = new Device(rig);
     rig.stop();
