@@ -56,6 +56,8 @@ export type {
   RoutedInterrupt,
   UserData,
 } from "./driver/types.js";
+export { isRegisterAccess, RegisterBank } from "./hardware/register-bank.js";
+export type { BankRegister } from "./hardware/register-bank.js";
 export { Errno, IommuError, refuse } from "./errors.js";
 export type { ErrnoName, Reason } from "./errors.js";
 export type {

@@ -8,6 +8,7 @@ import {
   NO_PASID,
   type PageRequest,
   PageResponseCode,
+  type RegisterBank,
   type TranslationCompletion,
 } from "@iommukit/core";
 import { PageResponse } from "../spec/commands.js";
@@ -21,7 +22,6 @@ import { Action, Configuration } from "./configuration.js";
 import type { EventQueue } from "./event-queue.js";
 import type { OutputQueue } from "./output-queue.js";
 import { PageRequestQueue } from "./page-requests.js";
-import type { RegisterBank } from "./register-bank.js";
 import { PRIVILEGED_SHIFT, R, W, X } from "./rights.js";
 import { Look, type Translator } from "./translator.js";
 

@@ -1,11 +1,10 @@
 /** The command queue (SMMU 3.5, 4.8, 7.1): in order, and stopped by an error until software has acknowledged it. */
-import { decodeFields, type FieldTable, type PhysicalMemory, type Tracer } from "@iommukit/core";
+import { decodeFields, type FieldTable, type PhysicalMemory, type RegisterBank, type Tracer } from "@iommukit/core";
 import { type Command, COMMAND_BY_OPCODE, COMMANDS, Op } from "../spec/commands.js";
 import type { Capabilities } from "../spec/identification.js";
 import { CommandError, Cr0, Gerror, Reg } from "../spec/registers.js";
 import { type Fields, readFields } from "../spec/words.js";
 import type { Interrupts } from "./interrupts.js";
-import type { RegisterBank } from "./register-bank.js";
 import { Ring } from "./ring.js";
 
 /** What commands do. */

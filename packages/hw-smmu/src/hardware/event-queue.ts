@@ -1,5 +1,5 @@
 /** The event queue (SMMU 7.2, 7.3): what is recorded of a failed transaction, and stall records that wait for room. */
-import { type Field, formatRid, NO_PASID, type Tracer } from "@iommukit/core";
+import { type Field, formatRid, NO_PASID, type RegisterBank, type Tracer } from "@iommukit/core";
 import { EVENTS, eventName, FaultClass, MERGE_WITHOUT_STE } from "../spec/events.js";
 import { Cr0, Gerror, Reg } from "../spec/registers.js";
 import { fieldsByName, putField } from "../spec/words.js";
@@ -7,7 +7,6 @@ import type { Configuration } from "./configuration.js";
 import type { EventMerge } from "./event-merge.js";
 import type { Fault } from "./fault.js";
 import type { OutputQueue, OutputQueueLayout } from "./output-queue.js";
-import type { RegisterBank } from "./register-bank.js";
 import { type AccessAttributes, attributes } from "./rights.js";
 import { StallEnd, type StalledTransaction, type Stalls } from "./stalls.js";
 

@@ -1,7 +1,6 @@
 /** Global errors and interrupts (SMMU 3.18, 6.3.16 to 6.3.20): message writes or wires, and GERROR, whose bits toggle. */
-import type { PhysicalMemory } from "@iommukit/core";
+import type { PhysicalMemory, RegisterBank } from "@iommukit/core";
 import { Gerror, IrqCtrl, Reg } from "../spec/registers.js";
-import type { RegisterBank } from "./register-bank.js";
 
 export type InterruptLine = "gerror" | "eventq" | "priq" | "sync";
 

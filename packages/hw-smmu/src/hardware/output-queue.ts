@@ -1,8 +1,7 @@
 /** What event and page request queues have in common (SMMU 3.5): room, overflow, aborted writes, the interrupt. */
-import type { PhysicalMemory } from "@iommukit/core";
+import type { PhysicalMemory, RegisterBank } from "@iommukit/core";
 import { OVERFLOW } from "../spec/registers.js";
 import type { Interrupts } from "./interrupts.js";
-import type { RegisterBank } from "./register-bank.js";
 import { Ring } from "./ring.js";
 
 export interface OutputQueueLayout {

@@ -1,10 +1,9 @@
 /** The page request queue (SMMU 8): requests that devices make, and the answers the unit gives in software's place. */
-import { Access, NO_PASID, type PageRequest, PageResponseCode } from "@iommukit/core";
+import { Access, NO_PASID, type PageRequest, PageResponseCode, type RegisterBank } from "@iommukit/core";
 import { PAGE_REQUEST } from "../spec/page-requests.js";
 import { Cr0, Gerror, Reg } from "../spec/registers.js";
 import { fieldsByName, putField } from "../spec/words.js";
 import type { OutputQueue, OutputQueueLayout } from "./output-queue.js";
-import type { RegisterBank } from "./register-bank.js";
 
 const WORDS = 4;
 export const PAGE_REQUEST_QUEUE: Omit<OutputQueueLayout, "largest"> = {

@@ -2,7 +2,7 @@
  * A queue in memory (SMMU 3.5): base and size from a register, indices with a wrap bit above them. The indices live in the
  * register bank; the bits above the wrap bit belong to the queue's owner.
  */
-import type { RegisterBank } from "./register-bank.js";
+import type { RegisterBank } from "@iommukit/core";
 
 export class Ring {
   readonly #bank: RegisterBank;

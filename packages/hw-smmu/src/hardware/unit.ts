@@ -2,7 +2,18 @@
  * One SMMUv3, its Non-secure programming interface: registers (SMMU 6.3), what writing them does, and the parts behind
  * them. It sees memory, register accesses and DMA requests only.
  */
-import { Access, type AtsHardware, type CachedTranslation, type IommuHardware, type IotlbGeometry, type MmioHandler, type PhysicalMemory, type Tracer } from "@iommukit/core";
+import {
+  Access,
+  type AtsHardware,
+  type CachedTranslation,
+  type IommuHardware,
+  type IotlbGeometry,
+  isRegisterAccess,
+  type MmioHandler,
+  type PhysicalMemory,
+  RegisterBank,
+  type Tracer,
+} from "@iommukit/core";
 import { Event } from "../spec/events.js";
 import { type Capabilities, type Identification, readCapabilities } from "../spec/identification.js";
 import { Cr0, Cr1, Cr2, Gbpa, type Guard, IrqCtrl, Reg, type Register, REGISTERS } from "../spec/registers.js";
@@ -15,7 +26,6 @@ import { EVENT_QUEUE, EventQueue } from "./event-queue.js";
 import { type InterruptOptions, Interrupts } from "./interrupts.js";
 import { OutputQueue } from "./output-queue.js";
 import { PAGE_REQUEST_QUEUE } from "./page-requests.js";
-import { isAccess, RegisterBank } from "./register-bank.js";
 import { type StallListener, Stalls } from "./stalls.js";
 import { Tlbs } from "./tlbs.js";
 import { Translator } from "./translator.js";
@@ -84,7 +94,7 @@ function cr0Mask(caps: Capabilities): number {
 export class SmmuUnit implements IommuHardware, MmioHandler {
   readonly name: string;
   readonly capabilities: Capabilities;
-  readonly bank: RegisterBank;
+  readonly bank: RegisterBank<Register>;
   readonly tlbs: Tlbs;
   readonly stalls: Stalls;
   readonly ats?: AtsHardware;
@@ -111,7 +121,7 @@ export class SmmuUnit implements IommuHardware, MmioHandler {
     const bank = new RegisterBank(REGISTERS.filter((row) => hasRegister(row, caps)));
     this.bank = bank;
     const words = [id.idr0, id.idr1, id.idr2 ?? 0, id.idr3, id.idr4 ?? 0, id.idr5, id.iidr ?? 0, id.aidr];
-    words.forEach((word, i) => bank.set(Reg.IDR0 + i * 4, word >>> 0));
+    words.forEach((word, i) => bank.set32(Reg.IDR0 + i * 4, word));
     const { onMessage, onWire } = options;
     this.#interrupts = new Interrupts(bank, memory, { msi: caps.msi, oas: caps.oas, ...(onMessage ? { onMessage } : {}), ...(onWire ? { onWire } : {}) });
     this.stalls = new Stalls(options.stallLimit ?? caps.stallMax, options.suppressDuplicateStalls ?? false, options.onStallEnd);
@@ -156,7 +166,7 @@ export class SmmuUnit implements IommuHardware, MmioHandler {
   }
 
   write(offset: number, size: number, value: bigint): void {
-    if (!isAccess(offset, size)) return;
+    if (!isRegisterAccess(offset, size)) return;
     this.#writeDword(offset, value & 0xffff_ffffn);
     if (size === 8) this.#writeDword(offset + 4, value >> 32n);
   }
@@ -234,13 +244,13 @@ export class SmmuUnit implements IommuHardware, MmioHandler {
   /** CR1 has two halves with a guard each (6.3.11). */
   #writeCr1(value: number): void {
     const free = (this.#isGuarded("queues") ? 0 : Cr1.QUEUE) | (this.#isGuarded("SMMUEN") ? 0 : Cr1.TABLE);
-    this.bank.set(Reg.CR1, (this.bank.get32(Reg.CR1) & ~free) | (value & free));
+    this.bank.set32(Reg.CR1, (this.bank.get32(Reg.CR1) & ~free) | (value & free));
   }
 
   /** GBPA (6.3.14): only a write with Update=1 counts, and takes effect at once. */
   #writeGbpa(value: number): void {
     if (value < Gbpa.UPDATE) return;
-    this.bank.set(Reg.GBPA, value & Gbpa.WRITABLE);
+    this.bank.set32(Reg.GBPA, value & Gbpa.WRITABLE);
     this.translator.bypassAborts = (value & Gbpa.ABORT) !== 0;
   }
 
@@ -250,7 +260,7 @@ export class SmmuUnit implements IommuHardware, MmioHandler {
   #control(register: number, acknowledge: number, value: number): void {
     const now = this.bank.get32(register);
     const updating = now ^ this.bank.get32(acknowledge);
-    this.bank.set(register, (value & ~updating) | (now & updating));
+    this.bank.set32(register, (value & ~updating) | (now & updating));
     if (this.#updateReads === 0) this.#acknowledge(register, acknowledge);
     else if (!this.#pending.has(acknowledge)) this.#pending.set(acknowledge, this.#updateReads);
   }
@@ -269,7 +279,7 @@ export class SmmuUnit implements IommuHardware, MmioHandler {
   #acknowledge(register: number, acknowledge: number): void {
     const before = this.bank.get32(acknowledge);
     const after = this.bank.get32(register);
-    this.bank.set(acknowledge, after);
+    this.bank.set32(acknowledge, after);
     if (acknowledge !== Reg.CR0ACK) return;
     const turned = (bit: number): boolean => ((before ^ after) & bit) !== 0;
     if (turned(Cr0.SMMUEN)) this.#enable((after & Cr0.SMMUEN) !== 0);

@@ -3,8 +3,8 @@
  * message that the three registers behind it hold. Faults, completed invalidations and page requests have one each. Such a message is
  * never remapped (5.1.2).
  */
+import type { RegisterBank } from "@iommukit/core";
 import { EventControl } from "../spec/registers.js";
-import type { RegisterBank } from "./register-bank.js";
 
 const IP = BigInt(EventControl.IP);
 

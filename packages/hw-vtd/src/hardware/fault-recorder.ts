@@ -1,10 +1,9 @@
 /** Primary fault logging and the fault event (VT-d 7.2.1, 7.3, 11.4.7). DMA and interrupt faults share the records. */
-import { Access, formatRid, NO_PASID, type Tracer } from "@iommukit/core";
+import { Access, formatRid, NO_PASID, type RegisterBank, type Tracer } from "@iommukit/core";
 import type { Capabilities } from "../spec/capabilities.js";
 import type { FaultCondition } from "../spec/faults.js";
 import { Fsts, Reg } from "../spec/registers.js";
 import type { EventMessage } from "./event-message.js";
-import type { RegisterBank } from "./register-bank.js";
 import { RequestKind } from "./request.js";
 
 const F_BIT = 1n << 63n;

@@ -2,9 +2,9 @@
  * GCMD and GSTS (VT-d 11.4.4): level bits take effect when they change, one-shot bits whenever they are written as 1. Drivers
  * write GSTS back with a bit added, so a command may carry one-shots that ran before; they run again.
  */
+import type { RegisterBank } from "@iommukit/core";
 import type { Capabilities } from "../spec/capabilities.js";
 import { Gcmd, Reg } from "../spec/registers.js";
-import type { RegisterBank } from "./register-bank.js";
 
 /** What a command does, each when its bit says so. */
 export interface CommandEffects {

@@ -1,5 +1,5 @@
 /** Queued invalidation (VT-d 6.5.2): fetch, check, execute; errors stop the queue at the bad descriptor. */
-import { decodeFields, type FieldTable, NO_PASID, type PhysicalMemory, type Tracer } from "@iommukit/core";
+import { decodeFields, type FieldTable, NO_PASID, type PhysicalMemory, type RegisterBank, type Tracer } from "@iommukit/core";
 import type { Capabilities } from "../spec/capabilities.js";
 import { DescriptorType, QueueError } from "../spec/descriptors.js";
 import { TranslationTableMode } from "../spec/entries.js";
@@ -9,7 +9,6 @@ import { type DescriptorLayout, descriptorLayouts } from "./descriptor-layout.js
 import { type DeviceTlbs, invalidationRange } from "./device-tlbs.js";
 import type { EventMessage } from "./event-message.js";
 import type { FaultRecorder } from "./fault-recorder.js";
-import type { RegisterBank } from "./register-bank.js";
 
 /** What the queue works on. */
 export interface QueueParts {

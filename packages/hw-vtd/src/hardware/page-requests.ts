@@ -1,5 +1,5 @@
 /** Page requests (VT-d 7.4): checked, answered at once where no answer can come from software, else queued in memory with an event. */
-import { Access, NO_PASID, type PageRequest, type PageRequestEvent, PageResponseCode, type PhysicalMemory, type Tracer } from "@iommukit/core";
+import { Access, NO_PASID, type PageRequest, type PageRequestEvent, PageResponseCode, type PhysicalMemory, type RegisterBank, type Tracer } from "@iommukit/core";
 import type { Capabilities } from "../spec/capabilities.js";
 import { Pgtt } from "../spec/entries.js";
 import { Prs, Reg } from "../spec/registers.js";
@@ -7,7 +7,6 @@ import type { Caches } from "./caches.js";
 import { NONE } from "./configuration.js";
 import type { DeviceTlbs } from "./device-tlbs.js";
 import type { EventMessage } from "./event-message.js";
-import type { RegisterBank } from "./register-bank.js";
 import { RequestKind } from "./request.js";
 import type { Translator } from "./translator.js";
 

@@ -2,9 +2,9 @@
  * Protected memory (VT-d 11.4.8): two regions that no device reaches while PMEN.EPM is on. What is blocked leaves no fault
  * record. The unit's own walks and queues are exempt.
  */
+import type { RegisterBank } from "@iommukit/core";
 import type { Capabilities } from "../spec/capabilities.js";
 import { Pmen, Reg } from "../spec/registers.js";
-import type { RegisterBank } from "./register-bank.js";
 
 export class ProtectedMemory {
   /** PMEN.PRS: some region is protected. */

@@ -2,11 +2,11 @@
  * Invalidation by register (VT-d 6.5.1, 11.4.6): CCMD, IVA and IOTLB. Legacy mode only, and gone with major version 6. It is done
  * at once, and the actual granularity tells what was done: 0 for a request that was refused.
  */
+import type { RegisterBank } from "@iommukit/core";
 import type { Capabilities } from "../spec/capabilities.js";
 import { TranslationTableMode } from "../spec/entries.js";
 import { Gcmd, Reg } from "../spec/registers.js";
 import type { Caches } from "./caches.js";
-import type { RegisterBank } from "./register-bank.js";
 
 /** CCMD.ICC, IOTLB.IVT. */
 export const TRIGGER = 0x8000_0000_0000_0000n;

@@ -2,7 +2,7 @@
  * One VT-d remapping unit: registers (VT-d 11.4), what writing them does, and
  * the parts behind them. It sees memory, register accesses and requests only.
  */
-import { Access, type AtsHardware, type CachedTranslation, type IommuHardware, type MmioHandler, NO_PASID, type PhysicalMemory, Tracer } from "@iommukit/core";
+import { Access, type AtsHardware, type CachedTranslation, type IommuHardware, isRegisterAccess, type MmioHandler, NO_PASID, type PhysicalMemory, RegisterBank, Tracer } from "@iommukit/core";
 import { type Capabilities, readCapabilities } from "../spec/capabilities.js";
 import { faultIndex } from "../spec/faults.js";
 import { Fsts, Reg, type Register } from "../spec/registers.js";
@@ -18,7 +18,7 @@ import { InvalidationQueue } from "./invalidation-queue.js";
 import { PageRequests } from "./page-requests.js";
 import { DEFAULT_POLICIES, type VtdPolicies } from "./policies.js";
 import { ProtectedMemory } from "./protected-memory.js";
-import { isAccess, RegisterBank, registersOf } from "./register-bank.js";
+import { registersOf } from "./registers.js";
 import { RequestKind } from "./request.js";
 import { RegisterInvalidation, TRIGGER } from "./register-invalidation.js";
 import { Translator } from "./translator.js";
@@ -60,7 +60,7 @@ const MODE_BITS = 0xc80n;
 export class VtdUnit implements IommuHardware, MmioHandler {
   readonly name: string;
   readonly capabilities: Capabilities;
-  readonly bank: RegisterBank;
+  readonly bank: RegisterBank<Register>;
   readonly caches: Caches;
   /** Present when ECAP.DT is set. */
   readonly ats?: AtsHardware;
@@ -182,7 +182,7 @@ export class VtdUnit implements IommuHardware, MmioHandler {
   }
 
   write(offset: number, size: number, value: bigint): void {
-    if (!isAccess(offset, size)) return;
+    if (!isRegisterAccess(offset, size)) return;
     const low = this.bank.writeDword(offset, value);
     const high = size === 8 ? this.bank.writeDword(offset + 4, value >> 32n) : undefined;
     if (low && high && low.register === high.register) {
