@@ -53,6 +53,7 @@ const FULL: Required<UnitChange> = {
   idr5: { OAS: 5n, GRAN4K: 1n, GRAN16K: 1n, GRAN64K: 1n, STALL_MAX: 16n },
   choices: {},
 };
+/** Without walk caches: a table that became a block is seen at once. */
 const CACHES = { input: { sets: 4, ways: 2 }, intermediate: { sets: 4, ways: 2 }, configurations: 16 };
 /** 16 entries each. */
 const LOG2_QUEUE = 4n;
