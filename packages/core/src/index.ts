@@ -156,6 +156,7 @@ export type { SoftwareUser } from "./iommufd/software-binding.js";
 export { Access as IommufdAccess } from "./iommufd/access.js";
 export { PageRequests } from "./iommufd/page-requests.js";
 export { SoftwareMemory } from "./iommufd/software-memory.js";
+export type { FaultAnswer } from "./iommufd/software-faults.js";
 export type { PinnedRange } from "./iommufd/software-memory.js";
 export type {
   Mdev,
@@ -171,8 +172,8 @@ export type {
   MdevType,
   MdevTypeStatus,
 } from "./mdev/types.js";
-export { PLATFORMS } from "./machine/platforms.js";
 export type { Platform } from "./machine/platforms.js";
 export { openedBy } from "./files/opened-by.js";
+export type { Interval } from "./memory/interval.js";
 export { sysfsLink, SysfsTree } from "./files/sysfs-tree.js";
 export { PciFunction } from "./vfio/pci-function.js";

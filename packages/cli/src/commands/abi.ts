@@ -1,5 +1,5 @@
 /** `iommu abi`: the tables of the binary interface. */
-import { cHeader, IOCTLS, IOMMUFD_STRUCTS, VFIO_STRUCTS } from "@iommukit/core/abi";
+import { cHeader, EXTENSION_IOCTLS, EXTENSION_STRUCTS, IOCTLS, IOMMUFD_STRUCTS, VFIO_STRUCTS } from "@iommukit/core/abi";
 import { hex, print, printJson, style } from "../style.js";
 
 export function abi(options: { readonly c?: boolean; readonly json?: boolean }): void {
@@ -7,12 +7,13 @@ export function abi(options: { readonly c?: boolean; readonly json?: boolean }):
     process.stdout.write(cHeader());
     return;
   }
-  const structs = [...IOMMUFD_STRUCTS, ...VFIO_STRUCTS];
+  const structs = [...IOMMUFD_STRUCTS, ...VFIO_STRUCTS, ...EXTENSION_STRUCTS];
+  const ioctls = [...IOCTLS, ...EXTENSION_IOCTLS];
   if (options.json) {
-    printJson({ ioctls: IOCTLS, structs: Object.fromEntries(structs.map((layout) => [layout.name, layout])) });
+    printJson({ ioctls, structs: Object.fromEntries(structs.map((layout) => [layout.name, layout])) });
     return;
   }
-  for (const row of IOCTLS) print(`${hex(row.request)}  ${row.node.padEnd(9)}  ${style.name(row.name.padEnd(36))} ${row.struct ?? ""}`);
+  for (const row of ioctls) print(`${hex(row.request)}  ${row.node.padEnd(9)}  ${style.name(row.name.padEnd(36))} ${row.struct ?? ""}`);
   for (const layout of structs) {
     print(`${style.title(layout.name)}  ${layout.size} bytes`);
     for (const field of layout.fields) {

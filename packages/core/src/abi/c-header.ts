@@ -1,6 +1,7 @@
 /** A C header from the tables, for systems whose own headers lack iommufd. */
 import type { ConstantGroup } from "./constants.js";
-import { IOCTLS } from "./ioctls.js";
+import { EXTENSION_IOCTLS, EXTENSION_STRUCTS } from "./extension.js";
+import { IOCTLS, type IoctlRow } from "./ioctls.js";
 import { IOMMUFD_DEFINES, IOMMUFD_ENUMS, IOMMUFD_STRUCTS } from "./iommufd.js";
 import { isPrimitive, type StructField, type StructLayout } from "./layout.js";
 import { VFIO_DEFINES, VFIO_ENUMS, VFIO_STRUCTS } from "./vfio.js";
@@ -26,9 +27,16 @@ export function cHeader(): string {
   for (const group of [...IOMMUFD_ENUMS, ...VFIO_ENUMS]) parts.push(cEnum(group));
   parts.push(defines({ ...IOMMUFD_DEFINES, ...VFIO_DEFINES }));
   for (const layout of [...IOMMUFD_STRUCTS, ...VFIO_STRUCTS]) parts.push(cStruct(layout));
-  parts.push(IOCTLS.map(({ name, request }) => `#define ${name} _IO(';', 0x${(request & 0xff).toString(16)})`).join("\n"));
+  parts.push(requests(IOCTLS));
+  parts.push("\n/* iommukit's own, which no kernel has */");
+  for (const layout of EXTENSION_STRUCTS) parts.push(cStruct(layout));
+  parts.push(requests(EXTENSION_IOCTLS));
   parts.push("\n#endif /* IOMMUKIT_ABI_H */");
   return `${parts.join("\n")}\n`;
+}
+
+function requests(rows: readonly IoctlRow[]): string {
+  return rows.map(({ name, request }) => `#define ${name} _IO(';', 0x${(request & 0xff).toString(16)})`).join("\n");
 }
 
 function cEnum(group: ConstantGroup): string {

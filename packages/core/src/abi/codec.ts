@@ -1,4 +1,5 @@
 /** Bytes of a struct to values and back. Little-endian; u64 are bigint, everything narrower is a number. */
+import { EXTENSION_STRUCTS } from "./extension.js";
 import { IOMMUFD_STRUCTS } from "./iommufd.js";
 import { isPrimitive, isSigned, type StructField, type StructLayout } from "./layout.js";
 import { VFIO_STRUCTS } from "./vfio.js";
@@ -6,7 +7,7 @@ import { VFIO_STRUCTS } from "./vfio.js";
 /** A struct's single fields by name; arrays and nested structs are not values. */
 export type StructValues = Record<string, number | bigint>;
 
-const BY_NAME: ReadonlyMap<string, StructLayout> = new Map([...IOMMUFD_STRUCTS, ...VFIO_STRUCTS].map((layout) => [layout.name, layout]));
+const BY_NAME: ReadonlyMap<string, StructLayout> = new Map([...IOMMUFD_STRUCTS, ...VFIO_STRUCTS, ...EXTENSION_STRUCTS].map((layout) => [layout.name, layout]));
 const FIELDS: ReadonlyMap<StructLayout, ReadonlyMap<string, StructField>> = new Map(
   [...BY_NAME.values()].map((layout) => [layout, new Map(layout.fields.map((field) => [field.name, field]))]),
 );

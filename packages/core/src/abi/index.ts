@@ -3,6 +3,7 @@ export { cHeader } from "./c-header.js";
 export { decodeStruct, encodeStruct, fieldOffset, storeFields, structField, structLayout } from "./codec.js";
 export type { StructValues } from "./codec.js";
 export type { ConstantGroup } from "./constants.js";
+export { EXTENSION_IOCTLS, EXTENSION_STRUCTS } from "./extension.js";
 export { findIoctl, IOCTLS } from "./ioctls.js";
 export type { IoctlNode, IoctlRow } from "./ioctls.js";
 export { nodesOf } from "./nodes.js";

@@ -1,5 +1,7 @@
 /** Requests of /dev/iommu, the container, groups and device files: one row an ioctl. All are `_IO(';', nr)`. */
 
+import { EXTENSION_IOCTLS } from "./extension.js";
+
 /** Whose file answers it. */
 export type IoctlNode = "iommufd" | "container" | "group" | "device";
 
@@ -75,7 +77,9 @@ export const IOCTLS: readonly IoctlRow[] = [
   row("VFIO_IOMMU_SPAPR_TCE_REMOVE", 0x3b78, "container"),
 ];
 
+const ALL: readonly IoctlRow[] = [...IOCTLS, ...EXTENSION_IOCTLS];
+
 /** The row of a request on a kind of file; undefined for a number that it does not know. */
 export function findIoctl(node: IoctlNode, request: number): IoctlRow | undefined {
-  return IOCTLS.find((candidate) => candidate.node === node && candidate.request === request);
+  return ALL.find((candidate) => candidate.node === node && candidate.request === request);
 }

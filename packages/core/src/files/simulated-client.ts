@@ -2,7 +2,7 @@
  * A client inside this process: an address space of buffers and a table of descriptors,
  * so that library code reads like the C program it stands for.
  */
-import { decodeStruct, encodeStruct, IOCTLS, storeFields, structLayout, type StructValues } from "../abi/index.js";
+import { decodeStruct, encodeStruct, EXTENSION_IOCTLS, IOCTLS, storeFields, structLayout, type StructValues } from "../abi/index.js";
 import { nodesOf } from "../abi/nodes.js";
 import { refuse } from "../errors.js";
 import { SimulatedMemfd } from "./frames.js";
@@ -270,6 +270,6 @@ export class SimulatedClient implements CallContext {
 
 function findByName(path: string, name: string): { request: number; struct?: string } {
   const nodes = nodesOf(path);
-  const row = IOCTLS.find((candidate) => nodes.includes(candidate.node) && candidate.name === name);
+  const row = [...IOCTLS, ...EXTENSION_IOCTLS].find((candidate) => nodes.includes(candidate.node) && candidate.name === name);
   return row ?? refuse("EINVAL", `${name} is not a request of ${path}`, { argument: "name" });
 }

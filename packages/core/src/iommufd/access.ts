@@ -6,6 +6,7 @@ import { type Area, areaPages, firstByte } from "./area.js";
 import type { Pages } from "./pages.js";
 import { type Interval, U64_MAX } from "../memory/interval.js";
 import type { Ioas, IoasAccess } from "./ioas.js";
+import { SoftwareFaults } from "./software-faults.js";
 import type { TableObject } from "./object-table.js";
 
 const PAGE = 4096n;
@@ -15,6 +16,8 @@ export interface AccessOptions {
   readonly pins: boolean;
   /** UNMAP fails while it holds pins: those of a hardware queue. */
   readonly locks?: boolean;
+  /** User space may hear of its faults. */
+  readonly raisesFaults?: boolean;
   /** UNMAP asks it to let go of its pins in the range. */
   readonly unmapping?: (range: Interval) => void;
 }
@@ -29,6 +32,8 @@ export class Access implements TableObject, IoasAccess {
   readonly alignment: bigint;
   /** What new pins, reads and writes see. */
   ioas: Ioas | undefined;
+  /** Where its driver raises faults; absent: it raises none. */
+  readonly faults: SoftwareFaults | undefined;
   /** What its pins are in: they outlive `ioas` until its user has let go of them. */
   #pinned: Ioas | undefined;
   readonly #options: AccessOptions;
@@ -37,6 +42,7 @@ export class Access implements TableObject, IoasAccess {
     this.id = id;
     this.#options = options;
     this.alignment = options.pins ? PAGE : 1n;
+    this.faults = options.raisesFaults ? new SoftwareFaults(id) : undefined;
   }
 
   get pins(): boolean {
@@ -158,6 +164,7 @@ export class Access implements TableObject, IoasAccess {
 
   destroy(): void {
     this.detach();
+    this.faults?.tie(undefined);
   }
 }
 

@@ -56,11 +56,16 @@ export class FaultQueue implements TableObject {
     this.id = id;
   }
 
-  /** A group whose last request has come. @param deviceId object id of who is said to ask */
-  deliver(source: FaultSource, attachment: number, faults: readonly PageFault[], deviceId: number): void {
+  /**
+   * A group whose last request has come. False: there is no room for it, it was answered INVALID.
+   * @param deviceId object id of who is said to ask
+   */
+  deliver(source: FaultSource, attachment: number, faults: readonly PageFault[], deviceId: number): boolean {
     const group = { source, attachment, faults, deviceId, cookie: 0 };
-    if (this.waiting.length + this.#answering.size < GROUP_LIMIT) this.waiting.push(group);
+    const room = this.waiting.length + this.#answering.size < GROUP_LIMIT;
+    if (room) this.waiting.push(group);
     else answer(group, "invalid");
+    return room;
   }
 
   /** An attachment ends: what it still has here is answered INVALID. */

@@ -43,13 +43,13 @@ export class IommufdFile implements KernelFile {
 
   ioctl(call: CallContext, request: number, argument: bigint): number {
     const number = request & 0xff;
-    if (number < FIRST_NUMBER || number > (this.#extension?.lastNumber ?? LAST_NUMBER)) {
+    const command = COMMANDS.get(request) ?? this.#extension?.commands.get(request);
+    if (command === undefined && (number < FIRST_NUMBER || number > (this.#extension?.lastNumber ?? LAST_NUMBER))) {
       return containerIoctl(this.context, call, request, argument);
     }
     const head = new Uint8Array(4);
     call.memory.read(argument, head);
     const size = new DataView(head.buffer).getUint32(0, true);
-    const command = COMMANDS.get(request) ?? this.#extension?.commands.get(request);
     if (command === undefined) return refuse("ENOTTY", `request 0x${request.toString(16)} is not one of iommufd`, { argument: "request" });
     const bytes = copyIn(call, command, argument, size);
     // A command of an extension may read its bytes itself.

@@ -12,6 +12,8 @@ import { SoftwareMemory } from "./software-memory.js";
 
 /** What the driver of a software mdev is told. */
 export interface SoftwareUser {
+  /** It raises faults when it meets a page that it may not use: user space may tie a fault queue to it. */
+  readonly raisesFaults?: boolean;
   /** This is its memory now: nothing is mapped in it before an attach. */
   bound(memory: SoftwareMemory): void;
   /** Let go of every pin in the range, before returning: UNMAP waits for it. May not map, unmap or attach. */
@@ -28,7 +30,7 @@ export class SoftwareBinding implements VfioBinding {
   }
 
   bind(context: IommufdContext): BoundDevice {
-    const access = context.newAccess({ pins: true, unmapping: (range) => this.#user.unmapping(range) });
+    const access = context.newAccess({ pins: true, raisesFaults: this.#user.raisesFaults ?? false, unmapping: (range) => this.#user.unmapping(range) });
     this.#user.bound(new SoftwareMemory(access));
     return new SoftwareBound(access, context, this.#user);
   }
@@ -52,17 +54,23 @@ class SoftwareBound implements BoundDevice {
   attach(pasid: number | undefined, ptId: number): number {
     noPasid(pasid);
     const ioas = this.context.objects.find(ptId, Ioas, "pt_id");
-    if (this.#access.ioas) this.#access.replace(ioas);
-    else this.#access.attach(ioas);
+    if (this.#access.ioas === undefined) this.#access.attach(ioas);
+    else if (this.#access.ioas !== ioas) {
+      this.#access.replace(ioas);
+      this.#access.faults?.fail();
+    }
     return ioas.id;
   }
 
   detach(pasid: number | undefined): void {
     noPasid(pasid);
     this.#access.detach();
+    this.#access.faults?.fail();
   }
 
   unbind(): void {
+    // First, so that what waits for an answer fails while there is still memory to say so in.
+    this.#access.faults?.tie(undefined);
     this.#access.detach();
     this.#user.unbound();
     this.context.removeAccess(this.#access);

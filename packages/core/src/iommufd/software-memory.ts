@@ -1,5 +1,6 @@
 /** Memory as the driver of a software mdev reaches it: by IOVA, through its access object. */
 import type { Access } from "./access.js";
+import type { FaultAnswer } from "./software-faults.js";
 
 const PAGE = 4096n;
 
@@ -29,6 +30,20 @@ export class SoftwareMemory {
 
   write(iova: bigint, source: Uint8Array): void {
     this.#access.copy(iova, source, true, undefined, true);
+  }
+
+  /**
+   * Raises a fault: user space is asked to make a page usable.
+   * @param permissions READ and WRITE of `Prot` @param answered "success": try again; "invalid": give up. Later, never during this call
+   * @returns false when nobody listens, or too many are waiting: give up at once
+   */
+  requestPage(address: bigint, permissions: number, answered: FaultAnswer): boolean {
+    return this.#access.faults?.raise(address, permissions, answered) ?? false;
+  }
+
+  /** Answers to what was asked so far are of no interest any more. */
+  withdrawRequests(): void {
+    this.#access.faults?.withdraw();
   }
 
   /**

@@ -16,7 +16,7 @@ import { InterruptController } from "./interrupts.js";
 import { buildMdevs } from "./mdevs.js";
 import { MachineNodes } from "./nodes.js";
 import { registerBaseOf } from "./places.js";
-import { DEFAULT_PLATFORM, LOW_RAM_LIMIT, PLATFORMS } from "./platforms.js";
+import { LOW_RAM_LIMIT } from "./platforms.js";
 import { readMachineSpec } from "./spec.js";
 import type { IommuFactory, IommuUnit, MachineSpec } from "./types.js";
 
@@ -79,6 +79,6 @@ export function buildMachine(description: unknown, parts: MachineParts, tracer: 
     nodes.tree.add(pciEntries(devices[i], shown[iommu].name));
     nodes.addDevice(devices[i], pciHome(devices[i].pci.name), vfio);
   }
-  const mdev = buildMdevs(spec, parts, devices, { nodes, tracer, platform: PLATFORMS[spec.platform ?? DEFAULT_PLATFORM] });
+  const mdev = buildMdevs(spec, parts, devices, { nodes, tracer });
   return { spec, memory, frames, units, devices, tracer, nodes, ...(mdev && { mdev }) };
 }

@@ -3,7 +3,6 @@ import type { PciDevice, PciHost } from "../devices/types.js";
 import type { VfioBinding } from "../iommufd/binding.js";
 import type { BindableDevice } from "../iommufd/device.js";
 import type { MachineNodes } from "../machine/nodes.js";
-import type { Platform } from "../machine/platforms.js";
 import type { Tracer } from "../trace.js";
 import type { InterruptPath } from "../vfio/irqs.js";
 
@@ -114,7 +113,6 @@ export interface MdevBus {
 
 export interface MdevBusEnvironment {
   readonly nodes: MachineNodes;
-  readonly platform: Platform;
   readonly tracer: Tracer;
 }
 

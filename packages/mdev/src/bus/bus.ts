@@ -72,8 +72,8 @@ export class MediatedBus implements MdevBus {
   }
 
   #add(instance: Instance): void {
-    const { nodes, platform } = this.#environment;
-    const mdev = instance.probe(platform, () => nodes.newGroup());
+    const { nodes } = this.#environment;
+    const mdev = instance.probe(() => nodes.newGroup());
     if (instance.device === undefined) return;
     nodes.tree.add([
       ...instanceFiles(instance, mdev.attributes ?? {}),

@@ -2,6 +2,9 @@
 import { type Mdev, type MdevType, PciFunction, type Platform, type VfioDevice, type VfioPresence } from "@iommukit/core";
 import type { Parent } from "./parent.js";
 
+/** No firmware has seen it. */
+const PLACE: { readonly multiFunction: boolean; readonly platform: Platform } = { multiFunction: false, platform: { barBase: 0, command: 0, enables: 1, line: 0, exportsBars: false } };
+
 export class Instance {
   readonly uuid: string;
   readonly parent: Parent;
@@ -27,9 +30,9 @@ export class Instance {
   }
 
   /** Lets its type make it. @throws IommuError what the type refuses */
-  probe(platform: Platform, group: () => VfioDevice["group"]): Mdev {
+  probe(group: () => VfioDevice["group"]): Mdev {
     const made: Mdev[] = [];
-    const pci = new PciFunction(this.uuid, { multiFunction: false, platform }, (host, mastering) => {
+    const pci = new PciFunction(this.uuid, PLACE, (host, mastering) => {
       const mdev = this.mdevType.create({ uuid: this.uuid, host, mastering });
       made.push(mdev);
       return mdev.pci;

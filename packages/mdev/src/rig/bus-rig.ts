@@ -9,7 +9,6 @@ import {
   type MdevType,
   type PciDevice,
   PhysicalMemory,
-  PLATFORMS,
   SoftwareBinding,
   Tracer,
   type TraceEvent,
@@ -39,7 +38,7 @@ export class BusRig {
     const tracer = new Tracer();
     tracer.listen((event) => this.events.push(event));
     this.nodes = new MachineNodes(new ClientWindows(new PhysicalMemory(), 0x10_0000_0000, 2 ** 40), tracer);
-    this.bus = new MediatedBus({ nodes: this.nodes, tracer, platform: PLATFORMS.pc });
+    this.bus = new MediatedBus({ nodes: this.nodes, tracer });
   }
 
   /** The text of a file of /sys; undefined when there is none. */
