@@ -13,7 +13,7 @@
  * | 0x20 | 4 | TAIL | RW | one behind the last descriptor that is ready; writing it is the doorbell |
  * | 0x24 | 4 | INTERRUPT | W1C | bit 0 a descriptor asked for it, bit 1 a descriptor failed or the ring is gone |
  * | 0x28 | 8 | FAULT_ADDRESS | RO | first address that the last failed access could not use |
- * | 0x30 | 4 | FAULT_REASON | RO | 0 none, 1 nothing is mapped there, 2 not with this right, 3 it is being unmapped, 4 the memory itself failed |
+ * | 0x30 | 4 | FAULT_REASON | RO | 0 none, 1 nothing is mapped there, 2 not with this right, 3 it is being unmapped, or shows a dma-buf, 4 the memory itself failed |
  * | 0x34 | 4 | COMPLETED | RO | descriptors that have ended since RUN |
  *
  * A descriptor: u64 source, u64 destination, u32 length (at most 64 KiB), u32 flags, u32 status, u32 moved. The engine writes the last two.
