@@ -172,6 +172,7 @@ export type {
   MdevType,
   MdevTypeStatus,
 } from "./mdev/types.js";
+export { PLATFORMS } from "./machine/platforms.js";
 export type { Platform } from "./machine/platforms.js";
 export { openedBy } from "./files/opened-by.js";
 export type { Interval } from "./memory/interval.js";

@@ -39,7 +39,7 @@ export class SoftwareFaults implements FaultSource {
     while (this.#waiting.has(this.#next)) this.#next = (this.#next + 1) % GROUPS;
     const group = this.#next;
     this.#next = (group + 1) % GROUPS;
-    const taken = queue.deliver(this, 0, [{ pasid: undefined, address, permissions, group, last: true }]);
+    const taken = queue.deliver(this, 0, [{ pasid: undefined, address, permissions, group, last: true }], this.id);
     if (taken) this.#waiting.set(group, answered);
     return taken;
   }
