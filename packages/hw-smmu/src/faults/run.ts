@@ -20,6 +20,8 @@ export interface FaultCase {
 /** What came of it. */
 export interface FaultRun {
   readonly identification: Identification;
+  /** As it is until the next run. */
+  readonly memory: PhysicalMemory;
   readonly parts: readonly Part[];
   /** Registers as they were written. */
   readonly registers: Values;
@@ -107,7 +109,7 @@ export function runCase({ recipe, kind, unchanged = false, over = {} }: FaultCas
   const events = takeEvents(unit, memory);
   const after = { gerror: unit.read(Reg.GERROR, 4) ^ unit.read(Reg.GERRORN, 4), commands: unit.read(Reg.CMDQ_CONS, 4), pageRequests: unit.read(Reg.PRIQ_PROD, 4) };
   resume(unit, memory, events[0]);
-  return { identification, parts, registers, request, command, ...answer, events, ...after, written, resumed: ended.length === 1 };
+  return { identification, memory, parts, registers, request, command, ...answer, events, ...after, written, resumed: ended.length === 1 };
 }
 
 let shared: PhysicalMemory | undefined;
