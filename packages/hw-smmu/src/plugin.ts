@@ -12,7 +12,7 @@ import { ADDRESS_SIZES } from "./spec/identification.js";
 import { Reg, REGISTER_BYTES } from "./spec/registers.js";
 import { transcriptPlatform } from "./transcripts.js";
 
-const OPTIONS: readonly string[] = [...IDENTIFICATION_OPTIONS, ...CACHE_OPTIONS, "qemuNesting", "mergeEvents", "farAtomics", "tlbConflicts", "iort"];
+const OPTIONS: readonly string[] = [...IDENTIFICATION_OPTIONS, ...CACHE_OPTIONS, "qemuNesting", "mergeEvents", "farAtomics", "tlbConflicts", "cfgConflicts", "iort"];
 
 /** Registers of 32 bits that say how a transaction is translated. */
 const EXPLAINED = ["STRTAB_BASE_CFG", "CR0", "CR2", "GBPA", "IDR0", "IDR1", "IDR3", "IDR5", "AIDR"] as const;
@@ -36,6 +36,7 @@ function create(environment: IommuEnvironment, options: Readonly<Record<string, 
     mergeEvents: flag(options, "mergeEvents", false),
     farAtomics: flag(options, "farAtomics", true),
     tlbConflicts: flag(options, "tlbConflicts", false),
+    cfgConflicts: flag(options, "cfgConflicts", false),
     onMessage: (address, data) => interrupts.deliver(address, data),
     onWire: (line) => (line === "sync" ? undefined : driver?.wire(line)),
   });

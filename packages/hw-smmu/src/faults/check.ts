@@ -7,7 +7,7 @@ import type { FaultRun, Response } from "./run.js";
 import { sceneOf } from "./scene.js";
 
 /** Kinds that meet an event: configuration errors of the stream, of the substream, and faults of translation (3.9.1). */
-const STREAM_ERRORS: readonly number[] = [Event.C_BAD_STREAMID, Event.F_STE_FETCH, Event.C_BAD_STE];
+const STREAM_ERRORS: readonly number[] = [Event.C_BAD_STREAMID, Event.F_STE_FETCH, Event.C_BAD_STE, Event.F_CFG_CONFLICT];
 const CONTEXT_ERRORS: readonly number[] = [Event.C_BAD_SUBSTREAMID, Event.F_STREAM_DISABLED, Event.F_CD_FETCH, Event.C_BAD_CD, Event.F_WALK_EABT];
 
 export function kindsOf({ kinds, expect }: Recipe): readonly Kind[] {

@@ -36,6 +36,8 @@ export interface Setting {
   readonly command?: Values;
   /** CMD_SYNC that follows the command. */
   readonly sync?: Values;
+  /** The stream above has made a request before. */
+  readonly neighbourFirst?: boolean;
   /** The device does not answer invalidations. */
   readonly deaf?: boolean;
   /** After a request to the page behind, a table descriptor becomes a block; TLBI follows unless `uninvalidated`. */

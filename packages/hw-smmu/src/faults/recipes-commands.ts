@@ -13,20 +13,35 @@ const COPIED = "The command was sent without a look at the unit's identification
 type Name = keyof typeof Op;
 const opcode = (name: Name): Values => ({ opcode: BigInt(Op[name]) });
 
-/** Commands that need something, and the unit that has it not. */
-const NEEDS: readonly (readonly [what: string, text: string, section: string, unit: UnitChange, commands: readonly Name[]])[] = [
-  ["S1P", "a command about stage 1 on a unit without", "4.3, 4.4", { idr0: { S1P: 0n, Hyp: 0n } }, ["CFGI_CD", "CFGI_CD_ALL", "TLBI_NH_ALL", "TLBI_NH_ASID", "TLBI_NH_VA", "TLBI_NH_VAA"]],
-  ["S2P", "a command about stage 2 on a unit without", "4.4", { idr0: { S2P: 0n, Hyp: 0n } }, ["TLBI_S12_VMALL", "TLBI_S2_IPA"]],
-  ["Hyp", "a command about EL2 on a unit without", "4.4", { idr0: { Hyp: 0n } }, ["TLBI_EL2_ALL", "TLBI_EL2_ASID", "TLBI_EL2_VA", "TLBI_EL2_VAA"]],
-  ["ATS", "a command about ATS on a unit without", "4.5.1", { idr0: { ATS: 0n, PRI: 0n } }, ["ATC_INV"]],
-  ["PRI", "an answer to a page request on a unit without", "4.5.2", { idr0: { PRI: 0n } }, ["PRI_RESP"]],
-  ["STALL_MODEL", "a command about stalls on a unit that never stalls", "4.6", { idr0: { STALL_MODEL: 1n } }, ["RESUME", "STALL_TERM"]],
+const EL2: readonly Name[] = ["TLBI_EL2_ALL", "TLBI_EL2_ASID", "TLBI_EL2_VA", "TLBI_EL2_VAA"];
+
+interface Need {
+  /** Field of IDR0, and what it must be. */
+  readonly field: string;
+  readonly is: string;
+  readonly text: string;
+  readonly section: string;
+  /** A unit without it. */
+  readonly unit: UnitChange;
+  readonly commands: readonly Name[];
+  /** Behind the command's name, where it needs two things. */
+  readonly suffix?: string;
+}
+
+const NEEDS: readonly Need[] = [
+  { field: "S1P", is: "1", text: "a command about stage 1 on a unit without", section: "4.3, 4.4", unit: { idr0: { S1P: 0n, Hyp: 0n } }, commands: ["CFGI_CD", "CFGI_CD_ALL", "TLBI_NH_ALL", "TLBI_NH_ASID", "TLBI_NH_VA", "TLBI_NH_VAA"] },
+  { field: "S2P", is: "1", text: "a command about stage 2 on a unit without", section: "4.4", unit: { idr0: { S2P: 0n, Hyp: 0n } }, commands: ["TLBI_S12_VMALL", "TLBI_S2_IPA"] },
+  { field: "Hyp", is: "1", text: "a command about EL2 on a unit without", section: "4.4", unit: { idr0: { Hyp: 0n } }, commands: EL2 },
+  { field: "S1P", is: "1", text: "a command about EL2 on a unit without stage 1", section: "4.4", unit: { idr0: { S1P: 0n } }, commands: EL2, suffix: "-S1P" },
+  { field: "ATS", is: "1", text: "a command about ATS on a unit without", section: "4.5.1", unit: { idr0: { ATS: 0n, PRI: 0n } }, commands: ["ATC_INV"] },
+  { field: "PRI", is: "1", text: "an answer to a page request on a unit without", section: "4.5.2", unit: { idr0: { PRI: 0n } }, commands: ["PRI_RESP"] },
+  { field: "STALL_MODEL", is: "00 or 10", text: "a command about stalls on a unit that never stalls", section: "4.6", unit: { idr0: { STALL_MODEL: 1n } }, commands: ["RESUME", "STALL_TERM"] },
 ];
 
-const needs: readonly Recipe[] = NEEDS.flatMap(([what, text, section, unit, commands]) =>
+const needs: readonly Recipe[] = NEEDS.flatMap(({ field, is, text, section, unit, commands, suffix = "" }) =>
   commands.map((name) => ({
-    ...ILLEGAL, name: `CERROR_ILL:${name}`, text, section, given: { command: opcode(name) }, change: { unit },
-    why: `CMD_${name} needs IDR0.${what}${what === "STALL_MODEL" ? " other than 01" : "=1"}. That comes before what would make the unit ignore it.`, cause: COPIED,
+    ...ILLEGAL, name: `CERROR_ILL:${name}${suffix}`, text, section, given: { command: opcode(name) }, change: { unit },
+    why: `CMD_${name} needs IDR0.${field}=${is}. That comes before what would make the unit ignore it.`, cause: COPIED,
   })),
 );
 

@@ -34,6 +34,12 @@ export const STREAM_RECIPES: readonly Recipe[] = [
     cause: "A device with AtomicOps turned on behind a root complex without them.", mend: "Turn AtomicOps on in the device only where the whole path carries them.",
   },
   {
+    ...UNSUPPORTED, name: "F_UUT:PRIVCFG", text: "a privileged transaction that the system cannot carry", scene: "stage 1",
+    given: { request: { access: "atomic", privileged: true }, set: { STE: { PRIVCFG: 2n } } }, expect: { event: Event.F_UUT, record: { PnU: 1n } },
+    why: "The record says what came in (PnU=1), not what STE.PRIVCFG makes of it: no STE has been read.",
+    cause: "A device with AtomicOps turned on behind a root complex without them.", mend: "Turn AtomicOps on in the device only where the whole path carries them.",
+  },
+  {
     ...BAD_STREAM, name: "C_BAD_STREAMID", text: "the StreamID is beyond the stream table", scene: "stage 1", change: { request: { stream: 64 } },
     why: "STRTAB_BASE_CFG.LOG2SIZE says 64 StreamIDs, and this is the 65th. It is recorded with CR2.RECINVSID only.",
     cause: "A device whose StreamID the firmware tables (IORT) do not tell, an alias of a bridge, a table sized for fewer buses.",
@@ -83,6 +89,13 @@ export const STREAM_RECIPES: readonly Recipe[] = [
     why: "L2Ptr leads where no memory answers.",
     cause: "A level-2 table was freed, or its level-1 descriptor was written before the table had memory.",
     mend: "Make the table first, then the descriptor, then CMD_CFGI_STE with Leaf=0 and CMD_SYNC.",
+  },
+  {
+    name: "F_CFG_CONFLICT", text: "two cached stream table entries match, and differ", section: "7.3.18", scene: "two streams",
+    given: { unit: { choices: { cfgConflicts: true } }, neighbourFirst: true, set: { STE: { CONT: 1n }, "STE of the neighbour": { CONT: 1n } } },
+    change: { set: { STE: { MEV: 1n } } }, expect: { event: Event.F_CFG_CONFLICT },
+    why: "CONT=1 says that the STEs of both StreamIDs are the same, and one has MEV. A unit may report this, or use either (here: the choice cfgConflicts).",
+    cause: "CONT was set for devices that were alike once, and one was changed.", mend: "Clear CONT before an STE is changed alone, and CMD_CFGI_STE for every StreamID that it covered.",
   },
   {
     ...BAD_SUBSTREAM, name: "C_BAD_SUBSTREAMID", text: "a SubstreamID on a stream that has none", scene: "stage 1", change: { request: { substream: 5 } },

@@ -159,6 +159,12 @@ const TRANSLATIONS: readonly Recipe[] = [
   },
 ];
 
+const STALLS_AT_CD: Recipe = {
+  name: "F_TRANSLATION:CD-stall", text: "stage 2 does not map the context descriptor, and the transaction waits", section: "3.12", scene: "nested", kinds: ["untranslated"], given: STAGE2_STALLS,
+  change: { set: { "S2 of the CD": { valid: 0n } } }, expect: translation({ ...ofCd, ...STALLED }),
+  why: "STE.S2S=1 holds for everything that stage 2 translates, the unit's own fetches too.", cause: "Guest memory that the hypervisor has not brought in yet.", mend: RESUME,
+};
+
 const size = (record: Values): Recipe["expect"] => ({ event: Event.F_ADDR_SIZE, record });
 /** No stage translates: A, R and S have no say, and the record is always made. */
 const BYPASSED: Values = { CLASS: BigInt(FaultClass.IN) };
@@ -265,4 +271,4 @@ const TLB: readonly Recipe[] = [
   },
 ];
 
-export const WALK_RECIPES: readonly Recipe[] = [...WALKS, ...TRANSLATIONS, ...SIZES, ...FLAGS, ...TLB];
+export const WALK_RECIPES: readonly Recipe[] = [...WALKS, ...TRANSLATIONS, STALLS_AT_CD, ...SIZES, ...FLAGS, ...TLB];

@@ -100,6 +100,7 @@ export function runCase({ recipe, kind, unchanged = false, over = {} }: FaultCas
   const ended: number[] = [];
   const unit = new SmmuUnit(memory, { identification, caches: CACHES, ...choices, onStallEnd: ({ stag }) => ended.push(stag) });
   start(unit, registers);
+  if (settings.some(({ neighbourFirst }) => neighbourFirst)) unit.translate(request.stream + 1, request.substream, Number(request.address >> 12n), accessBits(request));
   const merged = settings.flatMap(({ merge }) => (merge === undefined ? [] : [mergePages(unit, memory, laid, request, merge)]));
   if (merged.length > 0 && !settings.some(({ uninvalidated }) => uninvalidated)) invalidate(unit, memory);
   const parts = laid.map((part) => merged.find(({ name }) => name === part.name) ?? part);

@@ -12,6 +12,8 @@ export type SceneName =
   | "bypass" | "stage 1" | "stage 2" | "nested" | "two-level streams"
   /** The page behind is mapped too. */
   | "stage 1, two pages" | "stage 2, two pages"
+  /** The StreamID above has an STE of its own with the same words. */
+  | "two streams"
   /** With SubstreamIDs: a linear CD table, and one in two levels. */
   | "substreams" | "two-level CDs" | "nested two-level CDs";
 
@@ -162,6 +164,12 @@ function partsOf(name: SceneName): Part[] {
       return [ste(STAGE1_VALUES), ...flat];
     case "stage 2":
       return [ste(STAGE2_VALUES), ...stage2Tables(["page"]), stage2Leaf("the page", IPA, TARGET)];
+    case "two streams": {
+      const parts = partsOf("stage 1");
+      const [own] = parts;
+      const neighbour = { ...own, name: "STE of the neighbour", pa: own.pa + 64, index: { value: STREAM + 1, from: "StreamID of 00:03.1" } };
+      return [neighbour, ...parts];
+    }
     case "stage 1, two pages":
       return withNextPage(partsOf("stage 1"));
     case "stage 2, two pages":

@@ -32,6 +32,7 @@ function announced(unit: UnitChange = {}): string[] {
 /** What happened before the request. */
 export function notesOf({ given, change }: Recipe): readonly string[] {
   const merge = given?.merge;
+  if (given?.neighbourFirst) return ["00:03.1 made a request first, so that its STE is cached"];
   if (merge === undefined) return [];
   return [`the page behind was translated first; then a block took the place of its table${change.uninvalidated ? ", and no TLBI followed" : ""}`];
 }

@@ -11,10 +11,6 @@ export interface Uncaused {
 
 export const UNCAUSED: readonly Uncaused[] = [
   {
-    name: "F_CFG_CONFLICT", code: Event.F_CFG_CONFLICT, text: "two different entries of a configuration cache match", section: "7.3.18",
-    why: "it comes of entries that STE.CONT has widened, and the unit keeps each STE for its own StreamID, as the manual allows (5.2 CONT).",
-  },
-  {
     name: "E_PAGE_REQUEST", code: Event.E_PAGE_REQUEST, text: "a device hints that it will access a page", section: "7.3.19",
     why: "it is a hint of a device that is not on PCI Express, and the bus here carries none; PCI devices make page requests (CR0.PRIQEN).",
   },

@@ -9,7 +9,7 @@ import type { Capabilities } from "../spec/identification.js";
 import { CD_RULES, effectiveEats, enabledHalves, hasStage1, hasStage2, outputBits, STE_RULES, streamWorld, substreamBits, World } from "../spec/illegal.js";
 import { L1_STREAM_DESCRIPTOR, S1dss, STE, SteConfig } from "../spec/stream-table.js";
 import { GRANULE_SHIFTS, stage1TopLevel, stage2TopLevel, vmsaFormat } from "../spec/tables.js";
-import { type Fields, readFields } from "../spec/words.js";
+import { type Fields, fieldsByName, readBits, readFields } from "../spec/words.js";
 import { Action, type Configuration, type Half } from "./configuration.js";
 import type { Fault } from "./fault.js";
 import type { Stage2 } from "./stage2.js";
@@ -40,10 +40,14 @@ export function readStreamTable(base: bigint, cfg: number, caps: Capabilities): 
   return { base: address - (address % 2 ** (low + 1)), log2Size, split, twoLevel };
 }
 
+const { CONT } = fieldsByName(STE);
+
 export class ConfigurationReader {
   table: StreamTable = NO_STREAM_TABLE;
   /** Stage 2 translates both start tables of a CD when it is read, and what it says is kept with the CD (`qemuNesting`). */
   fixesStartTables = false;
+  /** Cached STEs that CONT says are alike, and are not, are F_CFG_CONFLICT. */
+  findsConflicts = false;
   readonly streams: StructureCache;
   readonly streamTables: StructureCache;
   readonly contexts: StructureCache;
@@ -150,8 +154,18 @@ export class ConfigurationReader {
     const world = streamWorld(f, this.#caps, this.table.e2h);
     const legal = f.V === 1 && (f.Config < SteConfig.BYPASS || !STE_RULES.some((rule) => rule.when({ f, caps: this.#caps, world })));
     if (!legal) return this.#refuse(Event.C_BAD_STE);
+    if (this.findsConflicts && this.#conflicts(stream)) return this.#refuse(Event.F_CFG_CONFLICT);
     this.streams.store(stream, 0, words);
     return f;
+  }
+
+  /** A cached neighbour whose CONT says that this stream's STE is the same, and it is not (5.2). */
+  #conflicts(stream: number): boolean {
+    const words = this.#words;
+    return this.streams.some((other, theirs) => {
+      const block = 2 ** readBits(theirs, CONT.low, CONT.width);
+      return Math.floor(other / block) === Math.floor(stream / block) && theirs.some((word, i) => word !== words[i]);
+    });
   }
 
   /** Where the STE lies; -1 with the fault filled. */

@@ -213,6 +213,19 @@ describe("configuration", () => {
     expect(rig.dma(PAGE, { stream: 2 })).toBe(-1);
   });
 
+  it("STEs that CONT covers and that differ are F_CFG_CONFLICT where the unit is told to look, once both are cached (7.3.18, corner case 43)", () => {
+    const twins = (other: Values): string[] => {
+      const rig = new Rig(full, { cfgConflicts: true });
+      for (const stream of [4, 5, 6]) rig.ste({ Config: 4, CONT: 1, ...(stream === 5 ? other : {}) }, stream);
+      rig.start();
+      return [4, 6, 5].map((stream) => (rig.dma(PAGE, { stream }) === PAGE ? "bypass" : rig.names().join()));
+    };
+    expect(twins({})).toEqual(["bypass", "bypass", "bypass"]);
+    expect(twins({ MEV: 1 })).toEqual(["bypass", "bypass", "F_CFG_CONFLICT"]);
+    // The neighbour's CONT counts: this one's own is 0.
+    expect(twins({ CONT: 0 })).toEqual(["bypass", "bypass", "F_CFG_CONFLICT"]);
+  });
+
   it("two streams that name one VMID and ASID for different tables: what is cached first counts for both (5.7, corner case 56)", () => {
     const rig = mapped();
     const other = rig.table({ granule: 0, outputBits: 48, ds: false, wide: false });

@@ -32,6 +32,11 @@ export class StructureCache {
     this.#words.set(source.subarray(0, this.#size), slot * this.#size);
   }
 
+  /** True when some cached structure `matches`. */
+  some(matches: (stream: number, words: Uint32Array) => boolean): boolean {
+    return this.#streams.some((stream, slot) => stream !== -1 && matches(stream, this.#words.subarray(slot * this.#size, (slot + 1) * this.#size)));
+  }
+
   /** Forgets every structure that `matches`; returns how many. */
   remove(matches: (stream: number, index: number) => boolean): number {
     let removed = 0;

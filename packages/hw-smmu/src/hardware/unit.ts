@@ -63,6 +63,8 @@ export interface UnitChoices {
   readonly farAtomics?: boolean;
   /** Entries of two sizes in one place of a TLB are F_TLB_CONFLICT, as a unit without BBML=2 may have it (3.21.1). */
   readonly tlbConflicts?: boolean;
+  /** STEs that CONT says are alike, and are not, are F_CFG_CONFLICT once both are cached (5.2, 7.3.18). */
+  readonly cfgConflicts?: boolean;
   /** Reads of CR0ACK and IRQ_CTRLACK that still give the old value after a write; 0: at once. */
   readonly updateReads?: number;
 }
@@ -130,6 +132,7 @@ export class SmmuUnit implements IommuHardware, MmioHandler {
     const caches = options.caches ?? DEFAULT_CACHES;
     this.tlbs = new Tlbs(caches, options.tlbConflicts === true && caps.breakBeforeMake !== 2);
     this.translator = new Translator(this.name, memory, caps, this.tlbs, this.#events, caches.configurations, tracer);
+    this.translator.reader.findsConflicts = options.cfgConflicts ?? false;
     this.translator.reader.fixesStartTables = options.qemuNesting ?? false;
     const requests = new OutputQueue(bank, memory, this.#interrupts, { ...PAGE_REQUEST_QUEUE, largest: caps.priqBits });
     this.#ats = new AtsUnit(bank, caps, this.translator, this.#events, requests, this.refusesAtomics, () => this.#interrupts.raise("priq"), () => this.#commands.run());
