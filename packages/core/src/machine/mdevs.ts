@@ -5,6 +5,9 @@ import { pciHome } from "../vfio/sysfs.js";
 import { type BusDevice, made } from "./devices.js";
 import type { MachineSpec } from "./types.js";
 
+/** Command register (PCI 3.0, 6.2.2): memory space and bus master. */
+const COMMAND = 4;
+const MEMORY_AND_MASTER = 6;
 /** Parents that are no devices of the bus live here. */
 const VIRTUAL = "/sys/devices/virtual/mdev";
 
@@ -18,7 +21,15 @@ export function buildMdevs(spec: MachineSpec, { mdevBus, mdevDrivers = [] }: Mde
   if (mdevBus === undefined) return spec.mdev && refuse("EINVAL", "machine.mdev: no plugin brings mediated devices", { argument: "machine.mdev" });
   const bus = mdevBus(environment);
   for (const { pci, binding, interruptPath } of devices) {
-    const parent = pci.device.mediate?.({ bindable: binding.bindable, interruptPath });
+    const parent = pci.device.mediate?.({
+      bindable: binding.bindable,
+      interruptPath,
+      machine: environment.nodes,
+      enable: () => {
+        pci.enable();
+        pci.writeConfig(COMMAND, Uint8Array.of(MEMORY_AND_MASTER, 0));
+      },
+    });
     if (parent) bus.register(parent, { name: pci.name, home: pciHome(pci.name) });
   }
   for (const [i, { driver: wanted, name, options = {} }] of (spec.mdev?.parents ?? []).entries()) {

@@ -1,10 +1,11 @@
 /** Mediated devices: what a vendor's package registers under `TOKENS.mdevDrivers`, and what the bus of a machine is to others. */
 import type { PciDevice, PciHost } from "../devices/types.js";
 import type { VfioBinding } from "../iommufd/binding.js";
-import type { BindableDevice } from "../iommufd/device.js";
+import type { BindableDevice, DeviceGroup } from "../iommufd/device.js";
 import type { MachineNodes } from "../machine/nodes.js";
 import type { Tracer } from "../trace.js";
 import type { InterruptPath } from "../vfio/irqs.js";
+import type { PasidAbilities } from "../vfio/pasid-capability.js";
 
 /** What an mdev is made with. */
 export interface MdevEnvironment {
@@ -13,6 +14,8 @@ export interface MdevEnvironment {
   readonly host: PciHost;
   /** The client has turned bus mastering on in that function. */
   readonly mastering: () => boolean;
+  /** Its IOMMU group, which it has alone. */
+  readonly group: () => DeviceGroup;
 }
 
 /** A mediated device: a VFIO device like any other to its clients. */
@@ -20,6 +23,8 @@ export interface Mdev {
   readonly pci: PciDevice;
   /** `SoftwareBinding` for one that no IOMMU knows. */
   readonly binding: VfioBinding;
+  /** What its user may do with PASIDs, for VFIO_DEVICE_GET_INFO. */
+  readonly pasids?: PasidAbilities;
   /** How its message-signalled interrupts travel; unless given, `host.interrupt` signals the eventfds. */
   readonly interruptPath?: InterruptPath;
   /** Further read-only files in its folder, by their path there: "vendor/resolution". */
@@ -67,6 +72,10 @@ export interface MdevFoundation {
   readonly bindable: BindableDevice;
   /** Messages of the parent's own requester id. */
   readonly interruptPath: InterruptPath;
+  /** Stands for the machine: what its parents share is kept by it. */
+  readonly machine: object;
+  /** Turns the parent's decoding and bus mastering on, as its driver on the host does. */
+  enable(): void;
 }
 
 /** A parent that is on the bus. */

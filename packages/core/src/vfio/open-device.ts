@@ -7,6 +7,7 @@ import type { DeviceGroup } from "../iommufd/device.js";
 import type { DmabufFile } from "../iommufd/dmabuf.js";
 import { eventFile, watchEvent } from "./events.js";
 import { type InterruptPath, VfioInterrupts } from "./irqs.js";
+import type { PasidAbilities } from "./pasid-capability.js";
 import type { PciFunction } from "./pci-function.js";
 
 /** A device node: the function and who uses it. */
@@ -17,6 +18,8 @@ export interface VfioDevice {
   readonly group: DeviceGroup;
   /** How its message-signalled interrupts travel; absent: its driver signals the eventfds. */
   readonly interruptPath?: InterruptPath;
+  /** What its user may do with PASIDs, if its driver tells. */
+  readonly pasids?: PasidAbilities;
   /** Its BARs can be exported as dma-bufs. */
   readonly exportsBars: boolean;
   /** Its driver is not vfio-pci: it knows none of the requests that only that has. */

@@ -9,6 +9,7 @@ import { REGION_SHIFT, type VfioDeviceFile } from "./device-file.js";
 import { deviceFeature } from "./feature.js";
 import { IRQ_COUNT } from "./irqs.js";
 import { OpenDevice } from "./open-device.js";
+import { pasidCapability } from "./pasid-capability.js";
 import { CONFIG_REGION, REGION_COUNT } from "./pci-function.js";
 
 const FLAG_PASID = 1;
@@ -18,6 +19,7 @@ const TOKEN_BYTES = 16;
 /** vfio_device_info.flags */
 const DEVICE_RESET = 1;
 const DEVICE_PCI = 2;
+const DEVICE_CAPS = 0x80;
 /** vfio_region_info.flags */
 const REGION_READ = 1;
 const REGION_WRITE = 2;
@@ -132,7 +134,18 @@ function pasidStruct(call: CallContext, argument: bigint, struct: string, least:
 function getInfo(file: VfioDeviceFile, call: CallContext, argument: bigint): number {
   const struct = "vfio_device_info";
   const { values, bytes } = copyIn(call, argument, struct, 16);
-  const answer = { flags: DEVICE_PCI | (file.node.pci.device.resettable ? DEVICE_RESET : 0), num_regions: REGION_COUNT, num_irqs: IRQ_COUNT, cap_offset: 0 };
+  const { pci, pasids } = file.node;
+  const chain = pasids ? pasidCapability(pasids) : new Uint8Array(0);
+  const flags = DEVICE_PCI | (pci.device.resettable ? DEVICE_RESET : 0) | (pasids ? DEVICE_CAPS : 0);
+  const answer = { flags, num_regions: REGION_COUNT, num_irqs: IRQ_COUNT, cap_offset: 0, argsz: Number(values.argsz) };
+  if (pasids) {
+    const whole = bytes.length + chain.length;
+    if (answer.argsz < whole) answer.argsz = whole;
+    else {
+      call.memory.write(argument + BigInt(bytes.length), chain);
+      answer.cap_offset = bytes.length;
+    }
+  }
   copyOut(call, argument, struct, bytes, answer, Math.min(Number(values.argsz), bytes.length));
   return 0;
 }

@@ -32,15 +32,17 @@ export class Instance {
   /** Lets its type make it. @throws IommuError what the type refuses */
   probe(group: () => VfioDevice["group"]): Mdev {
     const made: Mdev[] = [];
+    let own: VfioDevice["group"] | undefined;
+    const ownGroup = (): VfioDevice["group"] => (own ??= group());
     const pci = new PciFunction(this.uuid, PLACE, (host, mastering) => {
-      const mdev = this.mdevType.create({ uuid: this.uuid, host, mastering });
+      const mdev = this.mdevType.create({ uuid: this.uuid, host, mastering, group: ownGroup });
       made.push(mdev);
       return mdev.pci;
     });
     const [mdev] = made;
-    const { binding, interruptPath } = mdev;
+    const { binding, interruptPath, pasids } = mdev;
     this.mdev = mdev;
-    this.device = { pci, binding, group: group(), ...(interruptPath && { interruptPath }), exportsBars: false, mediated: true, open: undefined, holders: 0 };
+    this.device = { pci, binding, group: ownGroup(), ...(interruptPath && { interruptPath }), ...(pasids && { pasids }), exportsBars: false, mediated: true, open: undefined, holders: 0 };
     return mdev;
   }
 }

@@ -1,6 +1,7 @@
 /** Intel Data Streaming Accelerator, 8086:0b25, as a PCI function, and as the parent of mediated devices. */
-import { type DmaPort, NO_PASID, type PciBar, type PciCapability, type PciDevice, type PciExtendedCapability, type PciHost, type PciIdentity, type PciInterrupts } from "@iommukit/core";
+import { type DmaPort, type MdevFoundation, type MdevParent, NO_PASID, type PciBar, type PciCapability, type PciDevice, type PciExtendedCapability, type PciHost, type PciIdentity, type PciInterrupts } from "@iommukit/core";
 import { AtsCapabilities, DeviceTlb, EXPRESS_CAPABILITY } from "@iommukit/core/devices";
+import { mediateDsa } from "../adi/index.js";
 import { capabilityWords, OPERATION_WORDS } from "./capabilities.js";
 import { Commands } from "./commands.js";
 import { Completions } from "./completion.js";
@@ -287,6 +288,10 @@ export class DsaDevice implements PciDevice, DsaParent {
 
   abortPasid(pasid: number): void {
     this.#control.abortPasid(pasid);
+  }
+
+  mediate(foundation: MdevFoundation): MdevParent {
+    return mediateDsa(this, foundation);
   }
 
   requestInterrupt(pasid: number | undefined, listener: () => void): number | undefined {

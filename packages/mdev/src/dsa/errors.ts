@@ -68,21 +68,24 @@ export class Errors {
   #toRegister(error: DeviceErrorRecord): void {
     const first = this.#view.getUint32(Register.SWERR, true);
     if ((first & SwErr.VALID) !== 0) this.#view.setUint32(Register.SWERR, first | SwErr.OVERFLOW, true);
-    else {
-      const { queue, operation, batchIndex, pasid = 0 } = error;
-      let word = SwErr.VALID | (error.error << SwErr.ERROR_SHIFT);
-      if (operation !== undefined) word |= SwErr.DESCRIPTOR;
-      if (queue !== undefined) word |= SwErr.QUEUE | (queue << SwErr.QUEUE_SHIFT);
-      if (batchIndex !== undefined) word |= SwErr.BATCH;
-      if (error.write) word |= SwErr.WRITE;
-      if (error.privileged) word |= SwErr.PRIVILEGED;
-      this.#view.setUint32(Register.SWERR, word, true);
-      this.#view.setUint32(Register.SWERR + 4, (operation ?? 0) | (pasid << SWERR_PASID_SHIFT), true);
-      this.#view.setUint32(Register.SWERR + 8, batchIndex ?? 0, true);
-      this.#view.setUint32(Register.SWERR + 12, error.invalidFlags ?? 0, true);
-      writePageAddress(this.#view, Register.SWERR + 16, error.faultPage ?? 0);
-      this.#view.setUint32(Register.SWERR + 16, this.#view.getUint32(Register.SWERR + 16, true) | (error.faultOffset ?? 0), true);
-    }
+    else storeError(this.#view, error);
     this.#cause(IntCause.ERROR);
   }
+}
+
+/** Fills an empty SWERR. */
+export function storeError(view: DataView, error: DeviceErrorRecord): void {
+  const { queue, operation, batchIndex, pasid = 0 } = error;
+  let word = SwErr.VALID | (error.error << SwErr.ERROR_SHIFT);
+  if (operation !== undefined) word |= SwErr.DESCRIPTOR;
+  if (queue !== undefined) word |= SwErr.QUEUE | (queue << SwErr.QUEUE_SHIFT);
+  if (batchIndex !== undefined) word |= SwErr.BATCH;
+  if (error.write) word |= SwErr.WRITE;
+  if (error.privileged) word |= SwErr.PRIVILEGED;
+  view.setUint32(Register.SWERR, word, true);
+  view.setUint32(Register.SWERR + 4, (operation ?? 0) | (pasid << SWERR_PASID_SHIFT), true);
+  view.setUint32(Register.SWERR + 8, batchIndex ?? 0, true);
+  view.setUint32(Register.SWERR + 12, error.invalidFlags ?? 0, true);
+  writePageAddress(view, Register.SWERR + 16, error.faultPage ?? 0);
+  view.setUint32(Register.SWERR + 16, view.getUint32(Register.SWERR + 16, true) | (error.faultOffset ?? 0), true);
 }

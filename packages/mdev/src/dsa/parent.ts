@@ -33,8 +33,9 @@ export interface QueueState {
 }
 
 export interface DsaParent {
-  /** BAR 0 of the device, for its capability registers. */
+  /** BAR 0 of the device: what its driver on the host programs. */
   readBar(bar: number, offset: number, size: number): bigint;
+  writeBar(bar: number, offset: number, size: number, value: bigint): void;
   readonly queueCount: number;
   readonly enabled: boolean;
   queueState(queue: number): QueueState;

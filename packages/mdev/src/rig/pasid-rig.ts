@@ -78,7 +78,7 @@ export class User {
   }
 
   /** A page table for PASIDs of a device; its faults go to the queue, if one is given. */
-  table(device: Mdev, ioas: number, queue?: number): number {
+  table(device: { readonly id: number }, ioas: number, queue?: number): number {
     const flags = PASID | (queue === undefined ? 0 : FAULT_ID_VALID);
     return Number(this.ioctl("IOMMU_HWPT_ALLOC", { flags, dev_id: device.id, pt_id: ioas, fault_id: queue ?? 0 }).out_hwpt_id);
   }

@@ -5,7 +5,7 @@ import { Status } from "./completion.js";
  * Errors that belong to no descriptor. 0x51 and 0x52 are Intel's; public material does not name the codes for what goes wrong at a portal, so
  * those are this model's own.
  */
-export const DeviceError = { PCI_CONFIG: 0x51, COMMAND: 0x52, PORTAL_DISABLED: 0x53, PORTAL_MODE: 0x54, PORTAL_FULL: 0x55, PORTAL_WRITE: 0x56, EVENT_LOG: 0x57 } as const;
+export const DeviceError = { PCI_CONFIG: 0x51, COMMAND: 0x52, PORTAL_DISABLED: 0x53, PORTAL_MODE: 0x54, PORTAL_FULL: 0x55, PORTAL_WRITE: 0x56, EVENT_LOG: 0x57, PORTAL_PASID: 0x58 } as const;
 
 export const SwErr = { VALID: 1, OVERFLOW: 2, DESCRIPTOR: 4, QUEUE: 8, BATCH: 0x10, WRITE: 0x20, PRIVILEGED: 0x40, ERROR_SHIFT: 8, QUEUE_SHIFT: 16 } as const;
 /** In the second word: operation, then PASID. */

@@ -1,0 +1,327 @@
+/**
+ * An Assignable Device Interface of a DSA, composed into a virtual DSA (Intel SIOV specification 337679, and Intel's own such driver):
+ * one work queue of the parent, a PASID that marks whatever it does by default, registers that are emulated here, and portals that lead
+ * to the parent.
+ */
+import type { IommufdContext, MdevEnvironment, PciBar, PciCapability, PciDevice, PciExtendedCapability, PciIdentity, PciInterrupts } from "@iommukit/core";
+import type { DeviceErrorRecord, DsaParent } from "../dsa/parent.js";
+import { Cmd, CmdSts, CommandError } from "../dsa/spec/commands.js";
+import { DESCRIPTOR_BYTES } from "../dsa/spec/descriptor.js";
+import { DeviceError, SwErr } from "../dsa/spec/errors.js";
+import { WqMode } from "../dsa/spec/queues.js";
+import { BAR0_BYTES, DeviceState, GenCtrl, IntCause, Portal, PORTAL_PAGES, Register, Table } from "../dsa/spec/registers.js";
+import { storeError } from "../dsa/errors.js";
+import type { Portal as CpuPortal } from "../pasid/enqcmd.js";
+import { DevicePasids } from "../pasid/device-pasids.js";
+import { pasidKind, type PasidKind } from "../pasid/kinds.js";
+import type { VirtualMachine } from "../pasid/virtual-machine.js";
+import { type CommandTarget, VIRTUAL_COMMANDS } from "./commands.js";
+import { extendedCapabilities, msixCapability } from "./configuration.js";
+import type { DsaHostDriver } from "./host-driver.js";
+import { VirtualRegisters } from "./registers.js";
+
+const PAGE = 4096;
+/** MSI-X: one for errors and commands, the others for descriptors. */
+const VECTORS = 9;
+const MISC_VECTOR = 0;
+const PASID_MASK = 0xf_ffff;
+const PASID_BITS = 20;
+
+export class VirtualDsa implements PciDevice, CommandTarget {
+  readonly identity: PciIdentity = { vendorId: 0x8086, deviceId: 0x0b25, classCode: 0x08_80_00, revision: 0 };
+  readonly bars: readonly PciBar[] = [
+    { index: 0, size: BAR0_BYTES, msixTable: { start: Table.MSIX, end: Table.MSIX + 16 * VECTORS }, mappable: [] },
+    { index: 2, size: PORTAL_PAGES * PAGE },
+  ];
+  readonly interrupts: PciInterrupts = { intx: false, msiVectors: 0, msixVectors: VECTORS };
+  readonly capabilities: readonly PciCapability[] = msixCapability(VECTORS);
+  readonly extendedCapabilities: readonly PciExtendedCapability[];
+  readonly pasidBits: number = PASID_BITS;
+  readonly ats: boolean;
+  readonly pageRequests: boolean;
+  readonly resettable = true;
+  readonly vectors: number = VECTORS;
+  readonly kind: PasidKind;
+  /** Marks everything that names no PASID of the guest. */
+  readonly defaultPasid: number;
+  readonly queue: number;
+  readonly registers: VirtualRegisters;
+  readonly #host: DsaHostDriver;
+  readonly #environment: Pick<MdevEnvironment, "host" | "mastering">;
+  /** Of the client that has it bound. */
+  #pasids: DevicePasids | undefined;
+  /** Handles of the parent's message storage that the guest asked for. */
+  readonly #handles = new Set<number>();
+  /** Error sinks by PASID on the wire. */
+  readonly #errors = new Map<number, () => void>();
+  /** Counts commands: one that a reset cut off does not end another. */
+  #issued = 0;
+
+  constructor(host: DsaHostDriver, queue: number, dedicated: boolean, environment: Pick<MdevEnvironment, "host" | "mastering">) {
+    this.#host = host;
+    this.#environment = environment;
+    this.queue = queue;
+    this.kind = pasidKind(dedicated ? 6 : 8);
+    this.defaultPasid = host.pasids.take();
+    const { device, blocksOnFault } = host;
+    const { ats, pageRequests = false } = host.foundation.bindable.device;
+    this.ats = ats;
+    this.pageRequests = pageRequests;
+    this.extendedCapabilities = extendedCapabilities({ ats, pageRequests });
+    const { size, threshold } = device.queueState(queue);
+    this.registers = new VirtualRegisters(device, { dedicated, size, threshold, blocksOnFault }, VECTORS);
+    this.#listen(this.defaultPasid);
+  }
+
+  get #parent(): DsaParent {
+    return this.#host.device;
+  }
+
+  get #dedicated(): boolean {
+    return this.kind.type === 6;
+  }
+
+  /** Its user's vPASIDs, from bind to unbind. */
+  pasidsOf(context: IommufdContext): DevicePasids {
+    this.#pasids = new DevicePasids(this.kind, { rid: this.#host.pasids, shared: this.#host.sharedOf(context) });
+    return this.#pasids;
+  }
+
+  /** The IOMMU is about to forget a PASID: nothing of it may be left in the device. */
+  release(wire: number): void {
+    this.#parent.abortPasid(wire);
+    if (wire !== this.defaultPasid) this.#deafen(wire);
+  }
+
+  /** Back to the host: nothing of it is left in the parent. */
+  removed(): void {
+    this.reset();
+    for (const wire of [...this.#errors.keys()]) this.#deafen(wire);
+    this.#host.pasids.free(this.defaultPasid);
+    this.#host.giveBack(this.queue);
+  }
+
+  // Registers.
+
+  readBar(bar: number, offset: number, size: number): bigint {
+    if (bar !== 0) return 0n;
+    let value = 0n;
+    for (let i = size - 1; i >= 0; i--) {
+      const at = offset + i;
+      value = (value << 8n) | BigInt((this.registers.read(at - (at % 4)) >>> (8 * (at % 4))) & 0xff);
+    }
+    return value;
+  }
+
+  writeBar(bar: number, offset: number, size: number, value: bigint): void {
+    if (bar !== 0) {
+      if (offset < PORTAL_PAGES * PAGE) this.#error({ error: DeviceError.PORTAL_WRITE, queue: 0 });
+      return;
+    }
+    if (size % 4 !== 0 || offset % 4 !== 0) return;
+    for (let i = 0; i < size; i += 4) {
+      const word = Number((value >> BigInt(8 * i)) & 0xffff_ffffn);
+      if (this.registers.write(offset + i, word)) this.#command(word);
+    }
+  }
+
+  #command(word: number): void {
+    const { general } = this.registers;
+    if (general.getUint32(Register.CMDSTS, true) >= CmdSts.ACTIVE) return this.#error({ error: DeviceError.COMMAND });
+    const issued = ++this.#issued;
+    general.setUint32(Register.CMDSTS, CmdSts.ACTIVE, true);
+    const run = VIRTUAL_COMMANDS[(word >>> Cmd.COMMAND_SHIFT) & Cmd.COMMAND_MASK];
+    const done = (error: number, result = 0): void => {
+      if (issued !== this.#issued) return;
+      general.setUint32(Register.CMDSTS, error | (result << CmdSts.RESULT_SHIFT), true);
+      if (word >= Cmd.INTERRUPT) this.#cause(IntCause.COMMAND);
+    };
+    if (run === undefined) done(CommandError.INVALID_COMMAND);
+    else run(this, word & Cmd.OPERAND_MASK, done);
+  }
+
+  #cause(bits: number): void {
+    const { general } = this.registers;
+    general.setUint32(Register.INTCAUSE, (general.getUint32(Register.INTCAUSE, true) | bits) >>> 0, true);
+    const errors = general.getUint32(Register.GENCTRL, true) & GenCtrl.ERROR ? IntCause.ERROR : 0;
+    if ((bits & (errors | IntCause.COMMAND)) !== 0) this.#environment.host.interrupt(MISC_VECTOR);
+  }
+
+  /** An error of this device, in the guest's numbers: its queue is 0, its PASIDs are the guest's. */
+  #error(error: DeviceErrorRecord): void {
+    const { general } = this.registers;
+    const user = error.pasid === undefined ? undefined : this.#pasids?.toUser(error.pasid);
+    const first = general.getUint32(Register.SWERR, true);
+    if ((first & SwErr.VALID) !== 0) general.setUint32(Register.SWERR, first | SwErr.OVERFLOW, true);
+    else storeError(general, { ...error, ...(error.queue === undefined ? {} : { queue: 0 }), pasid: user ?? 0 });
+    this.#cause(IntCause.ERROR);
+  }
+
+  /** Errors of the queue with this PASID come here. */
+  #listen(wire: number): void {
+    if (!this.#errors.has(wire)) this.#errors.set(wire, this.#parent.onError(this.queue, wire, (error) => this.#error(error)));
+  }
+
+  #deafen(wire: number): void {
+    this.#errors.get(wire)?.();
+    this.#errors.delete(wire);
+  }
+
+  // Portals.
+
+  /** A trapped store: its PASID is the guest's, and is translated here. */
+  writeBlock(bar: number, offset: number, bytes: Uint8Array, deferrable: boolean): boolean {
+    if (bar !== 2 || bytes.length !== DESCRIPTOR_BYTES || offset >= PORTAL_PAGES * PAGE) return false;
+    const kind = Math.floor(offset / PAGE);
+    // Portals of message storage are there for devices that have any.
+    if (kind === Portal.UNLIMITED_IMS || kind === Portal.LIMITED_IMS || !this.registers.queueEnabled) {
+      this.#error({ error: this.registers.queueEnabled ? DeviceError.PORTAL_MODE : DeviceError.PORTAL_DISABLED, queue: 0 });
+      return false;
+    }
+    if (this.#dedicated) return this.#parent.submit(this.queue, bytes, deferrable, kind === Portal.LIMITED_MSIX);
+    const sent = bytes.slice();
+    const view = new DataView(sent.buffer);
+    const word = view.getUint32(0, true);
+    const wire = this.#pasids?.toWire(word & PASID_MASK);
+    if (wire === undefined) {
+      this.#error({ error: DeviceError.PORTAL_PASID, queue: 0 });
+      return false;
+    }
+    this.#listen(wire);
+    view.setUint32(0, ((word & ~PASID_MASK) | wire) >>> 0, true);
+    return this.#parent.submit(this.queue, sent, deferrable, true);
+  }
+
+  /**
+   * The portal as the CPUs of a virtual machine reach it, without a trap: what arrives has the host's PASID. It is there once they
+   * translate, since a guest's own number would reach any address space of the parent.
+   */
+  mapPortal(machine: VirtualMachine, ready: (portal: CpuPortal) => void): void {
+    machine.link(() => ready((bytes) => this.registers.queueEnabled && this.#direct(bytes)));
+  }
+
+  #direct(bytes: Uint8Array): boolean {
+    const wire = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true) & PASID_MASK;
+    if (this.#pasids?.toUser(wire) !== undefined) this.#listen(wire);
+    return this.#parent.submit(this.queue, bytes, true, true);
+  }
+
+  // What commands do.
+
+  get state(): number {
+    return this.registers.state;
+  }
+
+  set state(state: number) {
+    this.registers.state = state;
+  }
+
+  get queueEnabled(): boolean {
+    return this.registers.queueEnabled;
+  }
+
+  get busMaster(): boolean {
+    return this.#environment.mastering();
+  }
+
+  /** PASIDs on the wire that this device may be working with. */
+  get #wires(): number[] {
+    const users = this.#pasids?.users ?? [];
+    return [this.defaultPasid, ...users.flatMap((user) => this.#pasids?.toWire(user) ?? [])];
+  }
+
+  enableQueue(): number {
+    const { mode } = this.registers;
+    const named = (mode & WqMode.PASID_ENABLE) !== 0;
+    if (!this.#dedicated) {
+      if (!named) return CommandError.WQ_PASID;
+      this.registers.queueEnabled = true;
+      return CommandError.NONE;
+    }
+    const wire = named ? this.#pasids?.toWire((mode >>> WqMode.PASID_SHIFT) & PASID_MASK) : this.defaultPasid;
+    if (wire === undefined) return CommandError.WQ_PASID;
+    this.#parent.configureQueue(this.queue, {
+      dedicated: true,
+      priority: 1,
+      pasid: wire,
+      // By the default PASID only user requests go: its page tables are not for supervisors (VT-d 9.6, SRE).
+      privileged: named && (mode & WqMode.PRIVILEGED) !== 0,
+      blockOnFault: (mode & WqMode.BLOCK_ON_FAULT) !== 0,
+    });
+    const error = this.#parent.enableQueue(this.queue);
+    if (error !== CommandError.NONE) return error;
+    this.#listen(wire);
+    this.registers.queueEnabled = true;
+    return CommandError.NONE;
+  }
+
+  drainQueue(done: () => void): void {
+    if (this.#dedicated) {
+      this.#parent.drainQueue(this.queue, done);
+      return;
+    }
+    const wires = this.#wires;
+    let left = wires.length;
+    for (const wire of wires) this.#parent.drainPasid(wire, () => --left === 0 && done());
+  }
+
+  abortQueue(): void {
+    if (!this.queueEnabled) return;
+    if (this.#dedicated) this.#parent.abortQueue(this.queue);
+    else for (const wire of this.#wires) this.#parent.abortPasid(wire);
+  }
+
+  disableQueue(): void {
+    if (this.#dedicated && this.#parent.queueState(this.queue).enabled) this.#parent.resetQueue(this.queue);
+    this.registers.queueEnabled = false;
+  }
+
+  clearQueue(): void {
+    this.registers.resetQueue();
+  }
+
+  drainPasid(user: number, done: () => void): void {
+    const wire = this.#pasids?.toWire(user);
+    if (wire === undefined) done();
+    else this.#parent.drainPasid(wire, done);
+  }
+
+  abortPasid(user: number): void {
+    const wire = this.#pasids?.toWire(user);
+    if (wire !== undefined) this.#parent.abortPasid(wire);
+  }
+
+  /** Registers, handles, state: as new. */
+  clear(): void {
+    const active = this.registers.general.getUint32(Register.CMDSTS, true);
+    this.registers.reset();
+    this.registers.general.setUint32(Register.CMDSTS, active, true);
+    for (const handle of this.#handles) this.#parent.releaseInterrupt(handle);
+    this.#handles.clear();
+    this.state = DeviceState.DISABLED;
+  }
+
+  /** The handle is the parent's own, since descriptors in memory name it; it is good for the PASID that the queue works with. */
+  requestHandle(vector: number): number | undefined {
+    const { mode } = this.registers;
+    const user = this.#dedicated && (mode & WqMode.PASID_ENABLE) !== 0 ? this.#pasids?.toWire((mode >>> WqMode.PASID_SHIFT) & PASID_MASK) : undefined;
+    const handle = this.#parent.requestInterrupt(user ?? this.defaultPasid, () => this.#environment.host.interrupt(vector));
+    if (handle !== undefined) this.#handles.add(handle);
+    return handle;
+  }
+
+  releaseHandle(handle: number): boolean {
+    if (!this.#handles.delete(handle)) return false;
+    this.#parent.releaseInterrupt(handle);
+    return true;
+  }
+
+  /** A function-level reset ends what a command waits for, too. */
+  reset(): void {
+    this.#issued++;
+    this.abortQueue();
+    this.disableQueue();
+    this.clear();
+    this.registers.general.setUint32(Register.CMDSTS, 0, true);
+  }
+}

@@ -1,0 +1,3 @@
+// Assignable device interfaces of a DSA.
+export { VirtualDsa } from "./device.js";
+export { mediateDsa } from "./mediate.js";
