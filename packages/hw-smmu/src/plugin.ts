@@ -1,5 +1,5 @@
 /** What the package adds to a composition root. The only file that sees hardware and driver together. */
-import { type IommuEnvironment, type IommuFactory, type IommuUnit, type MachineSpec, type Plugin, refuse, type TableSource, TOKENS } from "@iommukit/core";
+import { checkOptions, flagOption, type IommuEnvironment, type IommuFactory, type IommuUnit, type Plugin, smallMachine, type TableSource, TOKENS } from "@iommukit/core";
 import { iortTable } from "./acpi/index.js";
 import { readIortOptions } from "./acpi/options.js";
 import { dueInvalidation, ownFlags, smmuStructureDecoder, smmuTableDecoder } from "./decode/index.js";
@@ -17,14 +17,8 @@ const OPTIONS: readonly string[] = [...IDENTIFICATION_OPTIONS, ...CACHE_OPTIONS,
 /** Registers of 32 bits that say how a transaction is translated. */
 const EXPLAINED = ["STRTAB_BASE_CFG", "CR0", "CR2", "GBPA", "IDR0", "IDR1", "IDR3", "IDR5", "AIDR"] as const;
 
-function flag(options: Readonly<Record<string, unknown>>, name: string, fallback: boolean): boolean {
-  const value = options[name] ?? fallback;
-  return typeof value === "boolean" ? value : refuse("EINVAL", `option ${name} is ${JSON.stringify(value)}, not true or false`, { argument: name });
-}
-
 function create(environment: IommuEnvironment, options: Readonly<Record<string, unknown>>): IommuUnit {
-  const unknown = Object.keys(options).find((key) => !OPTIONS.includes(key));
-  if (unknown !== undefined) refuse("EINVAL", `an SMMUv3 has no option "${unknown}"; there are: ${OPTIONS.join(", ")}`, { argument: unknown });
+  checkOptions(options, OPTIONS, "an SMMUv3");
   const { name, memory, frames, registerBase, interrupts, tracer } = environment;
   const identification = identificationOf(options);
   readIortOptions(options.iort);
@@ -32,11 +26,11 @@ function create(environment: IommuEnvironment, options: Readonly<Record<string, 
   const hardware = new SmmuUnit(memory, {
     name, identification, tracer,
     caches: cacheGeometry(options),
-    qemuNesting: flag(options, "qemuNesting", false),
-    mergeEvents: flag(options, "mergeEvents", false),
-    farAtomics: flag(options, "farAtomics", true),
-    tlbConflicts: flag(options, "tlbConflicts", false),
-    cfgConflicts: flag(options, "cfgConflicts", false),
+    qemuNesting: flagOption(options, "qemuNesting"),
+    mergeEvents: flagOption(options, "mergeEvents"),
+    farAtomics: flagOption(options, "farAtomics", true),
+    tlbConflicts: flagOption(options, "tlbConflicts"),
+    cfgConflicts: flagOption(options, "cfgConflicts"),
     onMessage: (address, data) => interrupts.deliver(address, data),
     onWire: (line) => (line === "sync" ? undefined : driver?.wire(line)),
   });
@@ -61,24 +55,12 @@ function create(environment: IommuEnvironment, options: Readonly<Record<string, 
   };
 }
 
-function defaultMachine(): MachineSpec {
-  return {
-    name: "smmuv3",
-    memory: { size: "256MiB" },
-    iommus: [{ type: "smmuv3" }],
-    devices: [
-      { model: "dma-test", bdf: "00:03.0", vfio: "vfio0" },
-      { model: "dma-test", bdf: "00:04.0", vfio: "vfio1" },
-    ],
-  };
-}
-
 export const smmuIommuFactory: IommuFactory = {
   name: "smmuv3",
   about: `Arm SMMUv3; presets: ${Object.keys(PRESETS).join(", ")}`,
   presets: Object.entries(PRESETS).map(([name, preset]) => describePreset(name, preset)),
   create,
-  defaultMachine,
+  defaultMachine: () => smallMachine("smmuv3"),
 };
 
 export const plugin: Plugin = {

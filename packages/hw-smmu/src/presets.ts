@@ -1,5 +1,5 @@
 /** Units by name. What a preset's identification registers announce is implemented. */
-import { decodeFields, encodeFields, type FieldTable, type UnitPreset } from "@iommukit/core";
+import { announcements, encodeFields, type FieldTable, type UnitPreset } from "@iommukit/core";
 import { ADDRESS_SIZES, IDR0, IDR1, IDR3, IDR5, type Identification } from "./spec/identification.js";
 
 export interface SmmuPreset {
@@ -45,16 +45,8 @@ export const PRESETS: Readonly<Record<string, SmmuPreset>> = {
 /** The unit that a machine has when its options name none. */
 export const DEFAULT_PRESET = "qemu-11.1";
 
-/** Fields that are not 0, in words: "TTF: AArch64". */
 export function describePreset(name: string, { about, identification: { idr0, idr1, idr3, idr5, aidr } }: SmmuPreset): UnitPreset {
   const registers = { IDR0: BigInt(idr0), IDR1: BigInt(idr1), IDR3: BigInt(idr3), IDR5: BigInt(idr5), AIDR: BigInt(aidr) };
-  const announced = ([[IDR0, registers.IDR0], [IDR1, registers.IDR1], [IDR3, registers.IDR3], [IDR5, registers.IDR5]] as const)
-    .flatMap(([table, value]) => decodeFields(table, [value]))
-    .filter((field) => field.value !== 0n);
-  return {
-    name,
-    about,
-    registers,
-    announces: [`SMMUv3.${aidr & 15}`, `addresses of ${ADDRESS_SIZES[idr5 & 7]} bits`, ...announced.map((field) => `${field.name}: ${field.meaning ?? String(field.value)}`)],
-  };
+  const announced = announcements([[IDR0, registers.IDR0], [IDR1, registers.IDR1], [IDR3, registers.IDR3], [IDR5, registers.IDR5]]);
+  return { name, about, registers, announces: [`SMMUv3.${aidr & 15}`, `addresses of ${ADDRESS_SIZES[idr5 & 7]} bits`, ...announced] };
 }

@@ -1,11 +1,16 @@
 /** What the package adds to a composition root. The only file that sees hardware and driver together. */
 import {
+  cacheOptionNames,
+  cacheOptions,
+  checkOptions,
+  flagOption,
   type IommuEnvironment,
   type IommuFactory,
   type IommuUnit,
-  type MachineSpec,
+  numberOption,
   type Plugin,
   refuse,
+  smallMachine,
   type TableSource,
   TOKENS,
 } from "@iommukit/core";
@@ -15,32 +20,18 @@ import { dueInvalidation, ownFlags, vtdStructureDecoder, vtdTableDecoder } from 
 import { VtdDriver } from "./driver/index.js";
 import { vtdFaultCatalogue } from "./faults/index.js";
 import {
-  type CacheGeometry, DEFAULT_CACHES, DEFAULT_DEVICE_TLB_TIMEOUT, DEFAULT_INTERRUPT_ENTRIES, POLICY_VALUES, REGISTER_BYTES, type VtdPolicies, VtdUnit, vtdReplayUnitFactory,
+  DEFAULT_CACHES, DEFAULT_DEVICE_TLB_TIMEOUT, DEFAULT_INTERRUPT_ENTRIES, POLICY_VALUES, REGISTER_BYTES, type VtdPolicies, VtdUnit, vtdReplayUnitFactory,
 } from "./hardware/index.js";
-import { flagOption, numberOption, reservedMemory, unitWords } from "./options.js";
+import { reservedMemory, unitWords } from "./options.js";
 import { describePreset, PRESETS } from "./presets.js";
 import { TranslationTableMode } from "./spec/entries.js";
 import { Reg } from "./spec/registers.js";
 import { transcriptPlatform } from "./transcripts.js";
 
-/** Options that give the geometry of a cache: `iotlbSets`, `iotlbWays` and so on. */
-const CACHES = [
-  ["iotlb", "iotlb"], ["context", "contexts"], ["pasid", "pasids"], ["firstStageTable", "firstStageTables"], ["secondStageTable", "secondStageTables"],
-] as const;
+/** Caches, by what options call them: `iotlbSets`, `iotlbWays` and so on. */
+const CACHES = { iotlb: "iotlb", context: "contexts", pasid: "pasids", firstStageTable: "firstStageTables", secondStageTable: "secondStageTables" } as const;
 
-const OPTIONS: readonly string[] = ["preset", "cap", "ecap", "version", "haw", ...CACHES.flatMap(([name]) => [`${name}Sets`, `${name}Ways`]), "policies", "interruptEntries", "deviceTlbTimeout", "compressFaults", "reservedBeforeSource", "rmrr", "dmar"];
-
-function geometry(options: Readonly<Record<string, unknown>>): CacheGeometry {
-  return Object.fromEntries(
-    CACHES.map(([name, cache]) => {
-      const sets = numberOption(options, `${name}Sets`, DEFAULT_CACHES[cache].sets);
-      const ways = numberOption(options, `${name}Ways`, DEFAULT_CACHES[cache].ways);
-      if (sets !== 0 && !Number.isInteger(Math.log2(sets))) refuse("EINVAL", `option ${name}Sets is ${sets}, neither a power of two nor 0`, { argument: `${name}Sets` });
-      if (ways < 1 || ways > 255) refuse("EINVAL", `option ${name}Ways is ${ways}, not 1 to 255`, { argument: `${name}Ways` });
-      return [cache, { sets, ways }];
-    }),
-  );
-}
+const OPTIONS: readonly string[] = ["preset", "cap", "ecap", "version", "haw", ...cacheOptionNames(CACHES), "policies", "interruptEntries", "deviceTlbTimeout", "compressFaults", "reservedBeforeSource", "rmrr", "dmar"];
 
 /** `{ "userDenial": "last" }` */
 function policies(options: Readonly<Record<string, unknown>>): Partial<VtdPolicies> {
@@ -55,14 +46,13 @@ function policies(options: Readonly<Record<string, unknown>>): Partial<VtdPolici
 }
 
 function create(environment: IommuEnvironment, options: Readonly<Record<string, unknown>>): IommuUnit {
-  const unknown = Object.keys(options).find((key) => !OPTIONS.includes(key));
-  if (unknown !== undefined) refuse("EINVAL", `a VT-d unit has no option "${unknown}"; there are: ${OPTIONS.join(", ")}`, { argument: unknown });
+  checkOptions(options, OPTIONS, "a VT-d unit");
   const { memory, frames, registerBase, interrupts, tracer } = environment;
   const { cap, ecap, version, haw } = unitWords(options);
   readDmarOptions(options.dmar);
   const hardware = new VtdUnit(memory, {
     name: environment.name, version, cap, ecap, haw, tracer,
-    caches: geometry(options),
+    caches: cacheOptions(options, CACHES, DEFAULT_CACHES),
     policies: policies(options),
     interruptEntries: numberOption(options, "interruptEntries", DEFAULT_INTERRUPT_ENTRIES),
     deviceTlbTimeout: numberOption(options, "deviceTlbTimeout", DEFAULT_DEVICE_TLB_TIMEOUT),
@@ -98,24 +88,12 @@ function create(environment: IommuEnvironment, options: Readonly<Record<string, 
   };
 }
 
-function defaultMachine(): MachineSpec {
-  return {
-    name: "vtd",
-    memory: { size: "256MiB" },
-    iommus: [{ type: "vtd" }],
-    devices: [
-      { model: "dma-test", bdf: "00:03.0", vfio: "vfio0" },
-      { model: "dma-test", bdf: "00:04.0", vfio: "vfio1" },
-    ],
-  };
-}
-
 export const vtdIommuFactory: IommuFactory = {
   name: "vtd",
   about: `Intel VT-d; presets: ${Object.keys(PRESETS).join(", ")}`,
   presets: Object.entries(PRESETS).map(([name, preset]) => describePreset(name, preset)),
   create,
-  defaultMachine,
+  defaultMachine: () => smallMachine("vtd"),
 };
 
 export const plugin: Plugin = {

@@ -1,5 +1,5 @@
 /** Units by name. What a preset's capability words announce is implemented. */
-import { decodeFields, encodeFields, type UnitPreset } from "@iommukit/core";
+import { announcements, encodeFields, type UnitPreset } from "@iommukit/core";
 import { CAP, ECAP } from "./spec/capabilities.js";
 
 export interface VtdPreset {
@@ -91,13 +91,14 @@ export const PRESETS: Readonly<Record<string, VtdPreset>> = {
   },
 };
 
-/** Fields that are not 0, in words: "SAGAW: 48 bits, 57 bits". */
+/** The unit that a machine has when its options name none. */
+export const DEFAULT_PRESET = "scalable";
+
 export function describePreset(name: string, { about, version, cap, ecap, haw }: VtdPreset): UnitPreset {
-  const announced = [...decodeFields(CAP, [cap]), ...decodeFields(ECAP, [ecap])].filter(({ value }) => value !== 0n);
   return {
     name,
     about,
     registers: { VER: BigInt(version), CAP: cap, ECAP: ecap },
-    announces: [`host addresses of ${haw} bits`, ...announced.map((field) => `${field.name}: ${field.meaning ?? String(field.value)}`)],
+    announces: [`host addresses of ${haw} bits`, ...announcements([[CAP, cap], [ECAP, ecap]])],
   };
 }

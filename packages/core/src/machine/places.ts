@@ -1,6 +1,7 @@
 /** Where a machine's units lie and who is behind them: for the builder, and for firmware tables. */
 import { parseRid } from "../bus/rid.js";
 import { readMachineSpec } from "./spec.js";
+import type { MachineSpec } from "./types.js";
 
 const FIRST_REGISTERS = 0xfed9_0000;
 /** Clear of 0xfee00000, where interrupts go. */
@@ -33,4 +34,17 @@ export function unitPlaces(description: unknown): UnitPlace[] {
     registerBase: registerBaseOf(i),
     rids: devices.filter(({ iommu = 0 }) => iommu === i).map(({ bdf }) => parseRid(bdf)),
   }));
+}
+
+/** The machine that `--machine NAME` gives: one unit, two devices. */
+export function smallMachine(type: string): MachineSpec {
+  return {
+    name: type,
+    memory: { size: "256MiB" },
+    iommus: [{ type }],
+    devices: [
+      { model: "dma-test", bdf: "00:03.0", vfio: "vfio0" },
+      { model: "dma-test", bdf: "00:04.0", vfio: "vfio1" },
+    ],
+  };
 }

@@ -88,6 +88,12 @@ export function decodeFields(table: FieldTable, words: readonly bigint[]): Decod
   return decoded;
 }
 
+/** What registers announce: fields that are not 0, "SAGAW: 48 bits, 57 bits". */
+export function announcements(registers: readonly (readonly [table: FieldTable, value: bigint])[]): string[] {
+  const fields = registers.flatMap(([table, value]) => decodeFields(table, [value]));
+  return fields.filter(({ value }) => value !== 0n).map(({ name, meaning, value }) => `${name}: ${meaning ?? String(value)}`);
+}
+
 function reservedMask(bits: number, fields: readonly Field[]): bigint[] {
   const masks = Array.from({ length: Math.ceil(bits / 64) }, () => 0n);
   for (const field of fields) {

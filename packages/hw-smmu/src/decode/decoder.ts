@@ -1,8 +1,8 @@
 /** `TableDecoder` for SMMUv3: one walk explained, or everything that the tables map. */
 import type { AddressSpaceDump, TableDecoder, TableSource, WalkReport, WalkRequest } from "@iommukit/core";
+import { Right, rightLetters } from "@iommukit/core/decode";
 import { Event } from "../spec/events.js";
 import { SteConfig } from "../spec/stream-table.js";
-import { Right } from "./descriptors.js";
 import { dumpUnit, STREAM_LIMIT } from "./dump.js";
 import { locate, streamTableShape, type Translation } from "./locate.js";
 import { type Mapped, translateFirst, translateSecond, type Wanted } from "./stages.js";
@@ -30,7 +30,7 @@ export const smmuTableDecoder: TableDecoder = {
     try {
       if (!trail.unit.enabled) return { steps, verdict: disabled(trail.unit, request) };
       const { address, pageSize, rights } = translate(trail, locate(trail, request.rid, request.pasid), request);
-      return { steps, verdict: { ok: true, pa: Number(address), pageSize, permissions: letters(rights), ...noted(trail) } };
+      return { steps, verdict: { ok: true, pa: Number(address), pageSize, permissions: rightLetters(rights), ...noted(trail) } };
     } catch (error) {
       if (!(error instanceof Stopped)) throw error;
       const fate = fateOf(trail, error);
@@ -50,10 +50,6 @@ function modeLine(unit: Unit): string {
 
 function noted({ notes }: Trail): { note?: string } {
   return notes.length === 0 ? {} : { note: notes.join("; ") };
-}
-
-export function letters(rights: number): string {
-  return `${rights & Right.READ ? "r" : ""}${rights & Right.WRITE ? "w" : ""}${rights & Right.EXECUTE ? "x" : ""}`;
 }
 
 /** SMMUEN=0 (3.4, 6.3.14): nothing is recorded. */

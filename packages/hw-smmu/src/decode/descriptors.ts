@@ -1,10 +1,8 @@
 /** Descriptors of VMSAv8-64 tables (Arm DDI0487 D8.3, D8.4): what one says by itself. */
-import { CONTIGUOUS_SHIFTS, GRANULE_SHIFTS, LAST_LEVEL, STAGE1_LEAF, STAGE1_TABLE, STAGE2_LEAF, STAGE2_TABLE } from "../spec/tables.js";
 import type { FieldTable } from "@iommukit/core";
+import { Right } from "@iommukit/core/decode";
+import { CONTIGUOUS_SHIFTS, GRANULE_SHIFTS, LAST_LEVEL, STAGE1_LEAF, STAGE1_TABLE, STAGE2_LEAF, STAGE2_TABLE } from "../spec/tables.js";
 import type { Tables } from "./locate.js";
-
-/** Rights as bits. */
-export const Right = { READ: 1, WRITE: 2, EXECUTE: 4 } as const;
 
 /** Bits of a descriptor. */
 type BitName = "VALID" | "TABLE" | "AP1" | "AP2" | "S2R" | "S2W" | "AF" | "DBM" | "CONTIGUOUS" | "PXN" | "UXN" | "PXN_TABLE" | "UXN_TABLE" | "AP_TABLE0" | "AP_TABLE1";

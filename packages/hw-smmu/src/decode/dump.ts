@@ -1,18 +1,17 @@
 /** Everything that a unit's tables map, stream by stream. */
 import type { AddressSpaceDump, MappedLeaf } from "@iommukit/core";
+import { blockedSpace, DumpBudget, readWords, Right, rightLetters } from "@iommukit/core/decode";
 import { L1_CONTEXT_DESCRIPTOR } from "../spec/context.js";
 import { hasStage1, hasStage2, substreamBits, World } from "../spec/illegal.js";
 import { L1_STREAM_DESCRIPTOR, S1dss, STE } from "../spec/stream-table.js";
 import { GRANULE_SHIFTS } from "../spec/tables.js";
 import type { Fields } from "../spec/words.js";
-import { descriptorKind, levelShift, outputAddress, Right, stage1Rights, stage2Rights } from "./descriptors.js";
+import { descriptorKind, levelShift, outputAddress, stage1Rights, stage2Rights } from "./descriptors.js";
 import { contextLeafBits, contextLevel1, contextTable, type Half, locate, secondLevel, secondTables, streamTableShape, type Tables, type Translation } from "./locate.js";
 import { controlsOf, isWide, through, translateSecond } from "./stages.js";
 import { fieldsOf, Stopped, Trail } from "./trail.js";
-import { readWords, swapBytes, type Unit } from "./unit.js";
+import { swapBytes, type Unit } from "./unit.js";
 
-/** Entries that one dump reads before it gives up. Damaged tables can name each other without end. */
-const ENTRY_LIMIT = 2 ** 25;
 /** StreamIDs that a dump looks at: a linear table can claim 2^32. */
 export const STREAM_LIMIT: number = 2 ** 20;
 /** Structures read at once. */
@@ -20,14 +19,10 @@ const BLOCK = 64;
 /** Descriptors of the smallest page. */
 const PAGE_ENTRIES = 512;
 
-interface Budget {
-  left: number;
-}
-
 /** @throws RangeError when the stream table is not in the dump */
 export function* dumpUnit(unit: Unit): Generator<AddressSpaceDump> {
   if (!unit.enabled) return;
-  const budget = { left: ENTRY_LIMIT };
+  const budget = new DumpBudget();
   for (const rid of namedStreams(unit)) yield* dumpStream(unit, rid, budget);
 }
 
@@ -61,7 +56,7 @@ function* validEntries(unit: Unit, base: bigint, count: number, first: number, n
 }
 
 /** Transactions without SubstreamID, and each SubstreamID that has a valid CD. */
-function* dumpStream(unit: Unit, rid: number, budget: Budget): Generator<AddressSpaceDump> {
+function* dumpStream(unit: Unit, rid: number, budget: DumpBudget): Generator<AddressSpaceDump> {
   const trail = new Trail(unit);
   try {
     yield new AddressSpace(unit, rid, undefined, locate(trail, rid, undefined), budget);
@@ -69,7 +64,7 @@ function* dumpStream(unit: Unit, rid: number, budget: Budget): Generator<Address
     if (!(error instanceof Stopped)) throw error;
     // An STE that aborts without a record is how software says that there is no device.
     if (error.event === undefined) return;
-    yield blockedSpace(rid, error);
+    yield stoppedSpace(rid, undefined, error);
   }
   const { ste } = trail;
   if (ste === undefined || !hasStage1(ste)) return;
@@ -80,7 +75,7 @@ function* dumpStream(unit: Unit, rid: number, budget: Budget): Generator<Address
       yield new AddressSpace(unit, rid, substream, locate(new Trail(unit), rid, substream), budget);
     } catch (error) {
       if (!(error instanceof Stopped)) throw error;
-      yield blockedSpace(rid, error, substream);
+      yield stoppedSpace(rid, substream, error);
     }
   }
 }
@@ -119,15 +114,17 @@ function readThrough(unit: Unit, t: Translation, address: bigint): bigint[] | un
   }
 }
 
-function blockedSpace(rid: number, stop: Stopped, pasid?: number): AddressSpaceDump {
-  return { rid, type: "blocked", ids: {}, problem: `every transaction ends with ${stop.code}: ${stop.message}`, leaves: () => [], ...(pasid === undefined ? {} : { pasid }) };
+function stoppedSpace(rid: number, pasid: number | undefined, stop: Stopped): AddressSpaceDump {
+  return blockedSpace(rid, pasid, `every transaction ends with ${stop.code}: ${stop.message}`);
 }
+
+const DATA = Right.READ | Right.WRITE;
 
 interface TableWalk {
   readonly tables: Tables;
   /** Physical address of a table; undefined with a problem noted. */
   readonly reach: (address: bigint) => bigint | undefined;
-  /** `Right` bits that unprivileged accesses have. @param above OR of the table descriptors on the way */
+  /** `Right` bits that unprivileged reads and writes have. @param above OR of the table descriptors on the way */
   readonly rights: (word: bigint, above: bigint) => number;
 }
 
@@ -139,9 +136,9 @@ class AddressSpace implements AddressSpaceDump {
   problem?: string;
   readonly #unit: Unit;
   readonly #translation: Translation;
-  readonly #budget: Budget;
+  readonly #budget: DumpBudget;
 
-  constructor(unit: Unit, rid: number, pasid: number | undefined, translation: Translation, budget: Budget) {
+  constructor(unit: Unit, rid: number, pasid: number | undefined, translation: Translation, budget: DumpBudget) {
     const { ste, cd, kind } = translation;
     this.rid = rid;
     if (pasid !== undefined) this.pasid = pasid;
@@ -175,7 +172,7 @@ class AddressSpace implements AddressSpaceDump {
         const ipa = leaf.pa + done;
         const { pa, rights, extent } = this.#host(BigInt(ipa), "the page");
         const size = Math.min(extent - (ipa % extent), leaf.size - done);
-        if (pa !== undefined) yield { ...leaf, iova: leaf.iova + BigInt(done), pa: Number(pa), size, permissions: letters(rights & bitsOf(leaf.permissions)) };
+        if (pa !== undefined) yield { ...leaf, iova: leaf.iova + BigInt(done), pa: Number(pa), size, permissions: rightLetters(rights & bitsOf(leaf.permissions)) };
         done += size;
       }
     }
@@ -204,19 +201,19 @@ class AddressSpace implements AddressSpaceDump {
     return {
       tables,
       reach: (address) => (t.second === undefined ? address : this.#host(address, "the table").pa),
-      rights: (word, above) => stage1Rights(word, flat ? 0n : above, controls).user,
+      rights: (word, above) => stage1Rights(word, flat ? 0n : above, controls).user & DATA,
     };
   }
 
   #secondWalk(tables: Tables): TableWalk {
     const { ste } = this.#translation;
     const { executeNever } = this.#unit.caps;
-    return { tables, reach: (address) => address, rights: (word) => stage2Rights(word, ste.S2HA === 1 && ste.S2HD === 1, executeNever).user };
+    return { tables, reach: (address) => address, rights: (word) => stage2Rights(word, ste.S2HA === 1 && ste.S2HD === 1, executeNever).user & DATA };
   }
 
   #spent(): boolean {
-    if (this.#budget.left-- > 0) return false;
-    this.problem ??= `the dump has more than ${ENTRY_LIMIT} entries; the rest is left out`;
+    if (this.#budget.spend()) return false;
+    this.problem ??= `the dump has more than ${this.#budget.limit} entries; the rest is left out`;
     return true;
   }
 
@@ -243,7 +240,7 @@ class AddressSpace implements AddressSpaceDump {
       if (output >= 1n << BigInt(tables.outputBits)) {
         this.problem ??= `the stage ${tables.stage} descriptor for 0x${iova.toString(16)} at level ${level} names an address of more than ${tables.outputBits} bits`;
       } else if (kind === "leaf") {
-        yield { iova, pa: Number(output & -(1n << shift)), size: Number(1n << shift), permissions: letters(walk.rights(word, at.above)), entry: word };
+        yield { iova, pa: Number(output & -(1n << shift)), size: Number(1n << shift), permissions: rightLetters(walk.rights(word, at.above)), entry: word };
       } else {
         const entries = 2 ** (GRANULE_SHIFTS[tables.granule] - 3);
         yield* this.#table(walk, { root: output, level: level + 1, entries, base: iova, above: at.above | word, ancestors: [...at.ancestors, at.root] });
@@ -274,10 +271,6 @@ interface TableAt {
   readonly base: bigint;
   readonly above: bigint;
   readonly ancestors: readonly bigint[];
-}
-
-function letters(rights: number): string {
-  return `${rights & Right.READ ? "r" : ""}${rights & Right.WRITE ? "w" : ""}`;
 }
 
 function bitsOf(permissions: string): number {

@@ -1,10 +1,11 @@
 /** Walks of stage 1 and stage 2 (Arm DDI0487 D8, SMMU 3.4, 13.4), each descriptor of stage 1 read through stage 2 when nested. */
+import { Right, type StepContext } from "@iommukit/core/decode";
 import { Event } from "../spec/events.js";
 import { World } from "../spec/illegal.js";
 import { GRANULE_SHIFTS } from "../spec/tables.js";
-import { Bit, contiguousBytes, descriptorKind, descriptorTable, levelShift, outputAddress, Right, type Rights, stage1Rights, stage2Rights } from "./descriptors.js";
+import { Bit, contiguousBytes, descriptorKind, descriptorTable, levelShift, outputAddress, type Rights, stage1Rights, stage2Rights } from "./descriptors.js";
 import type { Half, Tables, Translation } from "./locate.js";
-import { type Cause, type StepContext, Stopped, type Trail } from "./trail.js";
+import { type Cause, Stopped, type Trail } from "./trail.js";
 import { swapBytes } from "./unit.js";
 
 /** What a transaction needs, after the STE's overrides. */

@@ -1,8 +1,9 @@
 /** What a walk has read so far, and how it may end early. */
 import { decodeFields, type DecodedField, type FieldTable, type WalkStep } from "@iommukit/core";
+import { readWords, type StepContext } from "@iommukit/core/decode";
 import { eventName, eventType } from "../spec/events.js";
 import { type Fields, readFields } from "../spec/words.js";
-import { readWords, type Unit } from "./unit.js";
+import type { Unit } from "./unit.js";
 
 /** What was being translated when a fault came (SMMU 7.3, CLASS). */
 export type Cause = "CD" | "TT" | "IN";
@@ -32,13 +33,6 @@ export class Stopped extends Error {
   get section(): string {
     return (this.event === undefined ? undefined : eventType(this.event)?.table.section) ?? "SMMU 5.2";
   }
-}
-
-/** How a step is shown: where its index comes from, and what it was read for. */
-export interface StepContext {
-  readonly index?: { readonly value: number; readonly from: string };
-  readonly depth?: number;
-  readonly purpose?: string;
 }
 
 /** A rule that a structure breaks, and the fields that it is about. */

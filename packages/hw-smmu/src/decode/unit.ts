@@ -61,12 +61,6 @@ export function unitCapabilities(registers: Readonly<Record<string, bigint>>): C
   return readCapabilities({ idr0: number("IDR0"), idr1: number("IDR1"), idr3: number("IDR3"), idr5: number("IDR5"), aidr: number("AIDR") });
 }
 
-export function readWords(source: TableSource, pa: bigint, bits: number): bigint[] | undefined {
-  const bytes = new Uint8Array(bits / 8);
-  if (pa + BigInt(bytes.length) > 2n ** 52n || !source.read(Number(pa), bytes)) return undefined;
-  const view = new DataView(bytes.buffer);
-  return Array.from({ length: bits / 64 }, (_, i) => view.getBigUint64(i * 8, true));
-}
 
 export function swapBytes(value: bigint): bigint {
   const view = new DataView(new ArrayBuffer(8));

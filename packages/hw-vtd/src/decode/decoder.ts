@@ -1,5 +1,6 @@
 /** `TableDecoder` for VT-d: one walk explained, or everything that the tables map. */
 import type { AddressSpaceDump, TableDecoder, TableSource, WalkReport, WalkRequest } from "@iommukit/core";
+import { rightLetters } from "@iommukit/core/decode";
 import { dumpUnit } from "./dump.js";
 import { locate, type Translation } from "./locate.js";
 import { checkOutput, type Mapped, translateFirstStage, translateSecondStage, type Wanted } from "./stages.js";
@@ -34,7 +35,7 @@ export const vtdTableDecoder: TableDecoder = {
       if (interrupt !== undefined) return { steps, verdict: interrupt };
       const translation = locate(trail, request.rid, request.pasid, request.execute === true);
       const { pa, pageSize, rights } = translate(trail, translation, request);
-      return { steps, verdict: { ok: true, pa, pageSize, permissions: letters(rights), ...note(trail, translation) } };
+      return { steps, verdict: { ok: true, pa, pageSize, permissions: rightLetters(rights), ...note(trail, translation) } };
     } catch (error) {
       if (!(error instanceof Blocked)) throw error;
       const { code, reason, qualified } = describeCondition(error.condition);
@@ -58,10 +59,6 @@ function modeLine({ mode, ssirwe, rootTable, caps }: Unit): string {
 function note({ notes }: Trail, translation?: Translation): { note?: string } {
   const all = translation?.kind === "pass-through" ? ["pass-through: the address is the physical address", ...notes] : notes;
   return all.length === 0 ? {} : { note: all.join("; ") };
-}
-
-function letters(rights: number): string {
-  return `${rights & 1 ? "r" : ""}${rights & 2 ? "w" : ""}`;
 }
 
 /** Requests without PASID to 0xFEExxxxx are interrupts, whatever the tables say (3.14). @throws Blocked */

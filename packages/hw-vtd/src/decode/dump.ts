@@ -1,25 +1,20 @@
 /** Everything that a unit's tables map, requester by requester. */
 import { type AddressSpaceDump, extractBits, type MappedLeaf } from "@iommukit/core";
+import { blockedSpace, DumpBudget, readWords, rightLetters } from "@iommukit/core/decode";
 import { breaksRules } from "../spec/conditions.js";
 import { TranslationTableMode } from "../spec/entries.js";
 import { FIRST_STAGE_LEVELS, SECOND_STAGE_LEVELS } from "../spec/paging-entries.js";
 import { locate, type Stage, type Translation } from "./locate.js";
 import { addressOf, entryKind, levelSize, type Mapped, secondStageLimit, secondStageRights, walkSecondStage } from "./stages.js";
 import { Blocked, describeCondition, Trail } from "./trail.js";
-import { readWords, type Unit } from "./unit.js";
+import type { Unit } from "./unit.js";
 
-/** Entries that one dump reads before it gives up: 128 GiB in 4 KiB pages. Damaged tables can name each other without end. */
-const ENTRY_LIMIT = 2 ** 25;
 const ADDRESS = 0x000f_ffff_ffff_f000n;
-
-interface Budget {
-  left: number;
-}
 
 /** @throws RangeError when the root table is not in the dump */
 export function* dumpUnit(unit: Unit): Generator<AddressSpaceDump> {
   if (unit.mode > TranslationTableMode.SCALABLE) return;
-  const budget = { left: ENTRY_LIMIT };
+  const budget = new DumpBudget();
   for (let bus = 0; bus < 256; bus++) {
     const root = readWords(unit.source, unit.rootTable + bus * 16, 128);
     if (root === undefined) throw new RangeError(`the root table at 0x${unit.rootTable.toString(16)} is not in the dump`);
@@ -31,7 +26,7 @@ export function* dumpUnit(unit: Unit): Generator<AddressSpaceDump> {
 }
 
 /** Requests without PASID, and each PASID that has a present entry. */
-function* dumpDevice(unit: Unit, rid: number, budget: Budget): Generator<AddressSpaceDump> {
+function* dumpDevice(unit: Unit, rid: number, budget: DumpBudget): Generator<AddressSpaceDump> {
   const trail = new Trail(unit);
   let ridPasid: number | undefined;
   try {
@@ -42,7 +37,7 @@ function* dumpDevice(unit: Unit, rid: number, budget: Budget): Generator<Address
     if (!(error instanceof Blocked)) throw error;
     // An absent context entry is no device, and a bad mode is the unit's affair; anything else is worth showing.
     if (error.condition === "LCT.2" || error.condition === "SCT.2" || error.condition.startsWith("RTA")) return;
-    yield blockedSpace(rid, error.condition, trail);
+    yield faultingSpace(rid, undefined, error.condition, trail);
     // A bad context entry blocks requests with PASID as well.
     if (error.condition.startsWith("SCT")) return;
   }
@@ -57,7 +52,7 @@ function* dumpDevice(unit: Unit, rid: number, budget: Budget): Generator<Address
       if (!(error instanceof Blocked)) throw error;
       // The PASID is RID_PASID, whose own entry was bad.
       if (error.condition === "SCT.9") continue;
-      yield blockedSpace(rid, error.condition, own, pasid);
+      yield faultingSpace(rid, pasid, error.condition, own);
     }
   }
 }
@@ -76,10 +71,10 @@ function* presentPasids(unit: Unit, context: readonly bigint[]): Generator<numbe
   }
 }
 
-function blockedSpace(rid: number, condition: string, { faultDisable }: Trail, pasid?: number): AddressSpaceDump {
+function faultingSpace(rid: number, pasid: number | undefined, condition: string, { faultDisable }: Trail): AddressSpaceDump {
   const { code, reason, qualified } = describeCondition(condition);
   const silent = faultDisable && qualified ? ", and is not recorded (FPD)" : "";
-  return { rid, type: "blocked", ids: {}, problem: `every request faults with reason ${code}${silent}: ${reason}`, leaves: () => [], ...(pasid === undefined ? {} : { pasid }) };
+  return blockedSpace(rid, pasid, `every request faults with reason ${code}${silent}: ${reason}`);
 }
 
 /** Where the entries of one stage lie and what they say. */
@@ -100,9 +95,9 @@ class AddressSpace implements AddressSpaceDump {
   readonly #unit: Unit;
   readonly #trail: Trail;
   readonly #translation: Translation;
-  readonly #budget: Budget;
+  readonly #budget: DumpBudget;
 
-  constructor(unit: Unit, rid: number, pasid: number | undefined, translation: Translation, budget: Budget) {
+  constructor(unit: Unit, rid: number, pasid: number | undefined, translation: Translation, budget: DumpBudget) {
     this.rid = rid;
     if (pasid !== undefined) this.pasid = pasid;
     this.type = translation.kind;
@@ -132,7 +127,7 @@ class AddressSpace implements AddressSpaceDump {
         const { mapped, extent } = this.#host(leaf.pa + done, "the page");
         // Up to the end of the second stage's entry, or of the leaf.
         const size = Math.min(extent - ((leaf.pa + done) % extent), leaf.size - done);
-        if (mapped !== undefined) yield { ...leaf, iova: leaf.iova + BigInt(done), pa: mapped.pa, size, permissions: letters(granted & mapped.rights) };
+        if (mapped !== undefined) yield { ...leaf, iova: leaf.iova + BigInt(done), pa: mapped.pa, size, permissions: rightLetters(granted & mapped.rights) };
         done += size;
       }
     }
@@ -179,8 +174,8 @@ class AddressSpace implements AddressSpaceDump {
   }
 
   #spent(): boolean {
-    if (this.#budget.left-- > 0) return false;
-    this.problem ??= `the dump has more than ${ENTRY_LIMIT} entries; the rest is left out`;
+    if (this.#budget.spend()) return false;
+    this.problem ??= `the dump has more than ${this.#budget.limit} entries; the rest is left out`;
     return true;
   }
 
@@ -208,7 +203,7 @@ class AddressSpace implements AddressSpaceDump {
       }
       const below = granted & reader.rights(word);
       const next = addressOf(entry, word);
-      if (entry.leaf) yield { iova, pa: next, size: Number(size), permissions: letters(below), entry: word };
+      if (entry.leaf) yield { iova, pa: next, size: Number(size), permissions: rightLetters(below), entry: word };
       else yield* this.#table(reader, { root: next, topLevel: level - 1 }, base + BigInt(index) * size, below, [...above, root]);
     }
   }
@@ -218,8 +213,4 @@ class AddressSpace implements AddressSpaceDump {
     if (this.type === "second-stage") return iova;
     return BigInt.asUintN(64, BigInt.asIntN(12 + 9 * (this.#translation.firstStage.topLevel + 1), iova));
   }
-}
-
-function letters(rights: number): string {
-  return `${rights & 1 ? "r" : ""}${rights & 2 ? "w" : ""}`;
 }

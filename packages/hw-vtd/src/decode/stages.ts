@@ -4,11 +4,11 @@
  * stage first, and every one of those walks is shown.
  */
 import { extractBits, type FieldTable } from "@iommukit/core";
+import { readWords } from "@iommukit/core/decode";
 import { breaksRules } from "../spec/conditions.js";
 import { FIRST_STAGE_LEVELS, type PagingLevel, SECOND_STAGE_LEVELS } from "../spec/paging-entries.js";
 import type { Stage, Translation } from "./locate.js";
 import { Blocked, type Trail } from "./trail.js";
-import { readWords } from "./unit.js";
 
 /** What a request wants. An execute request is a read. */
 export interface Wanted {

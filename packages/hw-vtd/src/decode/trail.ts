@@ -1,8 +1,9 @@
 /** What a walk has read so far, and how it may end early. */
 import { decodeFields, type DecodedField, type FieldTable, type WalkStep } from "@iommukit/core";
+import { readWords, type StepContext } from "@iommukit/core/decode";
 import { type UnitRules, violations } from "../spec/conditions.js";
 import { FAULTS, faultIndex } from "../spec/faults.js";
-import { readWords, type Unit } from "./unit.js";
+import type { Unit } from "./unit.js";
 
 /** A walk that ended early. */
 export class Blocked extends Error {
@@ -12,13 +13,6 @@ export class Blocked extends Error {
     super(condition);
     this.condition = condition;
   }
-}
-
-/** How a step is shown: where its index comes from, and what it was read for. */
-export interface StepContext {
-  readonly index?: { readonly value: number; readonly from: string };
-  readonly depth?: number;
-  readonly purpose?: string;
 }
 
 export class Trail {

@@ -47,10 +47,3 @@ export function unitCapabilities(registers: Readonly<Record<string, bigint>>): C
   if (haw < 32 || haw > 52) throw new RangeError(`HAW is ${haw}: a host address has 32 to 52 bits`);
   return readCapabilities(Number((registers.VER ?? UNKNOWN_VERSION) & 0xffn), registers.CAP ?? 0n, registers.ECAP ?? 0n, haw);
 }
-
-export function readWords(source: TableSource, pa: number, bits: number): bigint[] | undefined {
-  const bytes = new Uint8Array(bits / 8);
-  if (pa + bytes.length > 2 ** 52 || !source.read(pa, bytes)) return undefined;
-  const view = new DataView(bytes.buffer);
-  return Array.from({ length: bits / 64 }, (_, i) => view.getBigUint64(i * 8, true));
-}
