@@ -1,4 +1,5 @@
 /** Memory as the driver of a software mdev reaches it: by IOVA, through its access object. */
+import { IommuError } from "../errors.js";
 import type { Access } from "./access.js";
 import type { FaultAnswer } from "./software-faults.js";
 
@@ -9,9 +10,10 @@ export interface PinnedRange {
   /** Of whole pages. */
   readonly iova: bigint;
   readonly length: bigint;
-  /** @param offset from `iova` on */
-  read(offset: number, target: Uint8Array): void;
-  write(offset: number, source: Uint8Array): void;
+  /** False: it is gone, with its process, or because that has unmapped it. @param offset from `iova` on */
+  read(offset: number, target: Uint8Array): boolean;
+  /** The same. */
+  write(offset: number, source: Uint8Array): boolean;
   /** UNMAP of what it meets waits for this. */
   unpin(): void;
 }
@@ -54,7 +56,7 @@ export class SoftwareMemory {
     const first = iova - (iova % PAGE);
     const whole = length === 0n ? 0n : ((iova + length - first + PAGE - 1n) / PAGE) * PAGE;
     const pages = this.#access.pin(first, whole, writable);
-    const move = (offset: number, bytes: Uint8Array, write: boolean): void => {
+    const move = (offset: number, bytes: Uint8Array, write: boolean): boolean => still(() => {
       for (let done = 0; done < bytes.length; ) {
         const at = offset + done;
         const { pages: memory, page } = pages[Math.floor(at / 4096)];
@@ -63,7 +65,7 @@ export class SoftwareMemory {
         else memory.read(page * 4096 + (at % 4096), part);
         done += part.length;
       }
-    };
+    });
     return {
       iova: first,
       length: whole,
@@ -71,5 +73,16 @@ export class SoftwareMemory {
       write: (offset, source) => move(offset, source, true),
       unpin: () => this.#access.unpin(first, whole),
     };
+  }
+}
+
+/** Pins hold pages of other processes as well as a door can. */
+function still(move: () => void): boolean {
+  try {
+    move();
+    return true;
+  } catch (error) {
+    if (error instanceof IommuError) return false;
+    throw error;
   }
 }

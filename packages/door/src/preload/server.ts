@@ -75,7 +75,11 @@ export class PreloadServer {
       setImmediate(() => this.#drain(connection));
     });
     socket.on("end", () => this.#ended(connection));
-    socket.on("error", () => socket.destroy());
+    // A file that is closed with its byte unread ends so. Before "close", which comes too late for a SYNC of the same round.
+    socket.on("error", () => {
+      this.#ended(connection);
+      socket.destroy();
+    });
     socket.on("close", () => {
       this.#connections.delete(connection);
       this.#ended(connection);

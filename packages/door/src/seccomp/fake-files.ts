@@ -14,12 +14,21 @@ const SYS_SOCKETPAIR = 53;
 const AF_UNIX = 1;
 const SOCK_STREAM_CLOEXEC = 1 | 0o2000000;
 const EMFILE = 24;
+const EPIPE = 32;
 
 interface FakeFile {
   readonly inode: bigint;
   /** Who got it first, and as which number. */
   readonly pid: number;
   readonly fd: number;
+}
+
+function wake(end: number): void {
+  try {
+    writeSync(end, Uint8Array.of(0));
+  } catch (error) {
+    if (errnoOf(error) !== EPIPE) throw error; // the client's last copy is gone: we are about to hear of it
+  }
 }
 
 export class FakeFiles {
@@ -50,7 +59,7 @@ export class FakeFiles {
     const inode = fstatSync(theirs, { bigint: true }).ino;
     this.#byEnd.set(ours, { inode, pid: task.pid, fd });
     this.#epoll.add(ours);
-    this.#files.add(inode, file, { wake: () => void writeSync(ours, Uint8Array.of(0)) });
+    this.#files.add(inode, file, { wake: () => wake(ours) });
     try {
       this.#listener.addDescriptor(id, { fd: theirs, as: fd, ...options });
       return 0;

@@ -235,14 +235,22 @@ export class CopyChannel implements PciDevice, SoftwareUser {
   #work(): boolean {
     const [ring, memory] = [this.#ring, this.#memory];
     if (ring === undefined || memory === undefined || this.#waiting || ring.head === ring.tail || !this.#environment.mastering()) return false;
-    const transfer = this.#transfer ?? new CopyTransfer(ring.next());
-    this.#transfer = transfer;
+    const transfer = this.#transfer ?? this.#begin(ring);
+    if (transfer === undefined) return false;
     const fault = transfer.good ? transfer.run(memory) : undefined;
     if (fault && this.#askFor(memory, fault)) return false;
     if (!transfer.good) this.#complete(ring, transfer, DescriptorStatus.BAD);
     else if (fault) this.#failed(ring, transfer, fault);
     else this.#complete(ring, transfer, DescriptorStatus.DONE);
     return true;
+  }
+
+  /** The descriptor at the head. Undefined, and the ring is lost, when it cannot be read any more. */
+  #begin(ring: CopyRing): CopyTransfer | undefined {
+    const descriptor = ring.next();
+    if (descriptor) this.#transfer = new CopyTransfer(descriptor);
+    else this.#loseRing();
+    return this.#transfer;
   }
 
   /** User space may make the page usable: then the transfer goes on, otherwise its descriptor ends with an error. */
@@ -263,7 +271,7 @@ export class CopyChannel implements PciDevice, SoftwareUser {
   }
 
   #complete(ring: CopyRing, transfer: CopyTransfer, status: number): void {
-    ring.complete(status, transfer.moved);
+    if (!ring.complete(status, transfer.moved)) return this.#loseRing();
     this.#transfer = undefined;
     this.#completed++;
     if (status !== DescriptorStatus.DONE) this.#trouble(CopyStatus.ERROR);

@@ -21,17 +21,17 @@ export class CopyRing {
     return iova <= last && start < iova + length;
   }
 
-  /** The descriptor at the head, as it is now: the client may change it later. */
-  next(): Uint8Array {
+  /** The descriptor at the head, as it is now: the client may change it later. Undefined when the memory is gone. */
+  next(): Uint8Array | undefined {
     const bytes = new Uint8Array(DESCRIPTOR_BYTES);
-    this.#memory.read(this.#offset + this.head * DESCRIPTOR_BYTES, bytes);
-    return bytes;
+    return this.#memory.read(this.#offset + this.head * DESCRIPTOR_BYTES, bytes) ? bytes : undefined;
   }
 
-  /** Tells the client how the descriptor at the head has ended, and goes on. */
-  complete(status: number, moved: number): void {
-    this.#memory.write(this.#offset + this.head * DESCRIPTOR_BYTES + Descriptor.STATUS, new Uint8Array(Uint32Array.of(status, moved).buffer));
+  /** Tells the client how the descriptor at the head has ended, and goes on. False when the memory is gone. */
+  complete(status: number, moved: number): boolean {
+    const told = this.#memory.write(this.#offset + this.head * DESCRIPTOR_BYTES + Descriptor.STATUS, new Uint8Array(Uint32Array.of(status, moved).buffer));
     this.head = (this.head + 1) % this.#size;
+    return told;
   }
 
   release(): void {
