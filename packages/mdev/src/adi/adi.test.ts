@@ -28,12 +28,12 @@ describe("types of a DSA", () => {
     const left = (): number[] => machine.mdev?.types().map(({ available }) => available) ?? [];
     const guest = new Guest(machine);
     expect(left()).toEqual([2, 512]);
-    const swq = guest.create("idxd-1swq-v1");
+    const swq = guest.newAdi("idxd-1swq-v1");
     expect(left()).toEqual([1, 511]);
-    const dwq = guest.create("idxd-1dwq-v1");
+    const dwq = guest.newAdi("idxd-1dwq-v1");
     expect(left()).toEqual([0, 255]);
-    expect(errno(() => guest.create("idxd-1dwq-v1"))).toBe("ENOSPC");
-    guest.create("idxd-1swq-v1").remove();
+    expect(errno(() => guest.newAdi("idxd-1dwq-v1"))).toBe("ENOSPC");
+    guest.newAdi("idxd-1swq-v1").remove();
     dwq.remove();
     swq.remove();
     expect(left()).toEqual([2, 512]);
@@ -47,13 +47,13 @@ describe("types of a DSA", () => {
       guest.client.close(fd);
       return result;
     };
-    const adi = guest.create("idxd-1dwq-v1");
+    const adi = guest.newAdi("idxd-1dwq-v1");
     expect(bind()).toBe("EBUSY");
     adi.remove();
     expect(bind()).toBe("none");
     const fd = guest.client.open("/dev/vfio/devices/vfio0");
     guest.ioctl("VFIO_DEVICE_BIND_IOMMUFD", { iommufd: guest.iommufd }, fd);
-    expect(errno(() => guest.create("idxd-1dwq-v1"))).toBe("EBUSY");
+    expect(errno(() => guest.newAdi("idxd-1dwq-v1"))).toBe("EBUSY");
   });
 
   it("R20: tell PASID flags and number space in VFIO_DEVICE_GET_INFO", () => {
@@ -66,7 +66,7 @@ describe("types of a DSA", () => {
       const at = view.getUint32(16, true);
       return [view.getUint32(4, true) & 0x80, view.getUint16(at, true), view.getUint32(at + 8, true), view.getUint32(at + 12, true)];
     };
-    const [a, b, c] = [guest.create("idxd-1dwq-v1"), guest.create("idxd-1swq-v1"), guest.create("idxd-1dwq-v1", 1)].map(told);
+    const [a, b, c] = [guest.newAdi("idxd-1dwq-v1"), guest.newAdi("idxd-1swq-v1"), guest.newAdi("idxd-1dwq-v1", 1)].map(told);
     expect([a.slice(0, 3), b.slice(0, 3)]).toEqual([[0x80, 0x4d55, 0], [0x80, 0x4d55, 6]]);
     expect([a[3] === b[3], a[3] === c[3]]).toEqual([true, false]);
   });
@@ -75,7 +75,7 @@ describe("types of a DSA", () => {
 describe("a virtual DSA's registers", () => {
   it("are the parent's, with one queue, one group, one engine, and nothing to configure", () => {
     const guest = new Guest(adiMachine());
-    const [dwq, swq] = [guest.create("idxd-1dwq-v1"), guest.create("idxd-1swq-v1")];
+    const [dwq, swq] = [guest.newAdi("idxd-1dwq-v1"), guest.newAdi("idxd-1swq-v1")];
     for (const [adi, mode] of [[dwq, 2n], [swq, 1n]] as const) {
       const [general, queues] = [adi.read(Register.GENCAP, 8), adi.read(Register.WQCAP, 8)];
       expect([(general >> 31n) & 1n, (general >> 25n) & 0x3fn, (general >> 4n) & 1n, general & 1n]).toEqual([0n, 0n, 1n, 1n]);
@@ -86,7 +86,7 @@ describe("a virtual DSA's registers", () => {
 
   it("WQCFG takes PASID, privilege and block on fault alone, while the queue is off", () => {
     const guest = new Guest(adiMachine());
-    const adi = guest.create("idxd-1dwq-v1");
+    const adi = guest.newAdi("idxd-1dwq-v1");
     const word = Table.WQCFG + 4 * WqWord.MODE;
     adi.write(Table.WQCFG, 5);
     adi.write(word, 0xffff_fffe);
@@ -111,12 +111,12 @@ describe("a virtual DSA's registers", () => {
     ["a handle of message storage", (adi: Adi) => adi.command(Command.REQUEST_INT_HANDLE, 0x1_0001), CommandError.HANDLE_INDEX],
     ["a handle of a vector that is not there", (adi: Adi) => adi.command(Command.REQUEST_INT_HANDLE, 9), CommandError.HANDLE_INDEX],
     ["a handle that was not asked for", (adi: Adi) => adi.command(Command.RELEASE_INT_HANDLE, 1), CommandError.HANDLE_INDEX],
-  ] as const)("%s: an error", (_what, run, error) => expect(run(new Guest(adiMachine()).create("idxd-1dwq-v1"))).toBe(error));
+  ] as const)("%s: an error", (_what, run, error) => expect(run(new Guest(adiMachine()).newAdi("idxd-1dwq-v1"))).toBe(error));
 
   it("a shared queue is not enabled without PASIDs, nor a device without bus mastering", () => {
     const guest = new Guest(adiMachine());
-    expect(guest.create("idxd-1swq-v1").start()).toBe(CommandError.WQ_PASID);
-    const adi = guest.create("idxd-1dwq-v1");
+    expect(guest.newAdi("idxd-1swq-v1").start()).toBe(CommandError.WQ_PASID);
+    const adi = guest.newAdi("idxd-1dwq-v1");
     guest.client.pwrite(adi.fd, (7n << 40n) + 4n, Uint8Array.of(2, 0));
     expect(adi.command(Command.ENABLE_DEVICE)).toBe(CommandError.BUS_MASTER);
   });
@@ -125,7 +125,7 @@ describe("a virtual DSA's registers", () => {
 describe("work", () => {
   it("of a dedicated queue is marked by the default PASID", () => {
     const guest = new Guest(adiMachine());
-    const adi = guest.create("idxd-1dwq-v1");
+    const adi = guest.newAdi("idxd-1dwq-v1");
     const { target, record } = space(guest, adi);
     expect(adi.start()).toBe(0);
     expect(adi.submit(move(MOVE), false)).toBe(true);
@@ -134,7 +134,7 @@ describe("work", () => {
 
   it("with a PASID of the guest's goes to that space, whatever the descriptor says", () => {
     const guest = new Guest(adiMachine());
-    const adi = guest.create("idxd-1dwq-v1");
+    const adi = guest.newAdi("idxd-1dwq-v1");
     const own = space(guest, adi);
     const other = space(guest, adi, 5);
     expect(adi.start({ pasid: 5 })).toBe(0);
@@ -144,7 +144,7 @@ describe("work", () => {
 
   it("of a shared queue goes by each descriptor's PASID, which is translated", () => {
     const guest = new Guest(adiMachine());
-    const adi = guest.create("idxd-1swq-v1");
+    const adi = guest.newAdi("idxd-1swq-v1");
     const spaces = [3, 4].map((vpasid) => space(guest, adi, vpasid));
     expect(adi.start({ pasid: 1 })).toBe(0);
     expect(adi.submit(move({ ...MOVE, pasid: 4 }), true)).toBe(true);
@@ -155,7 +155,7 @@ describe("work", () => {
 
   it("a store to a portal of a queue that is off is lost, with an error and a cause", () => {
     const guest = new Guest(adiMachine());
-    const adi = guest.create("idxd-1dwq-v1");
+    const adi = guest.newAdi("idxd-1dwq-v1");
     adi.write(Register.GENCTRL, 1);
     expect(adi.submit(move(MOVE), false)).toBe(false);
     expect([adi.swerr?.error, adi.read(Register.INTCAUSE)]).toEqual([DeviceError.PORTAL_DISABLED, BigInt(IntCause.ERROR)]);
@@ -166,7 +166,7 @@ describe("work", () => {
 
   it("an error of one is told to it, in its numbers, and to no sibling", () => {
     const guest = new Guest(adiMachine());
-    const [a, b] = [guest.create("idxd-1swq-v1"), guest.create("idxd-1swq-v1")];
+    const [a, b] = [guest.newAdi("idxd-1swq-v1"), guest.newAdi("idxd-1swq-v1")];
     for (const [i, adi] of [a, b].entries()) {
       space(guest, adi, 6 + i);
       adi.start({ pasid: 1 });
@@ -178,7 +178,7 @@ describe("work", () => {
 
   it("a handle is good for its own device alone, and its interrupt is the device's", () => {
     const guest = new Guest(adiMachine());
-    const [a, b] = [guest.create("idxd-1dwq-v1"), guest.create("idxd-1dwq-v1")];
+    const [a, b] = [guest.newAdi("idxd-1dwq-v1"), guest.newAdi("idxd-1dwq-v1")];
     const spaces = [a, b].map((adi) => space(guest, adi));
     for (const adi of [a, b]) adi.start();
     const events = [a, b].map((adi) => {
@@ -199,7 +199,7 @@ describe("work", () => {
 describe("siblings", () => {
   it("two ADIs of one RID, one IOVA: different memory", () => {
     const guest = new Guest(adiMachine());
-    const adis = [guest.create("idxd-1dwq-v1"), guest.create("idxd-1dwq-v1")];
+    const adis = [guest.newAdi("idxd-1dwq-v1"), guest.newAdi("idxd-1dwq-v1")];
     const spaces = adis.map((adi) => space(guest, adi));
     for (const adi of adis) adi.start();
     adis[1].submit(move(MOVE), false);
@@ -208,7 +208,7 @@ describe("siblings", () => {
 
   it("a fault of one is told by its own PASID, and is the other's nothing", () => {
     const guest = new Guest(adiMachine());
-    const adis = [guest.create("idxd-1dwq-v1"), guest.create("idxd-1dwq-v1")];
+    const adis = [guest.newAdi("idxd-1dwq-v1"), guest.newAdi("idxd-1dwq-v1")];
     const queues = adis.map(() => guest.queue());
     const spaces = adis.map((adi, i) => space(guest, adi, undefined, queues[i].id));
     for (const adi of adis) adi.start({ blockOnFault: true });
@@ -225,7 +225,7 @@ describe("siblings", () => {
 
   it("a reset of one leaves what the other waits for running", () => {
     const guest = new Guest(adiMachine());
-    const adis = [guest.create("idxd-1swq-v1"), guest.create("idxd-1swq-v1")];
+    const adis = [guest.newAdi("idxd-1swq-v1"), guest.newAdi("idxd-1swq-v1")];
     const queues = adis.map(() => guest.queue());
     const spaces = adis.map((adi, i) => space(guest, adi, 1 + i, queues[i].id));
     for (const [i, adi] of adis.entries()) {
@@ -244,7 +244,7 @@ describe("siblings", () => {
 
   it("a drain waits for its own work alone", () => {
     const guest = new Guest(adiMachine());
-    const adis = [guest.create("idxd-1swq-v1"), guest.create("idxd-1swq-v1")];
+    const adis = [guest.newAdi("idxd-1swq-v1"), guest.newAdi("idxd-1swq-v1")];
     const queues = adis.map(() => guest.queue());
     const spaces = adis.map((adi, i) => space(guest, adi, 1 + i, queues[i].id));
     for (const [i, adi] of adis.entries()) adi.start({ pasid: 1 + i });
@@ -262,7 +262,7 @@ describe("siblings", () => {
 
   it("closing one ends its work; its PASIDs are nobody's then", () => {
     const guest = new Guest(adiMachine());
-    const adi = guest.create("idxd-1dwq-v1");
+    const adi = guest.newAdi("idxd-1dwq-v1");
     const queue = guest.queue();
     const { record } = space(guest, adi, undefined, queue.id);
     adi.start({ blockOnFault: true });

@@ -14,6 +14,7 @@ import { storeError } from "../dsa/errors.js";
 import type { Portal as CpuPortal } from "../pasid/enqcmd.js";
 import { DevicePasids } from "../pasid/device-pasids.js";
 import { pasidKind, type PasidKind } from "../pasid/kinds.js";
+import type { SharedPasids } from "../pasid/shared-pasids.js";
 import type { VirtualMachine } from "../pasid/virtual-machine.js";
 import { type CommandTarget, VIRTUAL_COMMANDS } from "./commands.js";
 import { extendedCapabilities, msixCapability } from "./configuration.js";
@@ -48,7 +49,8 @@ export class VirtualDsa implements PciDevice, CommandTarget {
   readonly registers: VirtualRegisters;
   readonly #host: DsaHostDriver;
   readonly #environment: Pick<MdevEnvironment, "host" | "mastering">;
-  /** Of the client that has it bound. */
+  /** PASIDs that it shares with other devices of whoever has it bound: what a virtual machine maps. */
+  shared: SharedPasids | undefined;
   #pasids: DevicePasids | undefined;
   /** Handles of the parent's message storage that the guest asked for. */
   readonly #handles = new Set<number>();
@@ -83,7 +85,8 @@ export class VirtualDsa implements PciDevice, CommandTarget {
 
   /** Its user's vPASIDs, from bind to unbind. */
   pasidsOf(context: IommufdContext): DevicePasids {
-    this.#pasids = new DevicePasids(this.kind, { rid: this.#host.pasids, shared: this.#host.sharedOf(context) });
+    this.shared = this.#host.sharedOf(context);
+    this.#pasids = new DevicePasids(this.kind, { rid: this.#host.pasids, shared: this.shared });
     return this.#pasids;
   }
 

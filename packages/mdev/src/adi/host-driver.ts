@@ -9,6 +9,7 @@ import { GrpWord } from "../dsa/spec/queues.js";
 import { GRPCFG_BYTES, Register, Table } from "../dsa/spec/registers.js";
 import { PasidNumberSpace } from "../pasid/number-space.js";
 import { SharedPasids } from "../pasid/shared-pasids.js";
+import type { VirtualDsa } from "./device.js";
 
 /** Half of the numbers are each requester's own, half are the machine's: no number of one is one of the other. */
 const PASID_BITS = 19;
@@ -17,8 +18,10 @@ const GLOBAL_BITS = 20;
 export const SHARED_USERS = 256;
 
 /** What all parents of a machine have in common. */
-class MachinePasids {
+export class MachinePasids {
   readonly global: PasidNumberSpace = new PasidNumberSpace(0, "the machine", GLOBAL_BITS, 2 ** PASID_BITS);
+  /** Of all parents, by UUID. */
+  readonly devices: Map<string, VirtualDsa> = new Map<string, VirtualDsa>();
   readonly #shared = new WeakMap<IommufdContext, SharedPasids>();
   #spaces = 0;
   static readonly #all = new WeakMap<object, MachinePasids>();
@@ -64,6 +67,11 @@ export class DsaHostDriver {
 
   sharedOf(context: IommufdContext): SharedPasids {
     return this.#machine.sharedOf(context);
+  }
+
+  /** Virtual DSAs of the machine, by UUID. */
+  get devices(): Map<string, VirtualDsa> {
+    return this.#machine.devices;
   }
 
   /** How many more devices there is room for. */

@@ -1,3 +1,3 @@
 // Assignable device interfaces of a DSA.
 export { VirtualDsa } from "./device.js";
-export { mediateDsa } from "./mediate.js";
+export { mediateDsa, virtualDsa } from "./mediate.js";

@@ -1,9 +1,9 @@
 /** The types of mediated devices that a DSA offers. */
-import { type Mdev, type MdevEnvironment, type MdevFoundation, type MdevParent, type MdevType, PasidBinding } from "@iommukit/core";
+import { type Machine, type Mdev, type MdevEnvironment, type MdevFoundation, type MdevParent, type MdevType, PasidBinding } from "@iommukit/core";
 import type { DsaParent } from "../dsa/parent.js";
 import { pasidFlags } from "../pasid/kinds.js";
 import { VirtualDsa } from "./device.js";
-import { DsaHostDriver } from "./host-driver.js";
+import { DsaHostDriver, MachinePasids } from "./host-driver.js";
 
 const TYPES = [
   { name: "1dwq-v1", prettyName: "virtual DSA with a dedicated work queue", dedicated: true },
@@ -37,9 +37,19 @@ function create(host: DsaHostDriver, dedicated: boolean, environment: MdevEnviro
       pasidsOf: (context) => pci.pasidsOf(context),
       drain: (wire) => pci.release(wire),
     });
-    return { pci, binding, pasids: { flags: pasidFlags(pci.kind), space: host.pasids.id }, removed: () => pci.removed() };
+    host.devices.set(environment.uuid, pci);
+    const removed = (): void => {
+      host.devices.delete(environment.uuid);
+      pci.removed();
+    };
+    return { pci, binding, pasids: { flags: pasidFlags(pci.kind), space: host.pasids.id }, removed };
   } catch (error) {
     host.giveBack(queue);
     throw error;
   }
+}
+
+/** A virtual DSA for a hypervisor, which maps its portal: undefined when there is none of that UUID. */
+export function virtualDsa({ nodes }: Pick<Machine, "nodes">, uuid: string): VirtualDsa | undefined {
+  return MachinePasids.of(nodes).devices.get(uuid);
 }
