@@ -354,6 +354,12 @@ int main(void) { open("/dev/iommu", O_RDWR); printf("%d\\n", (int)getpid()); ffl
     expect(() => process.kill(pid, 0)).toThrow("ESRCH");
   });
 
+  it.each(["vtd", "smmuv3"])("tour mdev tells its story on %s", (machine) => {
+    const { code, out } = iommu(["tour", "mdev", "--machine", machine, "--sanitize", "--json"]);
+    const { checks, steps } = JSON.parse(out) as { checks: { held: number; of: number }; steps: { title: string }[] };
+    expect([code, checks.held, steps.length]).toEqual([0, checks.of, 6]);
+  });
+
   it("tour holds every check, and says so to machines", () => {
     const { code, out } = iommu(["tour", "--json"]);
     const { checks } = JSON.parse(out) as { checks: { held: number; of: number } };

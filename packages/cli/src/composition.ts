@@ -6,7 +6,7 @@ import type { TranscriptPlatform } from "@iommukit/core/testing";
 import { existsSync, readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
-import { type DeviceModel, type FaultCatalogue, type IommuFactory, type MdevBusFactory, type MdevDriver, type Plugin, type ReplayUnitFactory, type TableDecoder, TOKENS } from "@iommukit/core";
+import { type DeviceModel, type FaultCatalogue, type IommuFactory, type MdevBusFactory, type MdevDriver, type Plugin, type ReplayUnitFactory, type Story, type TableDecoder, TOKENS } from "@iommukit/core";
 import { container, type DependencyContainer } from "tsyringe";
 
 export interface GlobalOptions {
@@ -25,6 +25,7 @@ export interface Composition {
   readonly faultCatalogues: readonly FaultCatalogue[];
   readonly replayUnits: readonly ReplayUnitFactory[];
   readonly platforms: readonly TranscriptPlatform[];
+  readonly stories: readonly Story[];
   readonly mdevBus?: MdevBusFactory | undefined;
   readonly mdevDrivers: readonly MdevDriver[];
   /** Machine of the config file. */
@@ -54,6 +55,7 @@ export async function compose(options: GlobalOptions): Promise<Composition> {
     faultCatalogues: all<FaultCatalogue>(own, TOKENS.faultCatalogues),
     replayUnits: all<ReplayUnitFactory>(own, TOKENS.replayUnits),
     platforms: all<TranscriptPlatform>(own, TOKENS.platforms),
+    stories: all<Story>(own, TOKENS.stories),
     mdevBus: all<MdevBusFactory>(own, TOKENS.mdevBus).at(-1),
     mdevDrivers: all<MdevDriver>(own, TOKENS.mdevDrivers),
     ...(config.machine === undefined ? {} : { machine: config.machine }),

@@ -22,12 +22,13 @@ function build(): Command {
 
   program
     .command("tour")
-    .description("one device, one address space, live: what a mapping really does")
+    .description("live: one device, one address space, and what a mapping really does; or a story")
+    .argument("[story]", "a story instead: mdev (two mediated devices of one parent), or what a plugin brings (iommu list)")
     .option("--machine <name|file>", "machine to show it on (default: vtd)")
     .option("--sanitize", "compare every translation with the tables in memory, and report where a cache has outlived them")
     .option("--json", "one JSON object instead of text")
-    .addHelpText("after", "\nExamples:\n  iommu tour\n  iommu tour --sanitize\n  iommu tour --json | jq .checks\n")
-    .action(async (options, command: Command) => (await import("./commands/tour.js")).tour(options, command.optsWithGlobals()));
+    .addHelpText("after", "\nExamples:\n  iommu tour\n  iommu tour mdev\n  iommu tour --sanitize\n  iommu tour --json | jq .checks\n")
+    .action(async (story: string | undefined, options, command: Command) => (await import("./commands/tour.js")).tour(story, options, command.optsWithGlobals()));
 
   program
     .command("run")

@@ -3,7 +3,7 @@
  * process. Every token is multiple: a plugin registers one value more, the
  * composition root resolves all.
  */
-export const TOKENS: Readonly<Record<"iommus" | "devices" | "decoders" | "structureDecoders" | "faultCatalogues" | "acpiTables" | "replayUnits" | "platforms" | "mdevDrivers" | "mdevBus" | "commands", symbol>> = {
+export const TOKENS: Readonly<Record<"iommus" | "devices" | "decoders" | "structureDecoders" | "faultCatalogues" | "acpiTables" | "replayUnits" | "platforms" | "mdevDrivers" | "mdevBus" | "stories" | "commands", symbol>> = {
   /** `IommuFactory` */
   iommus: Symbol.for("@iommukit/core:iommus"),
   /** `DeviceModel` */
@@ -24,6 +24,8 @@ export const TOKENS: Readonly<Record<"iommus" | "devices" | "decoders" | "struct
   mdevDrivers: Symbol.for("@iommukit/core:mdev-drivers"),
   /** `MdevBusFactory` */
   mdevBus: Symbol.for("@iommukit/core:mdev-bus"),
+  /** `Story` */
+  stories: Symbol.for("@iommukit/core:stories"),
   /** `CliCommand`, defined by the cli package */
   commands: Symbol.for("@iommukit/core:commands"),
 };

@@ -60,6 +60,7 @@ export const smmuIommuFactory: IommuFactory = {
   about: `Arm SMMUv3; presets: ${Object.keys(PRESETS).join(", ")}`,
   presets: Object.entries(PRESETS).map(([name, preset]) => describePreset(name, preset)),
   create,
+  everything: { preset: "server" },
   defaultMachine: () => smallMachine("smmuv3"),
 };
 

@@ -93,6 +93,7 @@ export const vtdIommuFactory: IommuFactory = {
   about: `Intel VT-d; presets: ${Object.keys(PRESETS).join(", ")}`,
   presets: Object.entries(PRESETS).map(([name, preset]) => describePreset(name, preset)),
   create,
+  everything: { preset: "full" },
   defaultMachine: () => smallMachine("vtd"),
 };
 

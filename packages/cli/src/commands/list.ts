@@ -12,7 +12,7 @@ export async function list(options: ListOptions, globals: GlobalOptions): Promis
     await listPresets(options, globals);
     return;
   }
-  const { plugins, iommus, devices, decoders, structureDecoders, acpiTables, faultCatalogues, replayUnits, platforms } = await compose(globals);
+  const { plugins, iommus, devices, decoders, structureDecoders, acpiTables, faultCatalogues, replayUnits, platforms, stories } = await compose(globals);
   const named = (parts: readonly { readonly name: string; readonly about: string }[]): Record<string, string> =>
     Object.fromEntries(parts.map(({ name, about }) => [name, about]));
   const found = {
@@ -24,6 +24,7 @@ export async function list(options: ListOptions, globals: GlobalOptions): Promis
     structures: structureDecoders.map(({ iommu }) => iommu),
     acpi: Object.fromEntries(acpiTables.map(({ signature, about }) => [signature, about])),
     transcripts: ["none", "mock", ...platforms.map(({ platform }) => platform)],
+    stories: named(stories),
     replay: replayUnits.map(({ iommu }) => iommu),
   };
   if (options.json) {

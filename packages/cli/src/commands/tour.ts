@@ -11,6 +11,7 @@ import { sanitize } from "../sanitize.js";
 import { hex, print, printJson, style } from "../style.js";
 import { walkLines } from "./walk.js";
 import { nativeStop } from "./tour-native.js";
+import { tellStory } from "./tour-story.js";
 
 interface Check {
   readonly what: string;
@@ -30,8 +31,9 @@ const IOVA = 0x4000_0000n;
 const LENGTH = 0x40_0000n;
 const MESSAGE = new TextEncoder().encode("hello from the client");
 
-export async function tour(options: { readonly machine?: string; readonly json?: boolean; readonly sanitize?: true }, globals: GlobalOptions): Promise<void> {
+export async function tour(story: string | undefined, options: { readonly machine?: string; readonly json?: boolean; readonly sanitize?: true }, globals: GlobalOptions): Promise<void> {
   const composition = await compose(globals);
+  if (story !== undefined) return tellStory(composition, story, options);
   const tracer = new Tracer();
   const machine = buildMachine(chooseMachine(composition, options.machine), composition, tracer);
   const sanitizer = options.sanitize && sanitize(machine);

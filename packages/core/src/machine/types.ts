@@ -109,6 +109,8 @@ export interface IommuFactory {
   readonly presets?: readonly UnitPreset[];
   /** Makes the hardware, maps its registers at `registerBase`, starts the driver. Throws on options it does not know. */
   create(environment: IommuEnvironment, options: Readonly<Record<string, unknown>>): IommuUnit;
+  /** Options for a unit with all that is modelled: PASIDs, nesting, page requests. */
+  readonly everything?: Readonly<Record<string, unknown>>;
   /** Machine used when none is named: `--machine vtd`. */
   defaultMachine?(): MachineSpec;
 }

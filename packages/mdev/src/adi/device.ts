@@ -75,6 +75,11 @@ export class VirtualDsa implements PciDevice, CommandTarget {
     this.#listen(this.defaultPasid);
   }
 
+  /** Id of its PASID number space: that of the parent (R20). */
+  get space(): number {
+    return this.#host.pasids.id;
+  }
+
   get #parent(): DsaParent {
     return this.#host.device;
   }
@@ -227,10 +232,10 @@ export class VirtualDsa implements PciDevice, CommandTarget {
     return this.#environment.mastering();
   }
 
-  /** PASIDs on the wire that this device may be working with. */
+  /** PASIDs on the wire that its descriptors in a shared queue may have: only those that its user named. */
   get #wires(): number[] {
     const users = this.#pasids?.users ?? [];
-    return [this.defaultPasid, ...users.flatMap((user) => this.#pasids?.toWire(user) ?? [])];
+    return users.flatMap((user) => this.#pasids?.toWire(user) ?? []);
   }
 
   enableQueue(): number {
@@ -265,6 +270,7 @@ export class VirtualDsa implements PciDevice, CommandTarget {
     }
     const wires = this.#wires;
     let left = wires.length;
+    if (left === 0) done();
     for (const wire of wires) this.#parent.drainPasid(wire, () => --left === 0 && done());
   }
 
