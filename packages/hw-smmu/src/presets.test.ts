@@ -7,7 +7,7 @@ import { IDENTIFICATION_RULES, IDR0, IDR1, IDR3, IDR5, readCapabilities } from "
 /** Fields that the model has; anything else must read 0 in a preset. */
 const MODELLED = new Set([
   "S2P", "S1P", "TTF", "COHACC", "HTTU", "Hyp", "ATS", "NS1ATS", "ASID16", "MSI", "SEV", "PRI", "VMW", "VMID16", "CD2L", "TTENDIAN", "ATSRECERR", "STALL_MODEL", "TERM_MODEL",
-  "ST_LEVEL", "SIDSIZE", "SSIDSIZE", "PRIQS", "EVENTQS", "CMDQS", "ATTR_PERMS_OVR", "HAD", "XNX", "PPS", "FWB", "STT", "RIL", "BBML", "E0PD", "PTWNNC", "EPAN", "PASIDTT",
+  "ST_LEVEL", "SIDSIZE", "SSIDSIZE", "PRIQS", "EVENTQS", "CMDQS", "ATTR_PERMS_OVR", "ATTR_TYPES_OVR", "HAD", "XNX", "PPS", "FWB", "STT", "RIL", "BBML", "E0PD", "PTWNNC", "EPAN", "PASIDTT",
   "OAS", "GRAN4K", "GRAN16K", "GRAN64K", "DS", "VAX", "STALL_MAX",
 ]);
 

@@ -49,7 +49,7 @@ export async function walk(file: string, options: WalkOptions, globals: GlobalOp
 export function* walkLines({ steps, verdict }: WalkReport): Generator<string> {
   for (const step of steps) yield* stepLines(step);
   const note = verdict.note ? `  (${verdict.note})` : "";
-  if (verdict.ok) yield style.good(`=> physical address ${hex(verdict.pa)}, page of ${size(verdict.pageSize)}, ${verdict.permissions}${note}`);
+  if (verdict.ok) yield style.good(`=> physical address ${hex(verdict.pa)}, page of ${size(verdict.pageSize)}, ${verdict.permissions}${verdict.attributes === undefined ? "" : `, ${verdict.attributes}`}${note}`);
   else yield style.bad(`=> blocked: reason ${verdict.code}: ${verdict.reason}${note}  [${verdict.section}]`);
 }
 

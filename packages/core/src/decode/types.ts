@@ -62,8 +62,9 @@ export type WalkAccess = "read" | "write" | "atomic";
 /** Everything a walk met, and the verdict. */
 export interface WalkReport {
   readonly steps: readonly WalkStep[];
+  /** `attributes`: of the memory access that comes out, where the tables have a say. */
   readonly verdict:
-    | { readonly ok: true; readonly pa: number; readonly pageSize: number; readonly permissions: string; readonly note?: string }
+    | { readonly ok: true; readonly pa: number; readonly pageSize: number; readonly permissions: string; readonly attributes?: string; readonly note?: string }
     | { readonly ok: false; readonly code: string; readonly reason: string; readonly section: string; readonly note?: string };
 }
 

@@ -6,6 +6,7 @@ import { Builder, EVENT_QUEUE_BASE, generator, RAM } from "../reference/builder.
 import { randomMachine } from "../reference/machine.js";
 import type { Identification, Registers, Request } from "../reference/unit.js";
 import { UNITS } from "../reference/units.js";
+import { formatAttributes } from "../spec/attributes.js";
 import { Cr0, Reg } from "../spec/registers.js";
 import { smmuTableDecoder } from "./index.js";
 
@@ -45,7 +46,10 @@ class Bench {
     const page = unit.translate(stream, substream ?? NO_PASID, Number(address >> 12n), access, Number(address & 0xfffn));
     unit.stalls.terminate();
     const producer = Number(unit.read(Reg.EVENTQ_PROD, 4));
-    if (page !== -1) return { outcome: `0x${(page * 4096 + Number(address & 0xfffn)).toString(16)}`, recorded: false };
+    if (page !== -1) {
+      const carried = unit.attributes(stream, substream ?? NO_PASID, Number(address >> 12n), access);
+      return { outcome: `0x${(page * 4096 + Number(address & 0xfffn)).toString(16)} ${carried ? formatAttributes(carried.memory) : ""}`, recorded: false };
+    }
     if (producer === this.#consumer) return { outcome: "abort", recorded: false };
     const code = Number((this.memory.readU64(EVENT_QUEUE_BASE + (this.#consumer % 16) * 32) ?? 0n) & 0xffn);
     this.#consumer = producer;
@@ -66,7 +70,7 @@ class Bench {
     const { verdict } = smmuTableDecoder.walk(source, {
       rid: stream, iova: address, access: read && write ? "atomic" : write ? "write" : "read", execute: fetch, privileged, ...(substream === undefined ? {} : { pasid: substream }),
     });
-    return { outcome: verdict.ok ? `0x${verdict.pa.toString(16)}` : verdict.code.replace(/ .*/, ""), silent: verdict.note?.includes("nothing is recorded") === true };
+    return { outcome: verdict.ok ? `0x${verdict.pa.toString(16)} ${verdict.attributes ?? ""}` : verdict.code.replace(/ .*/, ""), silent: verdict.note?.includes("nothing is recorded") === true };
   }
 }
 

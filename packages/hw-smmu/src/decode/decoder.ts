@@ -3,9 +3,10 @@ import type { AddressSpaceDump, TableDecoder, TableSource, WalkReport, WalkReque
 import { Right, rightLetters } from "@iommukit/core/decode";
 import { Event } from "../spec/events.js";
 import { SteConfig } from "../spec/stream-table.js";
+import { bypassAttributes, carriedAttributes } from "./attributes.js";
 import { dumpUnit, STREAM_LIMIT } from "./dump.js";
 import { locate, streamTableShape, type Translation } from "./locate.js";
-import { type Mapped, translateFirst, translateSecond, type Wanted } from "./stages.js";
+import { halfOf, translateFirst, translateSecond, type Wanted } from "./stages.js";
 import { Stopped, Trail } from "./trail.js";
 import { readUnit, type Unit } from "./unit.js";
 
@@ -29,8 +30,8 @@ export const smmuTableDecoder: TableDecoder = {
     const { steps } = trail;
     try {
       if (!trail.unit.enabled) return { steps, verdict: disabled(trail.unit, request) };
-      const { address, pageSize, rights } = translate(trail, locate(trail, request.rid, request.pasid), request);
-      return { steps, verdict: { ok: true, pa: Number(address), pageSize, permissions: rightLetters(rights), ...noted(trail) } };
+      const { address, pageSize, rights, attributes } = translate(trail, locate(trail, request.rid, request.pasid), request);
+      return { steps, verdict: { ok: true, pa: Number(address), pageSize, permissions: rightLetters(rights), attributes, ...noted(trail) } };
     } catch (error) {
       if (!(error instanceof Stopped)) throw error;
       const fate = fateOf(trail, error);
@@ -53,11 +54,11 @@ function noted({ notes }: Trail): { note?: string } {
 }
 
 /** SMMUEN=0 (3.4, 6.3.14): nothing is recorded. */
-function disabled({ caps, abortAll }: Unit, { iova }: WalkRequest): WalkReport["verdict"] {
+function disabled({ caps, abortAll, gbpa }: Unit, { iova }: WalkRequest): WalkReport["verdict"] {
   const aborted = (reason: string): WalkReport["verdict"] => ({ ok: false, code: "abort", reason, section: "SMMU 6.3.14" });
   if (abortAll) return aborted("SMMUEN is 0 and GBPA.ABORT is 1");
   if (iova >= 1n << BigInt(caps.oas)) return aborted(`SMMUEN is 0 and the address has more than ${caps.oas} bits`);
-  return { ok: true, pa: Number(iova), pageSize: 4096, permissions: "rwx", note: "SMMUEN is 0: the transaction bypasses the unit" };
+  return { ok: true, pa: Number(iova), pageSize: 4096, permissions: "rwx", attributes: bypassAttributes(gbpa, caps.typeOverride), note: "SMMUEN is 0: the transaction bypasses the unit" };
 }
 
 /** PRIVCFG and INSTCFG come before permissions; writes are data (5.2, 13.4). */
@@ -68,7 +69,14 @@ function wantedBy({ unit: { caps } }: Trail, { ste }: Translation, { access, exe
   return { read: access !== "write", write, fetch, privileged: priv === 3 || (priv !== 2 && privileged) };
 }
 
-function translate(trail: Trail, t: Translation, request: WalkRequest): Mapped {
+interface Answer {
+  readonly address: bigint;
+  readonly pageSize: number;
+  readonly rights: number;
+  readonly attributes: string;
+}
+
+function translate(trail: Trail, t: Translation, request: WalkRequest): Answer {
   const { caps } = trail.unit;
   const { iova } = request;
   const wanted = wantedBy(trail, t, request);
@@ -76,19 +84,25 @@ function translate(trail: Trail, t: Translation, request: WalkRequest): Mapped {
   if (t.halves === undefined) {
     const bits = t.kind === "pass-through" && t.ste.Config === SteConfig.BYPASS ? caps.oas : caps.ias;
     if (iova >= 1n << BigInt(bits)) throw tooLarge(bits);
-    if (t.kind === "stage-2") return translateSecond(trail, t, iova, wanted, { cause: "IN", context: {} });
+    if (t.kind === "stage-2" && t.second !== undefined) {
+      const only = translateSecond(trail, t, iova, wanted, { cause: "IN", context: {} });
+      return { ...only, attributes: carriedAttributes(trail, t, undefined, { word: only.word, tables: t.second }) };
+    }
     trail.notes.push("pass-through: the address is the physical address");
-    return { address: BigInt.asUintN(caps.oas, iova), pageSize: 4096, rights: Right.READ | Right.WRITE | Right.EXECUTE };
+    return { address: BigInt.asUintN(caps.oas, iova), pageSize: 4096, rights: Right.READ | Right.WRITE | Right.EXECUTE, attributes: carriedAttributes(trail, t, undefined, undefined) };
   }
   const first = translateFirst(trail, t, iova, wanted);
+  const half = halfOf(t, iova);
+  const firstLeaf = { word: first.word, tables: half.tables, half: half === t.halves[1] ? (1 as const) : (0 as const) };
   if (t.second === undefined) {
     first.update();
-    return first;
+    return { ...first, attributes: carriedAttributes(trail, t, firstLeaf, undefined) };
   }
   const ipa = first.address;
   const second = translateSecond(trail, t, ipa, wanted, { cause: "IN", context: { purpose: `IPA 0x${ipa.toString(16)}` } });
   first.update();
-  return { address: second.address, pageSize: Math.min(first.pageSize, second.pageSize), rights: first.rights & second.rights };
+  return { address: second.address, pageSize: Math.min(first.pageSize, second.pageSize), rights: first.rights & second.rights,
+    attributes: carriedAttributes(trail, t, firstLeaf, { word: second.word, tables: t.second }) };
 }
 
 /** What becomes of the transaction and its record (5.5, 7.2): said where it is not the usual abort with a record. */

@@ -25,6 +25,8 @@ export interface Mapped {
   readonly pageSize: number;
   /** `Right` bits that the asker has. */
   readonly rights: number;
+  /** The leaf. */
+  readonly word: bigint;
 }
 
 /** 52-bit addresses are implemented. */
@@ -36,7 +38,6 @@ interface Entry {
 }
 
 interface Leaf extends Mapped {
-  readonly word: bigint;
   /** OR of the table descriptors on the way. */
   readonly above: bigint;
   /** Every descriptor, the leaf last. */

@@ -44,6 +44,9 @@ const { CONT } = fieldsByName(STE);
 
 export class ConfigurationReader {
   table: StreamTable = NO_STREAM_TABLE;
+  /** What the last `read` found, for those who look at more than a translation needs. */
+  stream: Fields | undefined = undefined;
+  context: Fields | undefined = undefined;
   /** Stage 2 translates both start tables of a CD when it is read, and what it says is kept with the CD (`qemuNesting`). */
   fixesStartTables = false;
   /** Cached STEs that CONT says are alike, and are not, are F_CFG_CONFLICT. */
@@ -93,6 +96,7 @@ export class ConfigurationReader {
     const cd = this.#contextDescriptor(stream, index, f, out);
     if (cd === undefined) return false;
     out.action = Action.TRANSLATE;
+    this.context = cd;
     this.#stage1(f, cd, out);
     if (!this.fixesStartTables || !out.stage2 || this.#fixStartTables(out)) return true;
     this.contexts.remove((s, i) => s === stream && i === index);
@@ -132,6 +136,8 @@ export class ConfigurationReader {
     out.needed = 0;
     out.mergesEvents = false;
     const f = this.#streamTableEntry(stream);
+    this.stream = f;
+    this.context = undefined;
     if (f === undefined) return undefined;
     out.config = f.Config;
     out.eats = effectiveEats(f, this.#caps, this.table.atsCheck);
@@ -246,9 +252,7 @@ export class ConfigurationReader {
   // What the structures say
 
   #overrides(f: Fields, out: Configuration): void {
-    const privilege = this.#caps.permissionOverride ? Math.max(f.PRIVCFG - 1, 0) : 0;
-    const instruction = this.#caps.permissionOverride ? Math.max(f.INSTCFG - 1, 0) : 0;
-    out.needed = (privilege * 3 + instruction) * 16;
+    out.needed = overrideRow(f, this.#caps) * 16;
   }
 
   /** Stage 1 is off, or S1DSS takes this transaction past it. */
@@ -361,6 +365,11 @@ export class ConfigurationReader {
     this.#fault.structure(type, fetch);
     return undefined;
   }
+}
+
+/** PRIVCFG and INSTCFG of an STE or of GBPA as a row of `NEEDED`. */
+export function overrideRow(f: Fields, caps: Capabilities): number {
+  return caps.permissionOverride ? Math.max(f.PRIVCFG - 1, 0) * 3 + Math.max(f.INSTCFG - 1, 0) : 0;
 }
 
 /** A start table is aligned to its size, concatenated ones to that of all; to 64 bytes where addresses have 52 bits (D8.2). */

@@ -34,6 +34,10 @@ export class Stage1 {
   global = false;
   /** A block with nT=1 on a unit that asks for it while sizes change (3.21.1.2). */
   isTransient = false;
+  /** Low word of the leaf of the last walk. */
+  get leaf(): number {
+    return this.#walk.entryLo;
+  }
   readonly #memory: PhysicalMemory;
   readonly #fault: Fault;
   readonly #known: TableCache;

@@ -22,6 +22,10 @@ export class Stage2 {
   rights = 0;
   /** A block with nT=1 on a unit that asks for it while sizes change (3.21.1.2). */
   isTransient = false;
+  /** Low word of the leaf of the last walk. */
+  get leaf(): number {
+    return this.#walk.entryLo;
+  }
   readonly #memory: PhysicalMemory;
   readonly #caps: Capabilities;
   readonly #tlbs: Tlbs;

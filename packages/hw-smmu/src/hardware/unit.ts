@@ -17,6 +17,8 @@ import {
 import { Event } from "../spec/events.js";
 import { type Capabilities, type Identification, readCapabilities } from "../spec/identification.js";
 import { Cr0, Cr1, Cr2, Gbpa, type Guard, IrqCtrl, Reg, type Register, REGISTERS } from "../spec/registers.js";
+import { INCOMING, type MemoryAttributes } from "../spec/attributes.js";
+import { AttributeWalk, type TransactionAttributes } from "./attribute-walk.js";
 import { AtsUnit } from "./ats.js";
 import { CommandQueue } from "./command-queue.js";
 import { readStreamTable } from "./configuration-reader.js";
@@ -107,6 +109,8 @@ export class SmmuUnit implements IommuHardware, MmioHandler {
   readonly #events: EventQueue;
   readonly #commands: CommandQueue;
   readonly #ats: AtsUnit;
+  readonly #memory: PhysicalMemory;
+  #attributes: AttributeWalk | undefined;
   readonly #cr0Mask: number;
   readonly #updateReads: number;
   /** Reads until CR0, IRQ_CTRL take effect. */
@@ -117,6 +121,7 @@ export class SmmuUnit implements IommuHardware, MmioHandler {
     this.name = options.name ?? "smmuv3";
     const caps = readCapabilities(id);
     this.capabilities = caps;
+    this.#memory = memory;
     this.#cr0Mask = cr0Mask(caps);
     this.#updateReads = options.updateReads ?? 0;
     this.refusesAtomics = options.farAtomics === false;
@@ -161,6 +166,18 @@ export class SmmuUnit implements IommuHardware, MmioHandler {
   /** A device has not answered an ATC invalidation in time: the CMD_SYNC that waits for it fails. */
   expireInvalidations(): void {
     this.#ats.expire();
+  }
+
+  /**
+   * What an access made now would carry to memory, by its tables (13); undefined when it would not pass. On demand, beside the caches: like a
+   * speculative read it may set access flags in stage 2.
+   * @param incoming what the access says of itself
+   */
+  attributes(stream: number, substream: number, page: number, access: number, incoming: MemoryAttributes = INCOMING): TransactionAttributes | undefined {
+    this.#attributes ??= new AttributeWalk(this.#memory, this.capabilities);
+    const { enabled, reader } = this.translator;
+    if (!enabled) return this.#attributes.bypassed(this.bank.get32(Reg.GBPA), page, access, incoming);
+    return this.#attributes.translated(reader.table, stream, substream, page, access, incoming);
   }
 
   read(offset: number, size: number): bigint {

@@ -2,6 +2,7 @@
 import { Access, NO_PASID, PhysicalMemory } from "@iommukit/core";
 import { describe, expect, it } from "vitest";
 import { type SmmuUnitOptions, SmmuUnit } from "../hardware/index.js";
+import { formatAttributes } from "../spec/attributes.js";
 import { Cr0, Reg } from "../spec/registers.js";
 import { Builder, COMMAND_QUEUE_BASE, EVENT_QUEUE_BASE, generator, RAM } from "./builder.js";
 import { randomMachine } from "./machine.js";
@@ -97,6 +98,8 @@ class Bench {
     if (difference !== undefined) return difference;
     if (got.words !== undefined) this.#acknowledge();
     const passed = "address" in expected;
+    const carried = passed ? this.#attributes(request) : undefined;
+    if (passed && carried !== expected.attributes) return `${expected.attributes}; the unit: ${carried ?? "none"}`;
     for (const [at, value] of before) {
       const now = this.memory.readU64(at) ?? 0n;
       const wanted = updates.get(at) ?? value;
@@ -123,8 +126,13 @@ class Bench {
     this.#newest = undefined;
   }
 
-  #request({ stream, substream, address, read, write, fetch, privileged }: Request): Got {
-    const access = (read ? Access.READ : 0) | (write ? Access.WRITE : 0) | (fetch ? Access.EXECUTE : 0) | (privileged ? Access.PRIVILEGED : 0);
+  #attributes({ stream, substream, address, ...request }: Request): string | undefined {
+    const found = this.unit.attributes(stream, substream ?? NO_PASID, Number(address >> 12n), accessOf(request));
+    return found === undefined ? undefined : formatAttributes(found.memory);
+  }
+
+  #request({ stream, substream, address, ...request }: Request): Got {
+    const access = accessOf(request);
     const page = this.unit.translate(stream, substream ?? NO_PASID, Number(address >> 12n), access, Number(address & 0xfffn));
     const producer = Number(this.unit.read(Reg.EVENTQ_PROD, 4));
     if (producer === this.#consumer) return { page };
@@ -139,6 +147,10 @@ class Bench {
   settle(): void {
     this.unit.stalls.terminate();
   }
+}
+
+function accessOf({ read, write, fetch, privileged }: Pick<Request, "read" | "write" | "fetch" | "privileged">): number {
+  return (read ? Access.READ : 0) | (write ? Access.WRITE : 0) | (fetch ? Access.EXECUTE : 0) | (privileged ? Access.PRIVILEGED : 0);
 }
 
 interface Got {

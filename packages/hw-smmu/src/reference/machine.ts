@@ -71,7 +71,7 @@ class MachineBuilder {
     const eats = b.chance(85) ? 0 : b.random(4);
     const strw = b.chance(75) || config !== 5 ? (b.chance(95) ? 0 : b.random(4)) : 2;
     const s1stalld = stall === 0 && b.chance(10);
-    return field(b.chance(50), 83) | field(eats, 92) | field(strw, 94) | field(b.chance(70) ? 0 : b.random(4), 112) | field(b.chance(70) ? 0 : b.random(4), 114) | field(s1stalld, 91)
+    return field(b.chance(50), 83) | field(b.random(32), 96) | field(b.random(16), 101) | field(b.random(4), 108) | field(eats, 92) | field(strw, 94) | field(b.chance(70) ? 0 : b.random(4), 112) | field(b.chance(70) ? 0 : b.random(4), 114) | field(s1stalld, 91)
       | field(b.random(flag(idr0, 18) || b.chance(2) ? 65536 : 256), 128);
   }
 
@@ -130,7 +130,7 @@ class MachineBuilder {
     const dirty = this.#httu > 1 && updates && b.chance(70);
     return field(t0sz, 160) | field(sl0, 166) | field(tg, 174) | field(ps, 176) | field(true, 179) | field(big, 180) | field(b.chance(10), 181)
       | field(b.chance(30), 182) | field(dirty, 183) | field(updates, 184) | field(stall === 2 || (stall === 0 && b.chance(10)), 185) | field(b.chance(85), 186)
-      | field(this.#httu === 3 && updates && b.chance(50), 187) | field(sl02, 194) | field(ds, 195) | field(BigInt(root) >> 4n, 196) | field(b.chance(30), 89);
+      | field(b.random(4), 172) | field(this.#httu === 3 && updates && b.chance(50), 187) | field(sl02, 194) | field(ds, 195) | field(BigInt(root) >> 4n, 196) | field(b.chance(30), 89);
   }
 
   #leaf2(generous: boolean): bigint {
@@ -203,7 +203,7 @@ class MachineBuilder {
       | field(tbi0, 38) | field(tbi1, 39) | field(b.chance(30), 40) | field(true, 41) | field(dirty, 42) | field(updates, 43)
       | field(stall === 2 || (stall === 0 && b.chance(10)), 44) | field(b.chance(85), 45) | field(flag(idr0, 26) || b.chance(80), 46) | field(b.chance(50), 47)
       | field(b.random(flag(idr0, 12) || b.chance(2) ? 65536 : 256), 48) | field(b.chance(15), 65) | field(e0pd && b.chance(15), 66)
-      | field(this.#httu === 3 && updates && b.chance(50), 67) | field(b.chance(30), 123) | field(b.chance(15), 129) | field(e0pd && b.chance(15), 130) | field(ds, 186);
+      | field(this.#httu === 3 && updates && b.chance(50), 67) | field(b.chance(30), 123) | field(b.chance(15), 129) | field(e0pd && b.chance(15), 130) | field(ds, 186) | field(b.random(4), 12) | field(b.random(4), 28) | field(b.number(64), 192);
     for (const upper of [false, true]) cd |= this.#half(upper, upper ? epd1 : epd0, upper ? tbi1 : tbi0, ds, big, through);
     return cd;
   }

@@ -3,6 +3,8 @@
  * machine without caches. Tests compare the two.
  */
 
+import { type Attributes, DEFAULT, first as firstAttributes, replace, second as secondAttributes, shown } from "./attributes.js";
+
 export interface Identification {
   readonly idr0: number;
   readonly idr1: number;
@@ -42,7 +44,8 @@ export interface Record {
   readonly merges: boolean;
 }
 
-export type Answer = { readonly address: bigint } | { readonly record?: Record };
+/** An access that passes has its memory attributes with it, in the manual's notation. */
+export type Answer = { readonly address: bigint; readonly attributes: string } | { readonly record?: Record };
 
 type Half = { readonly size: number; readonly granule: number; readonly base: bigint; readonly enabled: boolean; readonly tbi: boolean; readonly had: boolean; readonly e0pd: boolean };
 type Need = { readonly read: boolean; readonly write: boolean; readonly fetch: boolean; readonly privileged: boolean };
@@ -76,6 +79,7 @@ export class ReferenceUnit {
   #need: Need = { read: true, write: false, fetch: false, privileged: false };
   #stage1 = false;
   #stage2 = false;
+  #attributes: Attributes = DEFAULT;
 
   constructor(id: Identification) {
     this.#id = id;
@@ -103,7 +107,7 @@ export class ReferenceUnit {
     this.#stage2 = false;
     try {
       const address = this.#translate(request);
-      return address === undefined ? {} : { address };
+      return address === undefined ? {} : { address, attributes: shown(this.#attributes) };
     } catch (error) {
       if (!(error instanceof Stop)) throw error;
       return this.#stopped(error, request);
@@ -122,6 +126,8 @@ export class ReferenceUnit {
     const s2 = (config & 2) !== 0;
     this.#checkSte(config);
     this.#override(r);
+    const overrides = { mtcfg: num(ste, 100, 100), memattr: num(ste, 99, 96), shcfg: num(ste, 109, 108), alloccfg: num(ste, 104, 101) };
+    this.#attributes = bit(this.#id.idr1, 27) ? replace(DEFAULT, overrides) : DEFAULT;
     if (!s1 && r.substream !== undefined) throw new Stop(E.BAD_SUBSTREAMID);
     if (config === 4) {
       if (r.address >= 1n << BigInt(this.#oas)) throw new Stop(E.ADDR_SIZE);
@@ -145,20 +151,32 @@ export class ReferenceUnit {
     this.#stage2 = s2;
     if (skip) {
       if (r.address >= 1n << BigInt(this.#ias)) throw new Stop(E.ADDR_SIZE);
-      return s2 ? this.#second(r.address, this.#need, "IN") : r.address % (1n << BigInt(this.#oas));
+      if (!s2) return r.address % (1n << BigInt(this.#oas));
+      const found = this.#lookup2(r.address, this.#need, "IN");
+      this.#secondAttributes(found.d);
+      found.update?.();
+      return found.address;
     }
     this.#stage1 = true;
     this.#cd = this.#contextDescriptor(index, cdMax);
     this.#checkCd();
     const first = this.#first(r.address);
+    this.#attributes = firstAttributes(this.#attributes, ...first.attributes);
     if (!s2) {
       first.update?.();
       return first.address;
     }
     const found = this.#lookup2(first.address, this.#need, "IN");
+    this.#secondAttributes(found.d);
     first.update?.();
     found.update?.();
     return found.address;
+  }
+
+  #secondAttributes(d: bigint): void {
+    const ds = this.#ds && bit(this.#ste, 195) && num(this.#ste, 175, 174) !== 1;
+    const sh = ds ? num(this.#ste, 173, 172) : num(d, 9, 8);
+    this.#attributes = secondAttributes(this.#attributes, num(d, 5, 2), sh, bit(this.#id.idr3, 8) && bit(this.#ste, 89), bit(this.#id.idr3, 22));
   }
 
   get #ias(): number {
@@ -391,7 +409,7 @@ export class ReferenceUnit {
     this.#memory.write(at, big ? swap(value) : value);
   }
 
-  #first(input: bigint): { address: bigint; update: (() => void) | undefined } {
+  #first(input: bigint): { address: bigint; attributes: readonly [byte: number, sh: number]; update: (() => void) | undefined } {
     const cd = this.#cd;
     const need = this.#need;
     const halves = this.#halves;
@@ -486,7 +504,9 @@ export class ReferenceUnit {
         this.#store(entry.physical, value, big);
       });
     };
-    return { address, update };
+    const index = num(d, 4, 2);
+    const sh = ds && g !== 16 ? num(cd, upper ? 29 : 13, upper ? 28 : 12) : num(d, 9, 8);
+    return { address, attributes: [num(cd, 192 + index * 8 + 7, 192 + index * 8), sh], update };
   }
 
   /** 13.4: writes are looked at first. */
@@ -502,7 +522,7 @@ export class ReferenceUnit {
     return address;
   }
 
-  #lookup2(ipa: bigint, need: Need, cause: Cause): { address: bigint; update: (() => void) | undefined } {
+  #lookup2(ipa: bigint, need: Need, cause: Cause): { address: bigint; d: bigint; update: (() => void) | undefined } {
     const ste = this.#ste;
     const fault = (type: number, more: Stop["more"] = {}): Stop => new Stop(type, { controlled: true, stage2: true, cause, ipa, ...more });
     const t0sz = num(ste, 165, 160);
@@ -559,7 +579,7 @@ export class ReferenceUnit {
         if (value !== entry.d) this.#store(entry.at, value, big);
       });
     };
-    return { address, update };
+    return { address, d, update };
   }
 
   // 5.5, 7.3

@@ -19,7 +19,7 @@ export const UNITS: Readonly<Record<string, Identification>> = {
   "with everything": identify(
     4,
     { ...base0, HTTU: 2n, Hyp: 1n, ATS: 1n, MSI: 1n, SEV: 1n, PRI: 1n, VMW: 1n, CD2L: 1n, TTENDIAN: 0n, ATSRECERR: 1n },
-    { ...base1, SSIDSIZE: 20n, ATTR_PERMS_OVR: 1n },
+    { ...base1, SSIDSIZE: 20n, ATTR_PERMS_OVR: 1n, ATTR_TYPES_OVR: 1n },
     { HAD: 1n, XNX: 1n, FWB: 1n, STT: 1n, RIL: 1n, BBML: 2n, E0PD: 1n, PTWNNC: 1n, EPAN: 1n, MTEPERM: 1n },
     { OAS: 6n, ...grans, DS: 1n, VAX: 1n, STALL_MAX: 64n },
   ),

@@ -79,6 +79,7 @@ export interface Capabilities {
   readonly eventqBits: number;
   readonly cmdqBits: number;
   readonly permissionOverride: boolean;
+  readonly typeOverride: boolean;
   readonly hierarchicalDisable: boolean;
   readonly executeNever: boolean;
   readonly pasidResponse: boolean;
@@ -91,6 +92,7 @@ export interface Capabilities {
   readonly normalTables: boolean;
   readonly translatedPasid: boolean;
   readonly enhancedPan: boolean;
+  readonly tagPermissions: boolean;
   /** Output address size in bits. */
   readonly oas: number;
   /** Intermediate address size in bits (3.4). */
@@ -146,6 +148,7 @@ export function readCapabilities(id: Identification): Capabilities {
     eventqBits: queueBits("EVENTQS"),
     cmdqBits: queueBits("CMDQS"),
     permissionOverride: idr1("ATTR_PERMS_OVR") === 1,
+    typeOverride: idr1("ATTR_TYPES_OVR") === 1,
     hierarchicalDisable: idr3("HAD") === 1,
     executeNever: idr3("XNX") === 1,
     pasidResponse: idr3("PPS") === 1,
@@ -157,6 +160,7 @@ export function readCapabilities(id: Identification): Capabilities {
     normalTables: idr3("PTWNNC") === 1,
     translatedPasid: idr3("PASIDTT") === 1,
     enhancedPan: idr3("EPAN") === 1,
+    tagPermissions: idr3("MTEPERM") === 1,
     oas,
     ias: Math.max((ttf & 1) !== 0 ? 40 : 0, aarch64 ? oas : 0),
     // By the encoding of TG0 and S2TG: 4K, 64K, 16K.

@@ -1,4 +1,5 @@
 // What the manual says, as data: Arm IHI0070 G.b (SMMUv3.0 to 3.4), DDI0487 M.a.
+export { consistent, formatAttributes, INCOMING, type CacheLevel, type MemoryAttributes } from "./attributes.js";
 export * from "./commands.js";
 export * from "./context.js";
 export * from "./events.js";

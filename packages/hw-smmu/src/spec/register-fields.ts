@@ -13,13 +13,18 @@ const queueBase = (name: string, section: string, hint: string): FieldTable =>
   defineFields(`SMMU_${name}`, `SMMU ${section}`, 64, [[5, "LOG2SIZE", (bits) => `${2n ** bits} entries`], [51, "ADDR", addressFrom(5)], [6, ""], [1, hint], [1, ""]]);
 const output = (name: string, section: string, flag: string): FieldTable => word32(name, section, [...index, [11, ""], [1, flag]]);
 
+/** Fields that override have the meanings of those of an STE. */
+export const GBPA: FieldTable = word32("GBPA", "6.3.14", [
+  [4, "MemAttr"], [1, "MTCFG"], [3, ""], [4, "ALLOCCFG"], [2, "SHCFG"], [2, ""], [2, "PRIVCFG"], [2, "INSTCFG"], [1, "ABORT"], [10, ""], [1, "Update"],
+]);
+
 export const REGISTER_LAYOUTS: readonly { readonly table: FieldTable; readonly bits: 32 | 64 }[] = [
   ...[
     IDR0, IDR1, IDR3, IDR5, IIDR, AIDR,
     word32("CR0", "6.3.9", [[1, "SMMUEN"], [1, "PRIQEN"], [1, "EVENTQEN"], [1, "CMDQEN"], [1, "ATSCHK"], [1, ""], [3, "VMW", (bits) => `${bits} low VMID bits do not count`], [23, ""]]),
     word32("CR1", "6.3.11", [[2, "QUEUE_IC"], [2, "QUEUE_OC"], [2, "QUEUE_SH"], [2, "TABLE_IC"], [2, "TABLE_OC"], [2, "TABLE_SH"], [20, ""]]),
     word32("CR2", "6.3.12", [[1, "E2H"], [1, "RECINVSID"], [1, "PTM"], [1, "REC_CFG_ATS"], [28, ""]]),
-    word32("GBPA", "6.3.14", [[4, "MemAttr"], [1, "MTCFG"], [3, ""], [4, "ALLOCCFG"], [2, "SHCFG"], [2, ""], [2, "PRIVCFG"], [2, "INSTCFG"], [1, "ABORT"], [10, ""], [1, "Update"]]),
+    GBPA,
     word32("GERROR", "6.3.18", errors),
     word32("GERRORN", "6.3.19", errors),
     word32("STRTAB_BASE_CFG", "6.3.25", [[6, "LOG2SIZE", (bits) => `${2n ** bits} StreamIDs`], [5, "SPLIT"], [5, ""], [2, "FMT", oneOf("linear", "two-level")], [14, ""]]),
