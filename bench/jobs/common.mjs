@@ -51,12 +51,15 @@ const NO_CACHE = { sets: 0, ways: 1 };
 /** Nothing of the tables is kept, so that a miss in the IOTLB reads every level. */
 export const NO_TABLE_CACHES = { firstStageTables: NO_CACHE, secondStageTables: NO_CACHE };
 
+/** ECAP.DT, and DTE of a context entry: the device may ask for translations. */
+const DEVICE_TLB = 4n;
+
 /** A unit in scalable mode whose 00:03.0 is translated by `entry`, the first words of a PASID table entry. */
 function unitFor(memory, frames, entry, { cap, ecap, ...rest }, caches) {
   const unit = new VtdUnit(memory, { ...rest, cap, ecap, caches });
   const [root, context, directory, pasidTable] = [frames.alloc(), frames.alloc(), frames.alloc(), frames.alloc()];
   memory.writeU64(root, BigInt(context) | 1n);
-  memory.writeU64(context + 0x18 * 32, BigInt(directory) | 1n);
+  memory.writeU64(context + 0x18 * 32, BigInt(directory) | (ecap & DEVICE_TLB) | 1n);
   memory.writeU64(directory, BigInt(pasidTable) | 1n);
   entry.forEach((word, i) => memory.writeU64(pasidTable + i * 8, word));
   unit.write(0x20, 8, BigInt(root) | 0x400n);
@@ -78,13 +81,16 @@ export function scalableUnit(pages, caches = {}) {
 const capabilitiesOf = ({ version, cap, ecap, haw }) => readCapabilities(version, cap, ecap, haw);
 
 /** The same through a second stage of 4 KiB pages, four levels, that maps the first 128 MiB and the pages themselves one to one. */
-export function nestedUnit(pages, caches = {}) {
-  const preset = { ...PRESETS.scalable, ecap: PRESETS.scalable.ecap | NEST };
+export const nestedUnit = (pages, caches = {}) => nestedBoard(pages, caches).unit;
+
+/** The unit, and its memory. */
+export function nestedBoard(pages, caches = {}, deviceTlb = false) {
+  const preset = { ...PRESETS.scalable, ecap: PRESETS.scalable.ecap | NEST | (deviceTlb ? DEVICE_TLB : 0n) };
   const caps = capabilitiesOf(preset);
   const { memory, frames, table } = tables(firstStageFormat(caps), pages, 0x67);
   const second = new PageTable(memory, frames, { ...secondStageFormat(caps), leafLevels: 1 }, 3);
   second.map(0, 0, 2 ** 15, 3);
   second.map(0x100001, 0x100001, pages, 3);
   const entry = [BigInt(second.root) | (2n << 2n) | (3n << 6n) | 1n, DOMAIN, BigInt(table.root)];
-  return unitFor(memory, frames, entry, preset, caches);
+  return { memory, unit: unitFor(memory, frames, entry, preset, caches) };
 }

@@ -145,6 +145,7 @@ export class Commands {
   /** A function-level reset: whatever was under way is forgotten. */
   reset(): void {
     this.#issued++;
+    this.#view.setUint32(Register.CMDSTS, 0, true);
   }
 
   /** While one is active another is an error, and nothing comes of it. */

@@ -58,7 +58,7 @@ export class Completions {
 
   /** The status goes last: software that polls it finds the rest in place. */
   store(work: Work, mover: PageMover): boolean {
-    return mover.write(work, work.completion, 1, work.record.subarray(1)) && mover.write(work, work.completion, 0, work.record.subarray(0, 1));
+    return mover.write(work, work.completion, 1, work.recordRest) && mover.write(work, work.completion, 0, work.recordStatus);
   }
 
   /** The record's page cannot be written. */

@@ -7,11 +7,15 @@ import type { Work } from "./work.js";
 const EMPTY = new Uint8Array(0);
 /** A block of 4104 bytes with its tuple. */
 const BUFFER_BYTES = 8192;
+const PAGE = 4096;
 
 export class PageMover {
   /** What one step of an operation has in hand. A step that fails is made again from its beginning, so that these are free for others meanwhile. */
   readonly first: Buffer = Buffer.alloc(BUFFER_BYTES);
   readonly second: Buffer = Buffer.alloc(BUFFER_BYTES);
+  readonly #firstBytes = new Uint8Array(this.first.buffer, this.first.byteOffset, BUFFER_BYTES);
+  readonly #secondBytes = new Uint8Array(this.second.buffer, this.second.byteOffset, BUFFER_BYTES);
+  readonly #firstPage = this.#firstBytes.subarray(0, PAGE);
   /** Of the last move: a `PageOutcome`, and where. */
   outcome: number = PageOutcome.MOVED;
   /** Bytes that have been asked for in all. */
@@ -20,6 +24,15 @@ export class PageMover {
 
   constructor(tlb: DeviceTlb) {
     this.#tlb = tlb;
+  }
+
+  /** The first bytes of `first`; a whole page's worth is not made anew each time. */
+  part(bytes: number): Uint8Array {
+    return bytes === PAGE ? this.#firstPage : this.#firstBytes.subarray(0, bytes);
+  }
+
+  secondPart(bytes: number): Uint8Array {
+    return this.#secondBytes.subarray(0, bytes);
   }
 
   read(work: Work, from: Address, at: number, bytes: Uint8Array): boolean {

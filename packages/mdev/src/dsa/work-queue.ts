@@ -5,6 +5,8 @@ import { DESCRIPTOR_BYTES, Field, PASID_MASK, PRIVILEGED } from "./spec/descript
 import { WQ_WORDS, WQ_WRITABLE, WqLimits, WqMode, WqState, WqStatus, WqWord } from "./spec/queues.js";
 import type { Work } from "./work.js";
 
+const DESCRIPTOR_WORDS = DESCRIPTOR_BYTES / 4;
+
 export class WorkQueue {
   readonly index: number;
   /** WQCFG, without what changes by itself. */
@@ -20,7 +22,8 @@ export class WorkQueue {
   count = 0;
   #head = 0;
   #capacity = 0;
-  #slots: Uint8Array = new Uint8Array(0);
+  /** Descriptors, as words. */
+  #slots: Uint32Array = new Uint32Array(0);
   #sequences: Float64Array = new Float64Array(0);
   #storage: Uint8Array = new Uint8Array(0);
   /** Of a dedicated queue, for every descriptor. */
@@ -95,7 +98,7 @@ export class WorkQueue {
     this.count = 0;
     this.#head = 0;
     this.#capacity = this.size;
-    this.#slots = new Uint8Array(this.#capacity * DESCRIPTOR_BYTES);
+    this.#slots = new Uint32Array(this.#capacity * DESCRIPTOR_WORDS);
     this.#sequences = new Float64Array(this.#capacity);
     this.#storage = new Uint8Array(this.#capacity);
     this.#options = this.pasid === NO_PASID ? {} : { pasid: this.pasid, privileged: (this.mode & WqMode.PRIVILEGED) !== 0 };
@@ -105,14 +108,16 @@ export class WorkQueue {
     this.enabled = false;
     this.closing = false;
     this.count = 0;
-    this.#slots = new Uint8Array(0);
+    this.#slots = new Uint32Array(0);
   }
 
   /** @returns false when there is no room below `limit` */
   push(bytes: Uint8Array, sequence: number, ims: boolean, limit: number): boolean {
     if (this.count >= Math.min(limit, this.#capacity)) return false;
     const slot = (this.#head + this.count) % this.#capacity;
-    this.#slots.set(bytes, slot * DESCRIPTOR_BYTES);
+    for (let word = 0, at = 0; word < DESCRIPTOR_WORDS; word++, at += 4) {
+      this.#slots[slot * DESCRIPTOR_WORDS + word] = bytes[at] | (bytes[at + 1] << 8) | (bytes[at + 2] << 16) | (bytes[at + 3] << 24);
+    }
     this.#sequences[slot] = sequence;
     this.#storage[slot] = ims ? 1 : 0;
     this.count++;
@@ -121,8 +126,8 @@ export class WorkQueue {
 
   /** Takes the oldest descriptor out. */
   pop(work: Work): void {
-    const at = this.#head * DESCRIPTOR_BYTES;
-    for (let i = 0; i < DESCRIPTOR_BYTES; i++) work.bytes[i] = this.#slots[at + i];
+    const at = this.#head * DESCRIPTOR_WORDS;
+    for (let word = 0; word < DESCRIPTOR_WORDS; word++) work.words[word] = this.#slots[at + word];
     work.begin(this, this.#sequences[this.#head], this.#storage[this.#head] === 1);
     this.#head = this.#head + 1 === this.#capacity ? 0 : this.#head + 1;
     this.count--;
@@ -132,8 +137,7 @@ export class WorkQueue {
   /** Whose a waiting descriptor is, from the oldest on. */
   pasidAt(position: number): number {
     if (this.dedicated) return this.pasid;
-    const at = ((this.#head + position) % this.#capacity) * DESCRIPTOR_BYTES;
-    return (this.#slots[at] | (this.#slots[at + 1] << 8) | (this.#slots[at + 2] << 16)) & PASID_MASK;
+    return this.#slots[((this.#head + position) % this.#capacity) * DESCRIPTOR_WORDS] & PASID_MASK;
   }
 
   /** Drops waiting descriptors of PASIDs that match; the others keep their order. `dropped` hears of each. */
@@ -148,7 +152,7 @@ export class WorkQueue {
         continue;
       }
       const to = (this.#head + kept++) % this.#capacity;
-      this.#slots.copyWithin(to * DESCRIPTOR_BYTES, from * DESCRIPTOR_BYTES, (from + 1) * DESCRIPTOR_BYTES);
+      this.#slots.copyWithin(to * DESCRIPTOR_WORDS, from * DESCRIPTOR_WORDS, (from + 1) * DESCRIPTOR_WORDS);
       this.#sequences[to] = this.#sequences[from];
       this.#storage[to] = this.#storage[from];
     }

@@ -11,9 +11,13 @@ export const Stage = { CHECK: 0, RUN: 1, READBACK: 2, RECORD: 3, STATUS: 4, END:
 
 export class Work {
   readonly bytes: Uint8Array = new Uint8Array(DESCRIPTOR_BYTES);
+  readonly words: Uint32Array = new Uint32Array(this.bytes.buffer);
   readonly view: DataView = new DataView(this.bytes.buffer);
   readonly record: Uint8Array = new Uint8Array(RECORD_BYTES);
   readonly recordView: DataView = new DataView(this.record.buffer);
+  /** The record's status, and what comes behind it. */
+  readonly recordStatus: Uint8Array = this.record.subarray(0, 1);
+  readonly recordRest: Uint8Array = this.record.subarray(1);
   readonly access: PageAccess = { kind: Access.READ, flags: 0, pasid: NO_PASID, options: {}, untranslated: false, page: 0, offset: 0 };
   readonly source: Address = new Address();
   readonly destination: Address = new Address();

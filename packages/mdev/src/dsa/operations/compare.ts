@@ -12,7 +12,7 @@ export const compare: Operation = {
   step(work, mover) {
     const { source, destination, done } = work;
     const bytes = Math.min(work.size - done, source.roomAt(done), destination.roomAt(done));
-    if (!mover.read(work, source, done, mover.first.subarray(0, bytes)) || !mover.read(work, destination, done, mover.second.subarray(0, bytes))) return Step.STOPPED;
+    if (!mover.read(work, source, done, mover.part(bytes)) || !mover.read(work, destination, done, mover.secondPart(bytes))) return Step.STOPPED;
     return compared(work, mover.first, mover.second, bytes);
   },
 };
@@ -20,7 +20,7 @@ export const compare: Operation = {
 export const comparePattern: Operation = {
   step(work, mover) {
     const bytes = wholePatterns(work.size - work.done, work.source.roomAt(work.done), PATTERN);
-    if (!mover.read(work, work.source, work.done, mover.first.subarray(0, bytes))) return Step.STOPPED;
+    if (!mover.read(work, work.source, work.done, mover.part(bytes))) return Step.STOPPED;
     repeatPattern(mover.second, bytes, work.bytes, Field.DESTINATION, PATTERN);
     return compared(work, mover.first, mover.second, bytes);
   },

@@ -70,12 +70,12 @@ function begin(work: Work): void {
 function step(work: Work, mover: PageMover, copies: boolean): number {
   const { source, destination, done, specific } = work;
   if (work.value2 !== SEEDED) {
-    if (!mover.read(work, work.third, 0, mover.first.subarray(0, SEED_BYTES))) return Step.STOPPED;
+    if (!mover.read(work, work.third, 0, mover.part(SEED_BYTES))) return Step.STOPPED;
     work.value = mover.first.readUInt32LE(0);
     work.value2 = SEEDED;
   }
   const bytes = Math.min(work.size - done, source.roomAt(done), copies ? destination.roomAt(done) : Infinity);
-  const part = mover.first.subarray(0, bytes);
+  const part = mover.part(bytes);
   if (!mover.read(work, source, done, part) || (copies && !mover.write(work, destination, done, part))) return Step.STOPPED;
   work.value = fromRegister(update(toRegister(work.value, specific), mover.first, bytes, (specific & CrcFlag.PLAIN_DATA) === 0), specific);
   return advance(work, bytes);

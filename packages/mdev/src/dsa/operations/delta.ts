@@ -21,7 +21,7 @@ export const createDelta: Operation = {
   step(work, mover) {
     const { source, destination, done } = work;
     const bytes = Math.min(work.size - done, CHUNK, source.roomAt(done), destination.roomAt(done));
-    if (!mover.read(work, source, done, mover.first.subarray(0, bytes)) || !mover.read(work, destination, done, mover.second.subarray(0, bytes))) return Step.STOPPED;
+    if (!mover.read(work, source, done, mover.part(bytes)) || !mover.read(work, destination, done, mover.secondPart(bytes))) return Step.STOPPED;
     const { entries, upTo } = collect(work, mover, bytes);
     const record = mover.second.subarray(CHUNK, CHUNK + entries);
     if (entries > 0 && !mover.write(work, work.third, work.value, record)) return Step.STOPPED;
@@ -68,7 +68,7 @@ export const applyDelta: Operation = {
   step(work, mover) {
     const total = work.view.getUint32(Field.EXPECTED, true);
     const bytes = Math.min(total - work.value, ENTRIES * DELTA_ENTRY);
-    if (!mover.read(work, work.source, work.value, mover.first.subarray(0, bytes))) return Step.STOPPED;
+    if (!mover.read(work, work.source, work.value, mover.part(bytes))) return Step.STOPPED;
     let least = work.value2;
     for (let at = 0; at < bytes; at += DELTA_ENTRY) {
       const unit = mover.first.readUInt16LE(at);

@@ -92,7 +92,7 @@ function dif({ checks, blocks, tuples }: DifRow): Operation {
     step(work, mover) {
       const block = difBlockBytes(work);
       const taken = block + (checks ? DIF_TUPLE : 0);
-      if (!mover.read(work, work.source, work.done, mover.first.subarray(0, taken))) return Step.STOPPED;
+      if (!mover.read(work, work.source, work.done, mover.part(taken))) return Step.STOPPED;
       if (checks) {
         work.result = checkBlock(work, mover.first, block);
         if (work.result !== 0) {

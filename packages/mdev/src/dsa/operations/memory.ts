@@ -21,7 +21,7 @@ export const memoryMove: Operation = {
       bytes = Math.min(left, source.offsetAt(left - 1) + 1, destination.offsetAt(left - 1) + 1);
       at = left - bytes;
     } else bytes = Math.min(left, source.roomAt(at), destination.roomAt(at));
-    const part = mover.first.subarray(0, bytes);
+    const part = mover.part(bytes);
     if (!mover.read(work, source, at, part) || !mover.write(work, destination, at, part)) return Step.STOPPED;
     return advance(work, bytes);
   },
@@ -38,7 +38,7 @@ export const dualcast: Operation = {
   },
   step(work, mover) {
     const { source, destination, third, done } = work;
-    const part = mover.first.subarray(0, Math.min(work.size - done, source.roomAt(done), destination.roomAt(done)));
+    const part = mover.part(Math.min(work.size - done, source.roomAt(done), destination.roomAt(done)));
     if (!mover.read(work, source, done, part) || !mover.write(work, destination, done, part) || !mover.write(work, third, done, part)) return Step.STOPPED;
     return advance(work, part.length);
   },
@@ -55,7 +55,7 @@ export const fill: Operation = {
     // The halves of a pattern of 16 bytes lie apart in the descriptor.
     if (period === 16) work.bytes.copyWithin(Field.SOURCE + 8, Field.PATTERN_HIGH, Field.PATTERN_HIGH + 8);
     repeatPattern(mover.first, bytes, work.bytes, Field.SOURCE, period);
-    if (!mover.write(work, work.destination, work.done, mover.first.subarray(0, bytes))) return Step.STOPPED;
+    if (!mover.write(work, work.destination, work.done, mover.part(bytes))) return Step.STOPPED;
     return advance(work, bytes);
   },
 };
