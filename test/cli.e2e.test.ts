@@ -30,7 +30,7 @@ const file = (name: string, text: string | Uint8Array): string => {
 };
 
 describe("iommu", () => {
-  it.each(["tour", "run", "walk", "dump", "decode", "fault", "acpi", "conform", "abi", "list"])("%s --help shows examples and ends with 0", (command) => {
+  it.each(["tour", "run", "walk", "dump", "decode", "fault", "acpi", "conform", "mdev", "abi", "list"])("%s --help shows examples and ends with 0", (command) => {
     const { code, out } = iommu([command, "--help"]);
     expect(code).toBe(0);
     expect(out).toContain("Examples:");

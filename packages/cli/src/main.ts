@@ -37,12 +37,13 @@ function build(): Command {
     .argument("[args...]", "its arguments")
     .option("--machine <name|file>", "machine that the program finds: a file, vtd, none (no devices), mock (the kernel's test command) (default: vtd)")
     .option("--door <name>", "how the program's calls get here: preload (a library in front of libc) or seccomp (the kernel sends them, for static and Go programs and raw system calls)", "preload")
+    .option("--mdev <driver>", "add a parent of mediated devices, driver or driver=name, such as serial or copy (repeatable; iommu list shows them)", collect, [])
     .option("--grant <capability>", "judge calls as if the program had this capability too, such as SYS_RESOURCE (repeatable)", collect, [])
     .option("--log [file]", "print every call with its answer, and the reason of a refusal (default: to standard error)")
     .option("--sanitize", "compare every translation with the tables in memory: report stale use, missing and too narrow invalidations (exit code 1)")
     .option("--record <file>", "record every call with its answer, for iommu conform (iommufd-transcript/1)")
     .passThroughOptions()
-    .addHelpText("after", "\nExamples:\n  iommu run -- ./my-vmm --device vfio0\n  iommu run --log -- ./dma-roundtrip\n  iommu run --machine machine.json --log calls.txt -- ./test\n  iommu run --record calls.jsonl -- ./test && iommu conform calls.jsonl\n  iommu run --door seccomp -- ./static-vmm\n\nThe seccomp door takes x86-64 Linux 5.19; where it cannot be had, the command says why and ends with 2.\n\nThe program's exit code is passed on; 128 + n when signal n killed it.\n")
+    .addHelpText("after", "\nExamples:\n  iommu run -- ./my-vmm --device vfio0\n  iommu run --log -- ./dma-roundtrip\n  iommu run --machine machine.json --log calls.txt -- ./test\n  iommu run --record calls.jsonl -- ./test && iommu conform calls.jsonl\n  iommu run --door seccomp -- ./static-vmm\n  iommu run --mdev serial --mdev copy -- sh\n\nThe seccomp door takes x86-64 Linux 5.19; where it cannot be had, the command says why and ends with 2.\n\nThe program's exit code is passed on; 128 + n when signal n killed it.\n")
     .action(async (name: string, args: string[], options, command: Command) =>
       (await import("./commands/run.js")).run(name, args, options, command.optsWithGlobals()),
     );
@@ -152,6 +153,34 @@ Exit code 1: a bit is set that must be 0, or no line of the log was known.
     .option("--json", "JSON instead of text")
     .addHelpText("after", "\nExamples:\n  iommu conform conformance/vectors/*.jsonl* conformance/tables/*.json* conformance/transcripts/*.jsonl*\n\nEnds with a line \"N passed, N failed\". A file that cannot be played counts as failed.\n")
     .action(async (files: string[], options, command: Command) => (await import("./commands/conform.js")).conform(files, options, command.optsWithGlobals()));
+
+  const mdev = program
+    .command("mdev")
+    .description("mediated devices of a machine: inside iommu run, of another run (--run), or of this machine's own kernel")
+    .addHelpText("after", "\nExamples:\n  iommu run --mdev serial -- sh -c 'iommu mdev create serial-2 && iommu mdev list'\n  iommu mdev types\n");
+  const inRun = (command: Command): Command =>
+    command.option("--run <pid>", "in this run: the process id of iommu run, or of a program in it (preload door)").option("--json", "JSON instead of text");
+  const refused = "\nExit code 1: the bus refused it, for the reason that is given.\n";
+  inRun(mdev.command("types"))
+    .description("types of all parents, with what is left of each")
+    .addHelpText("after", "\nExamples:\n  iommu mdev types\n  iommu mdev types --run 4711 --json | jq '.[].available'\n")
+    .action(async (options) => (await import("./commands/mdev.js")).mdevTypes(options));
+  inRun(mdev.command("list"))
+    .description("mediated devices, with their nodes")
+    .addHelpText("after", "\nExamples:\n  iommu mdev list\n  iommu mdev list --json | jq -r '.[].uuid'\n")
+    .action(async (options) => (await import("./commands/mdev.js")).mdevList(options));
+  inRun(mdev.command("create"))
+    .description("make a mediated device")
+    .argument("<type>", "such as serial-1")
+    .option("--uuid <uuid>", "its UUID (default: a new one)")
+    .option("--parent <name>", "the parent, when several have the type")
+    .addHelpText("after", `\nExamples:\n  iommu mdev create serial-1\n  iommu mdev create copy-channel --uuid 83b8f4f2-509f-382f-3c1e-e6bfe0fa1001 --json\n${refused}`)
+    .action(async (type: string, options) => (await import("./commands/mdev.js")).mdevCreate(type, options));
+  inRun(mdev.command("remove"))
+    .description("remove a mediated device; it goes when nobody has it open")
+    .argument("<uuid>", "its UUID")
+    .addHelpText("after", `\nExamples:\n  iommu mdev remove 83b8f4f2-509f-382f-3c1e-e6bfe0fa1001\n${refused}`)
+    .action(async (uuid: string, options) => (await import("./commands/mdev.js")).mdevRemove(uuid, options));
 
   program
     .command("abi")

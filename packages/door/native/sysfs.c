@@ -81,6 +81,12 @@ int scandir(const char *path, struct dirent ***list, int (*filter)(const struct 
 	return real(door_redirect(path, redirected), list, filter, compare);
 }
 
+/* On LP64 both structs are one. */
+int scandir64(const char *path, struct dirent64 ***list, int (*filter)(const struct dirent64 *), int (*compare)(const struct dirent64 **, const struct dirent64 **))
+{
+	return scandir(path, (struct dirent ***)list, (int (*)(const struct dirent *))filter, (int (*)(const struct dirent **, const struct dirent **))compare);
+}
+
 ssize_t readlink(const char *path, char *target, size_t size)
 {
 	REAL(readlink);

@@ -12,13 +12,14 @@ export async function list(options: ListOptions, globals: GlobalOptions): Promis
     await listPresets(options, globals);
     return;
   }
-  const { plugins, iommus, devices, decoders, structureDecoders, acpiTables, faultCatalogues, replayUnits, platforms, stories } = await compose(globals);
+  const { plugins, iommus, devices, decoders, structureDecoders, acpiTables, faultCatalogues, replayUnits, platforms, mdevDrivers, stories } = await compose(globals);
   const named = (parts: readonly { readonly name: string; readonly about: string }[]): Record<string, string> =>
     Object.fromEntries(parts.map(({ name, about }) => [name, about]));
   const found = {
     plugins,
     iommus: named(iommus),
     devices: named(devices),
+    mdevs: named(mdevDrivers),
     decoders: decoders.map(({ iommu }) => iommu),
     faults: faultCatalogues.map(({ iommu }) => iommu),
     structures: structureDecoders.map(({ iommu }) => iommu),

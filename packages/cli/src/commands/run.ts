@@ -10,13 +10,13 @@ import { sanitize } from "../sanitize.js";
 export async function run(
   program: string,
   args: readonly string[],
-  options: { readonly machine?: string; readonly door: string; readonly log?: true | string; readonly record?: string; readonly sanitize?: true; readonly grant: readonly string[] },
+  options: { readonly machine?: string; readonly door: string; readonly log?: true | string; readonly record?: string; readonly sanitize?: true; readonly grant: readonly string[]; readonly mdev: readonly string[] },
   globals: GlobalOptions,
 ): Promise<void> {
   const door = doorOf(options.door);
   const composition = await compose(globals);
   const tracer = new Tracer();
-  const machine = machineOf(composition, options.machine);
+  const machine = withParents(machineOf(composition, options.machine), options.mdev);
   const { nodes: traced, built } = nodesOf(machine, composition, tracer);
   const sanitizer = options.sanitize && built && sanitize(built);
   const recording = options.record === undefined ? undefined : openSync(options.record, "w");
@@ -50,6 +50,18 @@ function doorOf(name: string): DoorKind {
 /** "none" and "mock" have no devices: /dev/iommu alone, the latter with the kernel's test command. */
 function machineOf(composition: Composition, machine: string | undefined): unknown {
   return machine === "none" || machine === "mock" ? machine : chooseMachine(composition, machine);
+}
+
+/** The machine with more parents of mediated devices: "serial", or "serial=name". */
+function withParents(machine: unknown, wanted: readonly string[]): unknown {
+  if (wanted.length === 0) return machine;
+  if (typeof machine !== "object" || machine === null) throw new Error(`--mdev: machine ${String(machine)} has no mediated devices`);
+  const { mdev = {} } = machine as { readonly mdev?: { readonly parents?: readonly unknown[] } };
+  const parents = wanted.map((text) => {
+    const [driver, ...name] = text.split("=");
+    return { driver, ...(name.length > 0 && { name: name.join("=") }) };
+  });
+  return { ...machine, mdev: { ...mdev, parents: [...(mdev.parents ?? []), ...parents] } };
 }
 
 function nodesOf(machine: unknown, composition: Composition, tracer: Tracer): { nodes: DeviceNodes; built?: Machine } {

@@ -76,8 +76,9 @@ export class MachineNodes implements DeviceNodes {
     this.#groups.set(groupPath, group);
     this.#devices.set(path, device);
     const entries = vfioEntries(device, name, home);
+    const shown = [`${home}/vfio-dev`, ...entries.map((entry) => entry.path)];
     this.tree.add([...(known ? [] : [...groupEntries(device.group), node(groupPath)]), ...entries, node(path)]);
-    return { node: name, remove: () => this.#remove(path, group, entries) };
+    return { node: name, remove: () => this.#remove(path, group, shown) };
   }
 
   #freeName(): string {
@@ -86,12 +87,12 @@ export class MachineNodes implements DeviceNodes {
     return `vfio${number}`;
   }
 
-  #remove(path: string, group: VfioGroup, entries: readonly SysfsEntry[]): void {
+  #remove(path: string, group: VfioGroup, shown: readonly string[]): void {
     const device = this.#devices.get(path);
     if (device === undefined) return;
     this.#devices.delete(path);
     group.devices.splice(group.devices.indexOf(device), 1);
-    const gone = [path, ...entries.map((entry) => entry.path)];
+    const gone = [path, ...shown];
     if (group.devices.length === 0) {
       const { id } = group.group;
       this.#groups.delete(`/dev/vfio/${id}`);

@@ -252,8 +252,10 @@ describe("nodes that come and go", () => {
     const paths = changes.flatMap(({ added }) => added.map(({ path }) => path));
     expect(paths).toContain(`${HOME}/vfio-dev/vfio0/dev`);
     expect(paths).toContain("/sys/kernel/iommu_groups/0/devices/one");
+    changes = [];
     presence.remove();
     presence.remove();
+    expect(changes.flatMap(({ removed }) => removed)).toContain(`${HOME}/vfio-dev`);
     expect(nodes.sysfs.map(({ path }) => path)).toEqual(["/dev/vfio/vfio"]);
     expect(refusal(() => client.open("/dev/vfio/devices/vfio0"))).toBe("ENOENT");
     expect(refusal(() => client.open("/dev/vfio/0"))).toBe("ENOENT");
