@@ -99,12 +99,15 @@ export const SAMPLES: readonly Sample[] = [
   { text: "clwb 16(%rbx)", needs: "clwb" },
   ...avx.map((text): Sample => ({ text, needs: "avx2" })),
   ...evex.map((text): Sample => ({ text, needs: "avx512vl" })),
+  ...each(["%xmm17", "%ymm2", "%zmm29"], (r) => ["vmovdqu64", "vmovdqu32", "vmovups", "vmovapd", "vmovdqu8", "vmovdqu16"].flatMap((op) => [`${op} 64(%rbx), ${r}{%k1}`, `${op} 64(%rbx), ${r}{%k7}{z}`, `${op} ${r}, 64(%rbx){%k3}`])).map(
+    (text): Sample => ({ text, needs: "avx512bw" }),
+  ),
   ...["vmovdqu8 64(%rbx), %ymm17", "vmovdqu8 %zmm17, 64(%rbx)", "vmovdqu16 64(%rbx), %zmm18", "vmovdqu16 %xmm18, 64(%rbx)"].map((text): Sample => ({ text, needs: "avx512bw" })),
 ];
 
 /** Nothing here does these. */
 export const UNKNOWN: readonly string[] = [
   "movl %fs:16(%rbx), %eax", "movl %gs:0, %eax", "fildl (%rbx)", "mull (%rbx)", "divl (%rbx)", "call *(%rbx)", "jmp *(%rbx)", "vpaddd (%rbx), %ymm1, %ymm2", "paddd (%rbx), %xmm2",
-  "crc32b (%rbx), %eax", "popcntl (%rbx), %eax", "cmpxchg16b (%rbx)", "vmovdqu64 (%rbx), %zmm1{%k1}", "vmovdqu8 (%rbx), %zmm1{%k1}{z}", "movl %eax, %ebx", "movq (%rbx), %mm1",
+  "crc32b (%rbx), %eax", "popcntl (%rbx), %eax", "cmpxchg16b (%rbx)", "vmovss (%rbx), %xmm1{%k1}", "vpaddd (%rbx){1to16}, %zmm1, %zmm2", "movl %eax, %ebx", "movq (%rbx), %mm1",
   "movshdup (%rbx), %xmm1", "movddup (%rbx), %xmm1", "repne scasb", "fxsave (%rbx)", "ldmxcsr (%rbx)", "shldl $3, %eax, (%rbx)", "ud2", "prefetcht0 (%rbx)", "sete %al",
 ];

@@ -26,6 +26,8 @@ enum {
 	ONLY_IMM = 128,		/* the other operand is the immediate */
 	MERGES = 256,		/* its VEX form takes the rest from VEX.vvvv */
 	NO_OTHER = 512,		/* there is no other operand */
+	MASKED = 1024,		/* its EVEX form may have a mask, over elements of 4 or 8 bytes */
+	SMALL = 2048,		/* of 1 or 2 */
 };
 
 #define ANY_GROUP 8
@@ -91,7 +93,7 @@ static const struct row rows[] = {
 	{ ONE, 0xc6, 0xff, ANY, 0, MMIO_MOVE, 1, 0, STORE | IMM8 | ONLY_IMM },
 	{ ONE, 0xc7, 0xff, ANY, 0, MMIO_MOVE, BY_OPERAND, 0, STORE | IMMZ | ONLY_IMM },
 	{ OF, 0xc3, 0xff, NP, ANY_GROUP, MMIO_MOVE, BY_OPERAND, 0, STORE },		/* MOVNTI */
-	{ OF38, 0xf9, 0xff, NP, ANY_GROUP, MMIO_MOVE, BY_OPERAND, 0, STORE },	/* MOVDIRI */
+	{ OF38, 0xf9, 0xff, NP, ANY_GROUP, MMIO_MOVDIRI, BY_OPERAND, 0, STORE },
 	{ OF38, 0xf0, 0xff, NP | P66, ANY_GROUP, MMIO_SWAP, BY_OPERAND, 0, 0 },
 	{ OF38, 0xf1, 0xff, NP | P66, ANY_GROUP, MMIO_SWAP, BY_OPERAND, 0, STORE },
 	{ OF, 0xb6, 0xff, ANY, ANY_GROUP, MMIO_ZERO_EXTEND, 1, 0, 0 },
@@ -114,14 +116,14 @@ static const struct row rows[] = {
 	{ OF38, 0xf8, 0xff, PF2, ANY_GROUP, MMIO_ENQCMD, 64, 0, 0 },
 	{ OF38, 0xf8, 0xff, PF3, ANY_GROUP, MMIO_ENQCMDS, 64, 0, 0 },
 	/* MOVUPS, MOVUPD, MOVSS, MOVSD, MOVAPS, MOVAPD, MOVNTPS, MOVNTPD */
-	{ OF, 0x10, 0xff, NP | P66, ANY_GROUP, MMIO_VECTOR, BY_VECTOR, 0, VEX },
-	{ OF, 0x11, 0xff, NP | P66, ANY_GROUP, MMIO_VECTOR, BY_VECTOR, 0, VEX | STORE },
+	{ OF, 0x10, 0xff, NP | P66, ANY_GROUP, MMIO_VECTOR, BY_VECTOR, 0, VEX | MASKED },
+	{ OF, 0x11, 0xff, NP | P66, ANY_GROUP, MMIO_VECTOR, BY_VECTOR, 0, VEX | STORE | MASKED },
 	{ OF, 0x10, 0xff, PF3, ANY_GROUP, MMIO_VECTOR, 4, 0, VEX },
 	{ OF, 0x11, 0xff, PF3, ANY_GROUP, MMIO_VECTOR, 4, 0, VEX | STORE },
 	{ OF, 0x10, 0xff, PF2, ANY_GROUP, MMIO_VECTOR, 8, 0, VEX },
 	{ OF, 0x11, 0xff, PF2, ANY_GROUP, MMIO_VECTOR, 8, 0, VEX | STORE },
-	{ OF, 0x28, 0xff, NP | P66, ANY_GROUP, MMIO_VECTOR, BY_VECTOR, 0, VEX },
-	{ OF, 0x29, 0xff, NP | P66, ANY_GROUP, MMIO_VECTOR, BY_VECTOR, 0, VEX | STORE },
+	{ OF, 0x28, 0xff, NP | P66, ANY_GROUP, MMIO_VECTOR, BY_VECTOR, 0, VEX | MASKED },
+	{ OF, 0x29, 0xff, NP | P66, ANY_GROUP, MMIO_VECTOR, BY_VECTOR, 0, VEX | STORE | MASKED },
 	{ OF, 0x2b, 0xff, NP | P66, ANY_GROUP, MMIO_VECTOR, BY_VECTOR, 0, VEX | STORE },
 	/* MOVLPS, MOVLPD, MOVHPS, MOVHPD */
 	{ OF, 0x12, 0xff, NP | P66, ANY_GROUP, MMIO_LOW, 8, 0, VEX | MERGES },
@@ -129,10 +131,10 @@ static const struct row rows[] = {
 	{ OF, 0x16, 0xff, NP | P66, ANY_GROUP, MMIO_HIGH, 8, 0, VEX | MERGES },
 	{ OF, 0x17, 0xff, NP | P66, ANY_GROUP, MMIO_HIGH, 8, 0, VEX | STORE },
 	/* MOVDQA, MOVDQU and their kin of EVEX, MOVD, MOVQ, MOVNTDQ, LDDQU, MOVNTDQA */
-	{ OF, 0x6f, 0xff, P66 | PF3, ANY_GROUP, MMIO_VECTOR, BY_VECTOR, 0, VEX },
-	{ OF, 0x7f, 0xff, P66 | PF3, ANY_GROUP, MMIO_VECTOR, BY_VECTOR, 0, VEX | STORE },
-	{ OF, 0x6f, 0xff, PF2, ANY_GROUP, MMIO_VECTOR, BY_VECTOR, 0, VEX | ONLY_EVEX },
-	{ OF, 0x7f, 0xff, PF2, ANY_GROUP, MMIO_VECTOR, BY_VECTOR, 0, VEX | ONLY_EVEX | STORE },
+	{ OF, 0x6f, 0xff, P66 | PF3, ANY_GROUP, MMIO_VECTOR, BY_VECTOR, 0, VEX | MASKED },
+	{ OF, 0x7f, 0xff, P66 | PF3, ANY_GROUP, MMIO_VECTOR, BY_VECTOR, 0, VEX | STORE | MASKED },
+	{ OF, 0x6f, 0xff, PF2, ANY_GROUP, MMIO_VECTOR, BY_VECTOR, 0, VEX | ONLY_EVEX | MASKED | SMALL },
+	{ OF, 0x7f, 0xff, PF2, ANY_GROUP, MMIO_VECTOR, BY_VECTOR, 0, VEX | ONLY_EVEX | STORE | MASKED | SMALL },
 	{ OF, 0x6e, 0xff, P66, ANY_GROUP, MMIO_VECTOR, BY_W, 0, VEX },
 	{ OF, 0x7e, 0xff, P66, ANY_GROUP, MMIO_VECTOR, BY_W, 0, VEX | STORE },
 	{ OF, 0x7e, 0xff, PF3, ANY_GROUP, MMIO_VECTOR, 8, 0, VEX },
@@ -148,6 +150,7 @@ struct prefixes {
 	uint8_t rex, w, r, x, b;	/* r: up to two bits */
 	uint8_t encoding, map, vector_bytes, source;
 	uint8_t mandatory;		/* one of NP to PF2 */
+	uint8_t mask, zeroing;
 };
 
 static const uint8_t mandatory[4] = { NP, P66, PF3, PF2 };
@@ -198,7 +201,7 @@ static void legacy_prefixes(const uint8_t **at, struct prefixes *p)
 	}
 }
 
-/* VEX of two or three bytes, EVEX (SDM 2.3.5, 2.7.1); -1 for a form of EVEX that has more than a plain move. */
+/* VEX of two or three bytes, EVEX (SDM 2.3.5, 2.7.1); -1 for a form of EVEX that is no move. */
 static int vector_prefix(const uint8_t **at, struct prefixes *p)
 {
 	uint8_t first = *(*at)++, payload, last;
@@ -221,13 +224,15 @@ static int vector_prefix(const uint8_t **at, struct prefixes *p)
 	p->mandatory = mandatory[last & 3];
 	p->vector_bytes = last & 4 ? 32 : 16;
 	if (first == 0x62) {
-		uint8_t mask = *(*at)++;
+		uint8_t third = *(*at)++;
 
-		if ((payload & 0x08) || !(last & 4) || (mask & 0x97) || (mask & 0x60) == 0x60)
-			return -1; /* zeroing, masked, broadcast, a length that is not one */
+		if ((payload & 0x08) || !(last & 4) || (third & 0x10) || (third & 0x60) == 0x60)
+			return -1; /* reserved, broadcast, a length that is not one */
 		p->encoding = MMIO_EVEX;
-		p->source |= !(mask & 8) << 4;
-		p->vector_bytes = (uint8_t)(16 << ((mask >> 5) & 3));
+		p->source |= !(third & 8) << 4;
+		p->vector_bytes = (uint8_t)(16 << ((third >> 5) & 3));
+		p->mask = third & 7;
+		p->zeroing = third >> 7;
 	}
 	return 0;
 }
@@ -264,6 +269,8 @@ static const struct row *find_row(uint8_t opcode, const uint8_t *modrm, const st
 		if (p->encoding != MMIO_LEGACY && !(row->is & VEX))
 			continue;
 		if (p->encoding != MMIO_EVEX && (row->is & ONLY_EVEX))
+			continue;
+		if (p->mask && !(row->is & MASKED))
 			continue;
 		if (row->prefixes == ANY ? row->map != ONE && p->repeat : !(row->prefixes & p->mandatory))
 			continue;
@@ -379,6 +386,9 @@ int mmio_decode(const uint8_t *code, struct mmio_insn *insn)
 	insn->rex = p.rex;
 	insn->narrow = p.narrow;
 	insn->repeat = p.repeat;
+	insn->mask = p.mask;
+	insn->zeroing = p.zeroing;
+	insn->element = row->is & SMALL ? (p.w ? 2 : 1) : (p.w ? 8 : 4);
 	insn->locked = p.lock || row->op == MMIO_XCHG;
 	insn->times_imm = (row->is & (IMM8 | IMMZ)) && !(row->is & ONLY_IMM);
 	insn->code = (uint8_t)(opcode & ~row->mask) >> row->code_shift;

@@ -16,7 +16,8 @@ enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI };
 #define DIRECTION_FLAG 0x400UL
 #define BLOCK 64
 /* Bytes that one step of a string instruction moves at most. */
-#define STRING_BYTES 256
+#define STRING_BYTES 1024
+#define PAGE 4096
 
 static const uint8_t places[16] = {
 	REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
@@ -106,7 +107,7 @@ static int run_move(const struct mmio_insn *insn, ucontext_t *cpu, void *bus, ui
 	uint64_t value;
 	int failed;
 
-	if (insn->op == MMIO_MOVE && insn->store)
+	if (insn->op != MMIO_SWAP && insn->store)
 		return store(bus, address, size, other(insn, cpu));
 	if (insn->store)
 		return store(bus, address, size, swapped(get(insn, cpu, insn->reg, size), size));
@@ -210,12 +211,43 @@ static int run_push(const struct mmio_insn *insn, ucontext_t *cpu, void *bus, ui
 	return failed;
 }
 
+/* Elements that the mask leaves out are not touched in memory: each run of the others is an access. */
+static int run_masked(const struct mmio_insn *insn, ucontext_t *cpu, void *bus, uint64_t address)
+{
+	unsigned element = insn->element, count = insn->size / element;
+	uint64_t mask = vector_mask(cpu, insn->mask);
+	uint8_t bytes[64];
+	int failed = 0;
+
+	vector_get(cpu, insn->reg, bytes);
+	memset(bytes + insn->size, 0, insn->store ? 0 : sizeof(bytes) - insn->size);
+	for (unsigned first = 0, end; first < count && !failed; first = end) {
+		int wanted = (int)(mask >> first & 1);
+
+		for (end = first + 1; end < count && (int)(mask >> end & 1) == wanted; end++)
+			;
+		size_t at = first * element, length = (end - first) * element;
+
+		if (!wanted && insn->zeroing)
+			memset(bytes + at, 0, length);
+		else if (wanted && insn->store)
+			failed = mmio_write(bus, address + at, bytes + at, length, length);
+		else if (wanted)
+			failed = mmio_read(bus, address + at, bytes + at, length, length);
+	}
+	if (!failed && !insn->store)
+		vector_put(cpu, insn->reg, bytes, 0);
+	return failed;
+}
+
 static int run_vector(const struct mmio_insn *insn, ucontext_t *cpu, void *bus, uint64_t address)
 {
 	size_t at = insn->op == MMIO_HIGH ? 8 : 0;
 	uint8_t bytes[64];
 	int failed;
 
+	if (insn->mask)
+		return run_masked(insn, cpu, bus, address);
 	if (insn->store) {
 		vector_get(cpu, insn->reg, bytes);
 		return mmio_write(bus, address, bytes + at, insn->size, insn->size);
@@ -232,24 +264,39 @@ static int run_vector(const struct mmio_insn *insn, ucontext_t *cpu, void *bus, 
 	return failed;
 }
 
-/* As many elements as fit into the buffer: RIP stays while there are more. */
+static uint64_t in_page(uint64_t address, unsigned size)
+{
+	uint64_t fit = (PAGE - address % PAGE) / size;
+
+	return fit > 0 ? fit : 1;
+}
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* As many elements as fit into the buffer and lie in the page: RIP stays while there are more. */
 static int run_string(const struct mmio_insn *insn, ucontext_t *cpu, void *bus, int *more)
 {
 	unsigned size = insn->size, wide = insn->narrow ? 4 : 8;
 	int backwards = (cpu->uc_mcontext.gregs[REG_EFL] & DIRECTION_FLAG) != 0;
 	uint64_t left = insn->repeat ? low_bytes((uint64_t)*full(cpu, RCX), wide) : 1;
-	/* Backwards one by one: the order is the device's to see. */
-	uint64_t count = backwards && left > 0 ? 1 : left < STRING_BYTES / size ? left : STRING_BYTES / size;
 	uint64_t source = low_bytes((uint64_t)*full(cpu, RSI), wide), target = low_bytes((uint64_t)*full(cpu, RDI), wide);
-	/* Each element is read after the one before was written. */
-	uint64_t ahead = target - source;
+	uint64_t ahead = target - source, count = least(left, STRING_BYTES / size);
 	uint8_t bytes[STRING_BYTES];
 	int failed = 0;
 
+	if (insn->op != MMIO_STOS)
+		count = least(count, in_page(source, size));
+	if (insn->op != MMIO_LODS)
+		count = least(count, in_page(target, size));
+	/* Each element is read after the one before was written. */
 	if (insn->op == MMIO_MOVS && ahead < count * size)
 		count = ahead >= size ? ahead / size : 1;
-	if (insn->op == MMIO_LODS && count > 0)
-		count = 1;
+	/* Backwards one by one: the order is the device's to see. */
+	if (insn->op == MMIO_LODS || backwards)
+		count = least(count, 1);
 	size_t length = count * size;
 
 	if (count > 0) {
@@ -308,6 +355,7 @@ int mmio_run(const struct mmio_insn *insn, ucontext_t *cpu, void *bus)
 
 	switch ((enum mmio_op)insn->op) {
 	case MMIO_MOVE:
+	case MMIO_MOVDIRI:
 	case MMIO_SWAP:
 	case MMIO_ZERO_EXTEND:
 	case MMIO_SIGN_EXTEND:

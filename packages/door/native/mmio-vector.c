@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* XMM, YMM and ZMM registers in the context of a signal: the XSAVE area as the kernel writes it, in standard form (SDM volume 1, 13.4). */
+/* XMM, YMM, ZMM and mask registers in the context of a signal: the XSAVE area as the kernel writes it, in standard form (SDM volume 1, 13.4). */
 #if defined(__x86_64__)
 #include "mmio-vector.h"
 
@@ -12,7 +12,7 @@
 #define MAGIC 0x46505853U
 #define HEADER 512
 /* State components. */
-enum { AVX = 2, ZMM_HIGH = 6, ZMM_16_TO_31 = 7 };
+enum { AVX = 2, OPMASK = 5, ZMM_HIGH = 6, ZMM_16_TO_31 = 7 };
 
 static uint32_t offsets[8];
 
@@ -29,6 +29,7 @@ static uint32_t offset_of(int component)
 void vector_setup(void)
 {
 	offset_of(AVX);
+	offset_of(OPMASK);
 	offset_of(ZMM_HIGH);
 	offset_of(ZMM_16_TO_31);
 }
@@ -78,6 +79,16 @@ static void parts_of(ucontext_t *cpu, unsigned number, struct part parts[3])
 		parts[1] = (struct part){ ymm + 16 * number, 16 };
 	if (zmm)
 		parts[2] = (struct part){ zmm + 32 * number, 32 };
+}
+
+uint64_t vector_mask(ucontext_t *cpu, unsigned number)
+{
+	uint8_t *masks = component((uint8_t *)cpu->uc_mcontext.fpregs, OPMASK, 8 * 8);
+	uint64_t mask = 0;
+
+	if (masks)
+		memcpy(&mask, masks + 8 * number, sizeof(mask));
+	return mask;
 }
 
 void vector_get(ucontext_t *cpu, unsigned number, uint8_t bytes[64])

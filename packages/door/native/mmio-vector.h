@@ -13,4 +13,7 @@ void vector_get(ucontext_t *cpu, unsigned number, uint8_t bytes[64]);
 /* `keep_above_16`: as instructions of SSE do; those of AVX clear what they do not load. */
 void vector_put(ucontext_t *cpu, unsigned number, const uint8_t bytes[64], int keep_above_16);
 
+/* K0 to K7. */
+uint64_t vector_mask(ucontext_t *cpu, unsigned number);
+
 #endif

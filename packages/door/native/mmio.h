@@ -34,6 +34,7 @@ enum mmio_op {
 	MMIO_STOS,
 	MMIO_LODS,
 	MMIO_FLUSH,	/* of a cache line: nothing to do */
+	MMIO_MOVDIRI,
 	MMIO_MOVDIR64B,
 	MMIO_ENQCMD,
 	MMIO_ENQCMDS,
@@ -53,6 +54,7 @@ struct mmio_insn {
 	uint8_t reg;		/* the other operand: 0 to 31; MMIO_NO_REGISTER: imm */
 	uint8_t source;		/* VEX.vvvv, for those that merge */
 	uint8_t encoding;
+	uint8_t mask, zeroing, element;	/* EVEX: mask register, or 0; what becomes of elements that it leaves out; bytes of one */
 	uint8_t rex;		/* registers 4 to 7 of one byte are SPL to DIL, not AH to BH */
 	uint8_t repeat;
 	uint8_t locked;		/* LOCK, or an exchange with memory */
@@ -79,7 +81,7 @@ int mmio_read(void *bus, uint64_t address, void *bytes, size_t length, size_t wi
 int mmio_write(void *bus, uint64_t address, const void *bytes, size_t length, size_t width);
 /* 64 bytes at once; `deferrable`: *retry is the answer. */
 int mmio_block(void *bus, uint64_t address, const void *bytes, int deferrable, int *retry);
-/* ENQCMDS outside of ring 0, a block at an address that is not a multiple of 64: #GP. */
+/* The CPU raises #GP. */
 int mmio_protection(void *bus, const char *why);
 
 #endif

@@ -90,26 +90,43 @@ int door_is_ours(int fd, uint64_t *inode)
 	return ours;
 }
 
+int door_raise(int fd)
+{
+	int moved = fcntl(fd, F_DUPFD_CLOEXEC, HIGH_FD);
+
+	if (moved < 0)
+		return fd;
+	raw_close(fd);
+	return moved;
+}
+
 static int dial(int high)
 {
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
 		return -1;
-	if (connect(fd, (struct sockaddr *)&door_address, door_address_length) != 0) {
+	if (syscall(SYS_connect, fd, &door_address, door_address_length) != 0) {
 		raw_close(fd);
 		return -1;
 	}
-	if (high) {
-		/* Out of the way of programs that count descriptors. */
-		int moved = fcntl(fd, F_DUPFD_CLOEXEC, HIGH_FD);
+	return high ? door_raise(fd) : fd;
+}
 
-		if (moved >= 0) {
-			raw_close(fd);
-			fd = moved;
-		}
-	}
-	return fd;
+static int kvm_opened;
+
+void door_kvm_opened(void)
+{
+	kvm_opened = 1;
+}
+
+int door_traps(void)
+{
+#if defined(__x86_64__)
+	return !kvm_opened;
+#else
+	return 0;
+#endif
 }
 
 static int send_all(int fd, struct iovec *parts, int count)
@@ -117,7 +134,8 @@ static int send_all(int fd, struct iovec *parts, int count)
 	struct msghdr message = { .msg_iov = parts, .msg_iovlen = (size_t)count };
 
 	while (message.msg_iovlen > 0) {
-		ssize_t sent = sendmsg(fd, &message, MSG_NOSIGNAL);
+		/* Not the function of libc, in which a thread may be cancelled. */
+		ssize_t sent = syscall(SYS_sendmsg, fd, &message, MSG_NOSIGNAL);
 
 		if (sent < 0) {
 			if (errno == EINTR)
@@ -142,7 +160,7 @@ static int receive_all(int fd, void *target, size_t length)
 	char *at = target;
 
 	while (length > 0) {
-		ssize_t got = recv(fd, at, length, 0);
+		ssize_t got = syscall(SYS_recvfrom, fd, at, length, 0, NULL, NULL);
 
 		if (got < 0 && errno == EINTR)
 			continue;
@@ -154,6 +172,20 @@ static int receive_all(int fd, void *target, size_t length)
 	return 0;
 }
 
+/* All of them, whatever program or shim make of sigprocmask. */
+uint64_t door_block_signals(void)
+{
+	uint64_t all = ~0ULL, before = 0;
+
+	syscall(SYS_rt_sigprocmask, SIG_BLOCK, &all, &before, sizeof(all));
+	return before;
+}
+
+void door_restore_signals(uint64_t mask)
+{
+	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof(mask));
+}
+
 /* Memory of this process by address: a wild pointer is an error, not a crash. */
 long door_copy_from(const void *address, void *target, size_t length)
 {
@@ -163,7 +195,7 @@ long door_copy_from(const void *address, void *target, size_t length)
 	return syscall(SYS_process_vm_readv, (long)getpid(), &local, 1L, &remote, 1L, 0L);
 }
 
-static int copy_to(uint64_t address, const void *source, size_t length)
+int door_copy_to(uint64_t address, const void *source, size_t length)
 {
 	struct iovec local = { (void *)(uintptr_t)source, length };
 	struct iovec remote = { (void *)(uintptr_t)address, length };
@@ -171,11 +203,30 @@ static int copy_to(uint64_t address, const void *source, size_t length)
 	return syscall(SYS_process_vm_writev, (long)getpid(), &local, 1L, &remote, 1L, 0L) == (long)length ? 0 : -1;
 }
 
-/* Stores what the reply carries. Keeps reading after a bad address, so that the stream stays in step. */
-static long take_reply(int fd, uint32_t *flags)
+/* One piece of a reply, into memory that may not be there. Not inline: its buffer is too large for a signal handler's stack. */
+__attribute__((noinline)) static long take_copy(int fd, const struct copy *copy, int *fault)
+{
+	char buffer[4096];
+
+	for (uint32_t done = 0; done < copy->length;) {
+		size_t part = copy->length - done < sizeof(buffer) ? copy->length - done : sizeof(buffer);
+
+		if (receive_all(fd, buffer, part) != 0)
+			return BROKEN;
+		if (!*fault && door_copy_to(copy->address + done, buffer, part) != 0)
+			*fault = 1;
+		done += (uint32_t)part;
+	}
+	return 0;
+}
+
+/*
+ * Stores what the reply carries, or puts it into `own` when that is given. Keeps reading after a bad address, so that the
+ * stream stays in step.
+ */
+static long take_reply(int fd, uint32_t *flags, void *own, size_t room)
 {
 	struct reply reply;
-	char buffer[4096];
 	int fault = 0;
 
 	if (receive_all(fd, &reply, sizeof(reply)) != 0)
@@ -185,30 +236,26 @@ static long take_reply(int fd, uint32_t *flags)
 
 		if (receive_all(fd, &copy, sizeof(copy)) != 0)
 			return BROKEN;
-		for (uint32_t done = 0; done < copy.length;) {
-			size_t part = copy.length - done < sizeof(buffer) ? copy.length - done : sizeof(buffer);
-
-			if (receive_all(fd, buffer, part) != 0)
-				return BROKEN;
-			if (!fault && copy_to(copy.address + done, buffer, part) != 0)
-				fault = 1;
-			done += (uint32_t)part;
-		}
+		if (own && copy.length != room)
+			return BROKEN;
+		if (own ? receive_all(fd, own, room) != 0 : take_copy(fd, &copy, &fault) != 0)
+			return BROKEN;
 	}
 	*flags = reply.flags;
 	return fault ? -EFAULT : reply.result;
 }
 
-static long exchange(int fd, struct request *request, const void *in, uint32_t *flags)
+static long exchange(int fd, struct request *request, const void *in, uint32_t *flags, void *own, size_t room)
 {
 	struct iovec parts[2] = { { request, sizeof(*request) }, { (void *)(uintptr_t)in, request->inlen } };
 
 	request->length = (uint32_t)sizeof(*request) + request->inlen;
 	request->pid = (uint32_t)getpid();
 	request->tid = (uint32_t)syscall(SYS_gettid);
+	request->flags |= door_traps() ? TRAPS : 0;
 	if (send_all(fd, parts, request->inlen > 0 ? 2 : 1) != 0)
 		return BROKEN;
-	return take_reply(fd, flags);
+	return take_reply(fd, flags, own, room);
 }
 
 /* This thread's connection, made anew after fork and after somebody closed or reused its number. */
@@ -232,7 +279,7 @@ static int rpc_connection(void)
 	struct request hello = { .op = OP_HELLO, .inode = inode, .inlen = TOKEN_BYTES };
 	uint32_t flags;
 
-	if (exchange(fd, &hello, door_token, &flags) != 0) {
+	if (exchange(fd, &hello, door_token, &flags, NULL, 0) != 0) {
 		raw_close(fd);
 		return -1;
 	}
@@ -243,28 +290,35 @@ static int rpc_connection(void)
 }
 
 /* One exchange with every signal held back: a handler that comes here too must not find half a message. */
-long door_call(struct request *request, const void *in, uint32_t *flags)
+static long call(struct request *request, const void *in, uint32_t *flags, void *own, size_t room)
 {
-	sigset_t all, before;
+	uint64_t before = door_block_signals();
 	uint32_t unused;
 	long result;
-
-	sigfillset(&all);
-	sigprocmask(SIG_BLOCK, &all, &before);
 	int fd = rpc_connection();
 
 	if (fd < 0) {
 		result = -EIO;
 	} else {
-		result = exchange(fd, request, in, flags ? flags : &unused);
+		result = exchange(fd, request, in, flags ? flags : &unused, own, room);
 		if (result == BROKEN) {
 			raw_close(fd);
 			rpc_fd = -1;
 			result = -EIO;
 		}
 	}
-	sigprocmask(SIG_SETMASK, &before, NULL);
+	door_restore_signals(before);
 	return result;
+}
+
+long door_call(struct request *request, const void *in, uint32_t *flags)
+{
+	return call(request, in, flags, NULL, 0);
+}
+
+long door_fetch(struct request *request, void *bytes, size_t length)
+{
+	return call(request, NULL, NULL, bytes, length);
 }
 
 /* A fake descriptor whose first message is `op` with the token and a path; or a negative errno. */
@@ -287,7 +341,7 @@ static int greeted(enum operation op, const char *path, int open_flags, uint64_t
 		return -ENODEV;
 	}
 	struct request request = { .op = op, .inode = *inode, .flags = (uint32_t)open_flags, .inlen = (uint32_t)(TOKEN_BYTES + length) };
-	long result = exchange(fd, &request, in, &flags);
+	long result = exchange(fd, &request, in, &flags, NULL, 0);
 
 	if (result < 0) {
 		raw_close(fd);

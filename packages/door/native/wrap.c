@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdarg.h>
+#include <string.h>
 #include <unistd.h>
 
 /* open(2) and its kin ------------------------------------------------------------------------------------------- */
@@ -22,32 +23,39 @@
 	} \
 	flags = attribute_flags(path, flags);
 
+static int is_node(const char *path)
+{
+	if (path && strcmp(path, "/dev/kvm") == 0)
+		door_kvm_opened();
+	return door_path(path);
+}
+
 int open(const char *path, int flags, ...)
 {
 	REAL(open);
 	OPEN_MODE(flags, flags)
-	return door_path(path) ? (int)answer(door_open(path, flags)) : real(door_redirect(path, redirected), flags, mode);
+	return is_node(path) ? (int)answer(door_open(path, flags)) : real(door_redirect(path, redirected), flags, mode);
 }
 
 int open64(const char *path, int flags, ...)
 {
 	REAL(open64);
 	OPEN_MODE(flags, flags)
-	return door_path(path) ? (int)answer(door_open(path, flags)) : real(door_redirect(path, redirected), flags, mode);
+	return is_node(path) ? (int)answer(door_open(path, flags)) : real(door_redirect(path, redirected), flags, mode);
 }
 
 int openat(int dir, const char *path, int flags, ...)
 {
 	REAL(openat);
 	OPEN_MODE(flags, flags)
-	return door_path(path) ? (int)answer(door_open(path, flags)) : real(dir, door_redirect(path, redirected), flags, mode);
+	return is_node(path) ? (int)answer(door_open(path, flags)) : real(dir, door_redirect(path, redirected), flags, mode);
 }
 
 int openat64(int dir, const char *path, int flags, ...)
 {
 	REAL(openat64);
 	OPEN_MODE(flags, flags)
-	return door_path(path) ? (int)answer(door_open(path, flags)) : real(dir, door_redirect(path, redirected), flags, mode);
+	return is_node(path) ? (int)answer(door_open(path, flags)) : real(dir, door_redirect(path, redirected), flags, mode);
 }
 
 /* What _FORTIFY_SOURCE calls in their place. */

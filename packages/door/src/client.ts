@@ -34,6 +34,10 @@ export interface ClientEnvironment {
 export class Client {
   readonly pid: number;
   readonly memory: ClientMemory;
+  /** Its transport brings accesses to registers that it maps. */
+  mapsRegisters = false;
+  /** What IA32_PASID would hold for its threads, and ENQCMD sends; none so far. */
+  pasid: number | undefined;
   readonly #environment: ClientEnvironment;
 
   constructor(pid: number, environment: ClientEnvironment) {
@@ -55,7 +59,7 @@ export class Client {
         if (held === undefined) throw new Error("only an ioctl names descriptors");
         return this.#environment.fileOf(pid, fd, held);
       },
-      mapsRegisters: false,
+      mapsRegisters: this.mapsRegisters,
       install: (file) => {
         if (descriptors === undefined) throw new Error("only an ioctl makes files");
         return descriptors.install(file);

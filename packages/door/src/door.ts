@@ -15,7 +15,7 @@ export interface DoorCounts {
   readonly mappings: number;
 }
 
-/** A mapping that a client is about to make: of which file of this process, from where on. */
+/** A mapping of memory that a client is about to make: of which file of this process, from where on. */
 export interface MappedPart {
   readonly shared: SharedFile;
   readonly offset: number;
@@ -61,22 +61,28 @@ export class Door {
     this.#clients.delete(pid);
   }
 
-  /** @throws IommuError ENODEV unless it is memory that a client can share */
-  map(file: KernelFile, client: Client, request: MmapRequest): MappedPart {
+  /** @throws IommuError ENODEV unless it is memory that a client can share, or registers whose accesses its transport brings */
+  map(file: KernelFile, client: Client, request: MmapRequest): MmapRegion {
     const region = file.mmap?.(client.context(), request);
     if (region === undefined) return refuse("ENODEV", `${file.path} cannot be mapped`, { argument: "fd" });
-    const { memory } = region;
-    if (memory === undefined) {
+    if (region.memory === undefined && !client.mapsRegisters) {
       region.unmapped();
       return refuse("ENODEV", "registers of a device cannot be mapped through this door", { argument: "fd" });
     }
+    this.#regions.add(region);
+    return region;
+  }
+
+  /** The memory behind a mapping, in a file; undefined for registers. */
+  share(region: MmapRegion): MappedPart | undefined {
+    const { memory } = region;
+    if (memory === undefined) return undefined;
     let shared = this.#shared.get(memory.pages);
     if (shared === undefined) {
       shared = new SharedFile(memory.pages);
       this.#shared.set(memory.pages, shared);
       this.#environment.frames.addDevice(shared.key);
     }
-    this.#regions.add(region);
     return { shared, offset: memory.offset, region };
   }
 

@@ -1,6 +1,8 @@
 /** Messages between shim and door: the mirror of native/shim.h. Little-endian. */
 
-export const Operation = { HELLO: 1, OPEN: 2, IOCTL: 3, PREAD: 4, PWRITE: 5, READ: 6, WRITE: 7, SYNC: 8, PATH: 9, SPARE: 10, STATUS: 11, MMAP: 12, ATTRIBUTE: 16 } as const;
+export const Operation = {
+  HELLO: 1, OPEN: 2, IOCTL: 3, PREAD: 4, PWRITE: 5, READ: 6, WRITE: 7, SYNC: 8, PATH: 9, SPARE: 10, STATUS: 11, MMAP: 12, LOAD: 13, STORE: 14, BLOCK: 15, ATTRIBUTE: 16,
+} as const;
 
 export const REQUEST_BYTES = 56;
 export const TOKEN_BYTES = 32;
@@ -8,8 +10,10 @@ export const TOKEN_BYTES = 32;
 export const MAX_MESSAGE: number = REQUEST_BYTES + 4096;
 /** `Request.flags` of an ioctl: it brings a spare descriptor. */
 export const HAS_SPARE = 1;
+/** Of any: accesses to registers that the process maps will trap. */
+export const TRAPS = 0x8000_0000;
 /** Flags of a reply. */
-export const ReplyFlag = { WANTS_SPARE: 1, TOOK_SPARE: 2, DRAIN: 4 } as const;
+export const ReplyFlag = { WANTS_SPARE: 1, TOOK_SPARE: 2, DRAIN: 4, REGISTERS: 8 } as const;
 const REPLY_BYTES = 16;
 const COPY_BYTES = 16;
 

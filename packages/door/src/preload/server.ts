@@ -10,7 +10,8 @@ import type { Client } from "../client.js";
 import type { Door } from "../door.js";
 import { isDrained, type ServedFile } from "../open-files.js";
 import { InlineArgument } from "./inline-argument.js";
-import { type Copy, encodeReply, HAS_SPARE, Operation, ProtocolError, ReplyFlag, type Request, RequestReader, TOKEN_BYTES } from "./protocol.js";
+import { type Copy, encodeReply, HAS_SPARE, Operation, ProtocolError, ReplyFlag, type Request, RequestReader, TOKEN_BYTES, TRAPS } from "./protocol.js";
+import { accessRegisters } from "./registers.js";
 import { Spare } from "./spare.js";
 
 const ENOENT = 2;
@@ -119,17 +120,17 @@ export class PreloadServer {
         socket.write(encodeReply(0));
         break;
       case Operation.OPEN:
-        this.#open(connection, Buffer.from(request.input.subarray(TOKEN_BYTES)).toString("utf8"));
+        this.#open(connection, request, Buffer.from(request.input.subarray(TOKEN_BYTES)).toString("utf8"));
         break;
       default:
         socket.destroy();
     }
   }
 
-  #open(connection: Connection, path: string): void {
+  #open(connection: Connection, request: Request, path: string): void {
     const { inode, socket } = connection;
     const { files, nodes } = this.#door;
-    const client = this.#door.client(connection.pid);
+    const client = this.#client(connection, request);
     let file: KernelFile | undefined;
     const result = attempt(() => {
       if (files.get(inode)) refuse("EINVAL", `socket ${inode} is an open file already`, { argument: "inode" });
@@ -141,6 +142,12 @@ export class PreloadServer {
     connection.role = "file";
     files.add(inode, file, fileEnd(socket));
     files.showReadable();
+  }
+
+  #client({ pid }: Connection, { flags }: Request): Client {
+    const client = this.#door.client(pid);
+    client.mapsRegisters = (flags & TRAPS) !== 0;
+    return client;
   }
 
   #serve(connection: Connection, request: Request): void {
@@ -156,11 +163,20 @@ export class PreloadServer {
         return reply(this.#attribute(this.#door.client(connection.pid), request));
       case Operation.PATH:
         return reply(this.#door.nodes.paths.includes(Buffer.from(request.input).toString("utf8")) ? 0 : -ENOENT);
+      case Operation.LOAD:
+      case Operation.STORE:
+      case Operation.BLOCK: {
+        const region = this.#mapped.get(request.inode);
+        if (region === undefined) return reply(-EBADF);
+        const { result, copies } = accessRegisters(region, this.#client(connection, request), request);
+        reply(result, copies);
+        return this.#door.files.showReadable();
+      }
       default:
     }
     const served = this.#door.files.get(request.inode);
     if (served === undefined) return reply(-ENOTTY);
-    const { result, copies, flags } = this.#call(served, this.#door.client(connection.pid), request);
+    const { result, copies, flags } = this.#call(served, this.#client(connection, request), request);
     reply(result, copies, isDrained(served) ? flags | ReplyFlag.DRAIN : flags);
     if (isDrained(served)) served.readable = false;
     this.#door.files.showReadable();
@@ -220,16 +236,22 @@ export class PreloadServer {
 
   #mmap(file: KernelFile, client: Client, request: Request): Answer {
     const copies: Copy[] = [];
+    let flags = 0;
     const result = attempt(() => {
       if (request.input.length !== 8) refuse("EINVAL", "no place for the offset", { argument: "input" });
       if (!this.#spares.has(request.c) || this.#mapped.has(request.c)) refuse("EBADF", "no descriptor that lives as long as the mapping", { argument: "c" });
       const wanted = { position: request.a, length: Number(request.b), shared: (request.flags & MAP_SHARED) !== 0, executable: (request.flags & MAP_EXECUTABLE) !== 0 };
-      const { shared, offset, region } = this.#door.map(file, client, wanted);
+      const region = this.#door.map(file, client, wanted);
       this.#mapped.set(request.c, region);
-      copies.push(u64Copy(new DataView(request.input.buffer, request.input.byteOffset).getBigUint64(0, true), BigInt(offset)));
-      return shared.fd;
+      const part = this.#door.share(region);
+      if (part === undefined) {
+        flags = ReplyFlag.REGISTERS;
+        return 0;
+      }
+      copies.push(u64Copy(new DataView(request.input.buffer, request.input.byteOffset).getBigUint64(0, true), BigInt(part.offset)));
+      return part.shared.fd;
     });
-    return { result, copies, flags: 0 };
+    return { result, copies, flags };
   }
 
   #ended(connection: Connection): void {

@@ -58,7 +58,7 @@ function mapFile(call: Call, { file }: ServedFile): Outcome {
   const kind = call.int(3) & (MAP_SHARED | MAP_PRIVATE);
   let part: MappedPart | undefined;
   const refused = attempt(() => {
-    part = door.map(file, client, { position, length: whole, shared: (kind & MAP_SHARED) !== 0, executable: (call.int(2) & PROT_EXEC) !== 0 });
+    part = door.share(door.map(file, client, { position, length: whole, shared: (kind & MAP_SHARED) !== 0, executable: (call.int(2) & PROT_EXEC) !== 0 }));
     return 0;
   });
   if (part === undefined) return refused;
