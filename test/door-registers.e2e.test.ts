@@ -1,6 +1,9 @@
 /** Registers of a device in a native program's memory, through the preload door. Needs a C compiler, on x86-64. */
+import { execFileSync, spawnSync } from "node:child_process";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { compiler, type Ended, type RunSettings, Workshop } from "./native.js";
+import { CLI, compiler, type Ended, type RunSettings, Workshop } from "./native.js";
 import { Ledger, REGISTERS } from "./registers.js";
 
 describe.skipIf(compiler === undefined || process.arch !== "x64")("registers in a program's memory", () => {
@@ -345,6 +348,37 @@ int main(void) {
   return 0;
 }`;
     expect(await run("threads", body, [], { nodes: new Ledger().nodes })).toEqual({ code: 0, output: "" });
+  });
+
+  it("are recorded access by access, and the recording plays as it was", () => {
+    const program = shop.compile("recorded", `${REGISTERS}
+int main(void) {
+  attach();
+  volatile char *bar = map_bar(0, 0x1000, PROT_READ | PROT_WRITE);
+  char *memory = mmap(NULL, 0x1000, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  struct iommu_ioas_map map = { .size = sizeof(map), .flags = 7, .ioas_id = (uint32_t)ioas, .iova = 0x1000000, .length = 0x1000, .user_va = (uint64_t)(uintptr_t)memory };
+  CHECK(ioctl(iommufd, IOMMU_IOAS_MAP, &map) == 0);
+  strcpy(memory, "read by DMA");
+  writeq(0x1000000, bar + 8);
+  writel(12, bar + 0x18);
+  writel(1, bar + 0x20);
+  CHECK(readl(bar + 0x24) == 1 && readl(bar + 0x800) == 0x64616572);
+  char block[64] = "all at once";
+  __asm__ volatile(".byte 0x66, 0x0f, 0x38, 0xf8, 0x02" : : "a"(bar + 0x840), "d"(block) : "memory");
+  CHECK(readl(bar + 0x840) == 0x206c6c61);
+  return 0;
+}`);
+    const file = join(shop.folder, "recorded.jsonl");
+    expect(execFileSync(process.execPath, [CLI, "run", "--record", file, "--", program], { encoding: "utf8" })).toBe("");
+    const text = readFileSync(file, "utf8");
+    expect(text).toContain('"op":"block"');
+    const play = (): string => spawnSync(process.execPath, [CLI, "conform", file], { encoding: "utf8" }).stdout;
+    expect(play()).toContain("1 passed, 0 failed");
+    for (const [op, from, to] of [["peek", "72656164", "72656165"], ["block", Buffer.from("all").toString("hex"), Buffer.from("ALL").toString("hex")]]) {
+      const changed = text.split("\n").map((line) => (line.includes(`"op":"${op}"`) ? line.replace(from, to) : line)).join("\n");
+      writeFileSync(file, changed);
+      expect(play()).toContain("0 passed, 1 failed");
+    }
   });
 
   it("are not offered to a program that uses KVM, which would not trap", async () => {

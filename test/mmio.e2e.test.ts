@@ -1,5 +1,5 @@
 /** The shim's decoder of instructions against the CPU it runs on. Needs a C compiler, on x86-64. */
-import { execFileSync, spawnSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";

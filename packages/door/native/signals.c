@@ -3,6 +3,7 @@
  * SIGSEGV and SIGILL are ours once registers are mapped; the program's handlers for them get what is not ours. Neither is ever blocked:
  * a fault that is would end the program.
  */
+#if defined(__x86_64__)
 #define _GNU_SOURCE
 #include "shim.h"
 #include "trap.h"
@@ -256,3 +257,4 @@ void signals_forward(int number, siginfo_t *info, void *context)
 	else
 		raise_other(number, info, context);
 }
+#endif

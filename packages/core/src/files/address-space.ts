@@ -2,7 +2,7 @@
 import { refuse } from "../errors.js";
 import type { MemoryBackend } from "../memory/types.js";
 import { type Frame, FrameObject, PAGE, PinnedFrames } from "./frames.js";
-import type { PageCounters, PinnedMemory, UserMemory } from "./types.js";
+import type { MmapRegion, PageCounters, PinnedMemory, UserMemory } from "./types.js";
 
 export interface Protection {
   readonly read: boolean;
@@ -13,7 +13,7 @@ export interface Protection {
 export type Backing =
   | { readonly kind: "frames"; readonly object: FrameObject; readonly size?: () => number; readonly copyOnWrite: boolean; readonly copyOnFork: boolean }
   /** Registers of a device: neither pinned nor counted. Access may raise SIGBUS. */
-  | { readonly kind: "device"; readonly backend: MemoryBackend; readonly retain: () => void; readonly unmapped: () => void };
+  | { readonly kind: "device"; readonly backend: MemoryBackend; readonly writeBlock?: MmapRegion["writeBlock"]; readonly retain: () => void; readonly unmapped: () => void };
 
 interface Mapping {
   start: bigint;
@@ -130,6 +130,13 @@ export class AddressSpace implements UserMemory {
       if (backing.kind === "device") backing.backend.write(Number(at - start) + first * PAGE, part);
       else this.#frame(at, true, true).bytes.set(part, offset);
     });
+  }
+
+  /** 64 bytes at once, to registers that take them; false: turned away. */
+  writeBlock(address: bigint, bytes: Uint8Array, deferrable: boolean): boolean {
+    const { backing, first, start } = this.#at(address, true);
+    if (backing.kind !== "device" || backing.writeBlock === undefined) return refuse("EFAULT", `${hex(address)} takes no blocks`, { argument: "address" });
+    return backing.writeBlock(Number(address - start) + first * PAGE, bytes, deferrable);
   }
 
   pin(address: bigint, length: bigint, writable: boolean): PinnedMemory {

@@ -168,7 +168,7 @@ class TranscriptPlayer {
           backing = { kind: "frames", object: file.object, size: () => file.size, copyOnWrite: !shared, copyOnFork: false };
         } else if (file.kind === undefined && file.mmap) {
           const region = file.mmap(process.context(), { position, length: Number((length + 4095n) / 4096n) * 4096, shared, executable: prot.includes("x") });
-          backing = { kind: "device", backend: region.backend, retain: region.retain, unmapped: region.unmapped };
+          backing = { kind: "device", backend: region.backend, writeBlock: region.writeBlock, retain: region.retain, unmapped: region.unmapped };
         } else return refuse("ENODEV", "the file cannot be mapped", { argument: "fd" });
       } else {
         backing = { kind: "frames", object: new FrameObject(kind === "hugetlb"), copyOnWrite: false, copyOnFork: kind === "anon-private" };
@@ -272,6 +272,13 @@ const STEPS: Readonly<Record<string, (this: TranscriptPlayer, step: JsonObject) 
     const bytes = new Uint8Array(asNumber(step.len, "len"));
     const { errno } = this.attempt(() => this.process.space.read(asBigInt(step.va, "va"), bytes));
     return errno === null ? { hex: toHex(bytes) } : { errno };
+  },
+  block(step) {
+    let accepted = false;
+    const { errno } = this.attempt(() => {
+      accepted = this.process.space.writeBlock(asBigInt(step.va, "va"), asBytes(step.hex, "hex"), step.deferrable === true);
+    });
+    return errno === null ? { accepted } : { errno };
   },
   read(step) {
     return this.read(step);

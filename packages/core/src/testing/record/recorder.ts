@@ -292,10 +292,31 @@ class Recorder {
         ...(!request.shared && { private: true }), ...outcome,
       }),
     );
-    const { retain, unmapped } = region as MmapRegion;
+    const { backend, writeBlock, retain, unmapped } = region as MmapRegion;
+    const access = (step: Step, run: () => void, answer: () => Step): void => {
+      this.#call(
+        call,
+        () => {
+          run();
+          return 0;
+        },
+        ({ ret, errno }) => ({ ...step, ...(errno === null ? answer() : { ret, errno }) }),
+      );
+    };
     let parts = 1;
     return {
       ...(region as MmapRegion),
+      backend: {
+        read: (at, target) => access({ op: "peek", va: hex(va + BigInt(at)), len: target.length }, () => backend.read(at, target), () => ({ hex: toHex(target) })),
+        write: (at, source) => access({ op: "poke", va: hex(va + BigInt(at)), hex: toHex(source) }, () => backend.write(at, source), () => ({ ret: 0, errno: null })),
+      },
+      ...(writeBlock && {
+        writeBlock: (at, bytes, deferrable) => {
+          let accepted = false;
+          access({ op: "block", va: hex(va + BigInt(at)), hex: toHex(bytes), deferrable }, () => void (accepted = writeBlock(at, bytes, deferrable)), () => ({ accepted }));
+          return accepted;
+        },
+      }),
       retain: () => {
         parts++;
         retain();
