@@ -76,7 +76,7 @@ export class DsaDevice implements PciDevice, DsaParent {
     this.ats = options.ats;
     this.pageRequests = options.pri;
     this.bars = [
-      { index: 0, size: BAR0_BYTES, msixTable: { start: Table.MSIX, end: Table.MSIX + 16 * vectors }, mappable: [] },
+      { index: 0, size: BAR0_BYTES, msixTable: { start: Table.MSIX, end: Table.MSIX + 16 * vectors } },
       { index: PORTAL_BAR, size: 2 ** Math.ceil(Math.log2(options.workQueues * PORTAL_PAGES * PAGE)) },
     ];
     this.interrupts = { intx: false, msiVectors: 0, msixVectors: vectors };
