@@ -17,7 +17,7 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/uio.h>
+#include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -84,8 +84,7 @@ static void report(const ucontext_t *cpu, const uint8_t *code, const struct outc
 	say(&line, ": ");
 	say(&line, why);
 	say(&line, outcome->signal == SIGBUS ? ": SIGBUS\n" : outcome->signal == SIGILL ? ": SIGILL\n" : ": SIGSEGV\n");
-	if (write(STDERR_FILENO, line.text, line.length) < 0)
-		return;
+	syscall(SYS_write, STDERR_FILENO, line.text, line.length);
 }
 
 static int fail(struct outcome *outcome, int signal, int code, uint64_t address, const char *why)
