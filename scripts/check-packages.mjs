@@ -81,6 +81,9 @@ try {
   const listed = JSON.parse(run("installed iommu --plugin of an outsider", command, iommu, ["--plugin", `./${example(command, "device-plugin.mjs")}`, "list", "--json"]));
   check("the outsider's device is listed", "beacon" in listed.devices);
 
+  const made = JSON.parse(run("an outsider's mediated device is made in a run", command, iommu, ["--plugin", `./${example(command, "mdev-driver.mjs")}`, "run", "--mdev", "sum", "--", "sh", "-c", `${iommu} mdev create sum-bytes --json`]));
+  check("the outsider's mediated device has a node", /^vfio\d+$/.test(made.node));
+
   const acme = JSON.parse(run("installed iommu tour on the outside vendor's IOMMU", command, iommu, ["--plugin", join(vendor, "dist/plugin.js"), "tour", "--machine", "acme", "--json"]));
   check("the vendor's tour's checks held", acme.checks.held === acme.checks.of && acme.checks.of > 0);
 

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { CLI, compiler, doors } from "./native.js";
+import { C, CLI, compiler, doors, Workshop } from "./native.js";
 
 const UUID = "83b8f4f2-509f-382f-3c1e-e6bfe0fa3001";
 const IOMMU = `${process.execPath} ${CLI}`;
@@ -110,6 +110,44 @@ ${UUID} is gone
     expect(wrong({ parent: [] }).err).toContain("mdev");
     expect(wrong({ parents: [{ driver: "serial" }, { driver: "serial" }] }).err).toContain("mdev.parents[1].name is taken by another");
     expect(wrong({ devices: [1, 2].map(() => ({ uuid: UUID, type: "serial-1", parent: "ports" })) })).toMatchObject({ code: 2, err: expect.stringContaining("mdev.devices[1]: ") as unknown });
+  });
+
+  it("logs each write with its reason, and what udev would hear", () => {
+    const { err } = within("preload", `echo ${UUID} > /sys/class/mdev_bus/serial/mdev_supported_types/serial-1/create; echo x > /sys/bus/mdev/devices/${UUID}/remove`, "--mdev", "serial", "--log");
+    const lines = err.split("\n").map((text) => text.trim().replace(/ {2,}/g, "  "));
+    const home = "/sys/devices/virtual/mdev/serial";
+    expect(lines).toContain(`write(${home}/mdev_supported_types/serial-1/create, text=${JSON.stringify(`${UUID}\n`)}) = 37`);
+    expect(lines).toContain(`uevent  add@/devices/virtual/mdev/serial/${UUID}  SUBSYSTEM=mdev`);
+    expect(lines).toContain(`write(${home}/${UUID}/remove, text="x\\n") = -1 EINVAL: "x\\n" is not a number`);
+  });
+
+  it("takes a driver of an outsider's, whose mdev a program uses", () => {
+    const shop = new Workshop();
+    const program = shop.compile("sum", `${C}
+int main(void) {
+  int iommufd = open("/dev/iommu", O_RDWR), device = open("/dev/vfio/devices/vfio2", O_RDWR);
+  struct vfio_device_bind_iommufd bind = { .argsz = sizeof(bind), .iommufd = iommufd };
+  CHECK(iommufd >= 0 && device >= 0 && ioctl(device, VFIO_DEVICE_BIND_IOMMUFD, &bind) == 0);
+  struct vfio_device_attach_iommufd_pt attach = { .argsz = sizeof(attach), .pt_id = alloc(iommufd) };
+  CHECK(ioctl(device, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach) == 0);
+  unsigned char *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  struct iommu_ioas_map map = { .size = sizeof(map), .flags = 7, .ioas_id = attach.pt_id, .user_va = (uintptr_t)page, .length = 4096, .iova = 0x7000 };
+  CHECK(page != MAP_FAILED && ioctl(iommufd, IOMMU_IOAS_MAP, &map) == 0);
+  memset(page + 16, 3, 100);
+  uint64_t address = 0x7000;
+  uint32_t length = 4096, sum = 0, status = 0;
+  CHECK(pwrite(device, &address, 8, 0) == 8 && pwrite(device, &length, 4, 8) == 4);
+  CHECK(pread(device, &sum, 4, 12) == 4 && pread(device, &status, 4, 16) == 4);
+  printf("%u %u\\n", sum, status);
+  address = 0x9000;
+  CHECK(pwrite(device, &address, 8, 0) == 8 && pwrite(device, &length, 4, 8) == 4 && pread(device, &status, 4, 16) == 4);
+  printf("%u\\n", status);
+  return 0;
+}`);
+    const plugin = join(import.meta.dirname, "../examples/library/mdev-driver.mjs");
+    const { code, out, err } = iommu("--plugin", plugin, "run", "--mdev", "sum", "--", "sh", "-c", `${IOMMU} mdev create sum-bytes > /dev/null && ${program}`);
+    shop.close();
+    expect({ code, out, err }).toEqual({ code: 0, out: "300 1\n2\n", err: "" });
   });
 
   it("says what it lacks", () => {

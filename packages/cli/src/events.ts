@@ -2,12 +2,17 @@
 import { formatRid, type TraceEvent } from "@iommukit/core";
 import { hex, style } from "./style.js";
 
+function shown(value: string | number | bigint): string {
+  if (typeof value === "string") return JSON.stringify(value);
+  return typeof value === "number" && value < 10 ? String(value) : hex(BigInt.asUintN(64, BigInt(value)));
+}
+
 export function eventLine(event: TraceEvent): string {
   switch (event.kind) {
     case "call": {
       const args = Object.entries(event.args)
-        .filter(([name, value]) => name !== "size" && name !== "argsz" && BigInt(value) !== 0n)
-        .map(([name, value]) => `${name}=${typeof value === "number" && value < 10 ? value : hex(BigInt.asUintN(64, BigInt(value)))}`);
+        .filter(([name, value]) => name !== "size" && name !== "argsz" && (typeof value === "string" || BigInt(value) !== 0n))
+        .map(([name, value]) => `${name}=${shown(value)}`);
       const answer = event.errno ? style.bad(`-1 ${event.errno}: ${event.reason?.message ?? ""}`) : String(event.ret);
       return `${style.name(event.name)}(${event.file}${args.length > 0 ? `, ${args.join(" ")}` : ""}) = ${answer}`;
     }

@@ -30,7 +30,7 @@ export async function run(
     const stream = options.log === true ? process.stderr : createWriteStream(options.log);
     tracer.listen((event) => {
       const line = eventLine(event);
-      if (line !== undefined && (event.kind === "call" || event.kind === "fault")) stream.write(`${line}\n`);
+      if (line !== undefined && (event.kind === "call" || event.kind === "fault" || event.kind === "uevent")) stream.write(`${line}\n`);
     });
   }
   try {

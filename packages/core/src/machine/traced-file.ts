@@ -4,12 +4,15 @@ import { nodesOf } from "../abi/nodes.js";
 import { IommuError } from "../errors.js";
 import { openedBy } from "../files/opened-by.js";
 import type { CallContext, DeviceNodes, KernelFile } from "../files/types.js";
-import type { Tracer } from "../trace.js";
+import type { CallEvent, Tracer } from "../trace.js";
+
+/** Bytes of a text that are shown. */
+const SHOWN = 64;
 
 /** Wraps a file's methods in place; a file that nobody listens to costs one test a call. */
 export function traceFile(tracer: Tracer, opener: CallContext, file: KernelFile): KernelFile {
   const nodes = nodesOf(file.path);
-  const report = (call: CallContext, name: string, args: () => StructValues, run: () => number): number => {
+  const report = (call: CallContext, name: string, args: () => CallEvent["args"], run: () => number): number => {
     if (tracer.listener === undefined) return run();
     let ret = -1;
     let refusal: IommuError | undefined;
@@ -25,7 +28,7 @@ export function traceFile(tracer: Tracer, opener: CallContext, file: KernelFile)
     }
   };
   report(opener, "open", () => ({}), () => 0);
-  const { ioctl, pread, pwrite, release } = file;
+  const { ioctl, pread, pwrite, write, release } = file;
   file.ioctl = (call, request, argument) => {
     const row = nodes.map((node) => findIoctl(node, request)).find((found) => found !== undefined);
     const args = (): StructValues => readArgs(call, row?.struct, argument);
@@ -38,6 +41,10 @@ export function traceFile(tracer: Tracer, opener: CallContext, file: KernelFile)
   if (pwrite) {
     file.pwrite = (call, position, source) =>
       report(call, "pwrite", () => ({ position, length: source.length, value: leading(source) }), () => pwrite.call(file, call, position, source));
+  }
+  if (write) {
+    file.write = (call, source) =>
+      report(call, "write", () => ({ text: new TextDecoder("latin1").decode(source.subarray(0, SHOWN)) }), () => write.call(file, call, source));
   }
   file.release = () => {
     release.call(file);

@@ -29,7 +29,7 @@ export interface ChannelOptions {
 }
 
 export class CopyChannel implements PciDevice, SoftwareUser {
-  readonly identity: PciIdentity = { vendorId: 0x1d1d, deviceId: 0x0002, classCode: 0x080100, revision: 1 };
+  readonly identity: PciIdentity = { vendorId: 0x1d1d, deviceId: 0x0003, classCode: 0x080100, revision: 1 };
   readonly bars: readonly PciBar[] = [{ index: 0, size: BAR_BYTES }];
   readonly pasidBits = 0;
   readonly ats = false;
