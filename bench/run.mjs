@@ -139,6 +139,21 @@ const benches = [
     const { open, close, kib } = js("contexts");
     return { value: open, unit: "us", baseline: close, ratio: kib };
   }],
+  // MB/s of a DSA engine through nested translation; beside it the same through the device's own translation cache.
+  ["dsa-move", 200, "above", () => {
+    const rates = ["move", "ats"].map((job) => median(Array.from({ length: 3 }, () => js("dsa", job).rate)));
+    return { value: rates[0], unit: "MB/s", baseline: rates[1], ratio: rates[0] };
+  }],
+  // Descriptors that are in the device at once, in batches; how long each takes.
+  ["dsa-flight", 100_000, "above", () => {
+    const { waiting, ns } = js("dsa", "flight");
+    return { value: ns / 1000, unit: "us", baseline: ns / 1000, ratio: waiting };
+  }],
+  // KiB of heap that 10 million descriptors leave behind.
+  ["dsa-heap", 256, "below", () => {
+    const { bytes, ns } = js("dsa", "heap");
+    return { value: ns / 1000, unit: "us", baseline: ns / 1000, ratio: bytes / 1024 };
+  }],
   ["door-ioctl", 2.5, "below", doorIoctl("preload")],
   ["door-ioctl-seccomp", 2.5, "below", doorIoctl("seccomp")],
   ["cli-start", 2.5, "below", async () => {

@@ -71,15 +71,16 @@ function move(options, size) {
   return bytes / (Number(process.hrtime.bigint() - start) / 1e3);
 }
 
-/** Fills the device with batches of 1,000 no-ops, then has it do them all. */
+/** Fills a queue of 65,535 with no-ops and batches of 1,000 of them, then has the engine do them all. */
 function flight() {
-  const board = deviceWith({ engine: "manual", maxBatchShift: 10 }, 1, 128);
-  const members = 1000;
+  const entries = 0xffff;
+  const board = deviceWith({ engine: "manual" }, 1, entries);
+  const [batches, members] = [36, 1000];
   const noop = descriptor(DsaOpcode.NOOP, 0, 0, 0);
   for (let i = 0; i < members; i++) board.port.write(BigInt(16 * PAGE + 64 * i), noop);
-  const batches = 100;
+  for (let i = 0; i < entries - batches; i++) submit(board, noop);
   for (let i = 0; i < batches; i++) submit(board, descriptor(DsaOpcode.BATCH, 16 * PAGE, 0, members, RECORDED, 32 * i));
-  const waiting = board.device.queueState(0).occupancy * members;
+  const waiting = board.device.queueState(0).occupancy + batches * (members - 1);
   const start = process.hrtime.bigint();
   while (board.device.engines[0].step());
   const ns = Number(process.hrtime.bigint() - start) / waiting;

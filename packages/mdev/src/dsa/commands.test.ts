@@ -315,7 +315,7 @@ describe("capabilities", () => {
     expect(new Rig({ pasid: false, pri: false }).device.extendedCapabilities.map(({ id }) => id)).toEqual([0x0f]);
   });
 
-  it.each([["workQueues", 0], ["entries", 70_000], ["engine", "often"], ["ats", 1], ["colour", "blue"]])("refuse option %s = %j", (name, value) => {
+  it.each([["workQueues", 0], ["entries", 70_000], ["engine", "often"], ["ats", 1], ["colour", "blue"], ["ats", false]])("refuse option %s = %j", (name, value) => {
     expect(() => new Rig({ [name]: value })).toThrow(RangeError);
   });
 });

@@ -235,6 +235,16 @@ export class DsaDevice implements PciDevice, DsaParent {
     return this.#control.state === DeviceState.ENABLED;
   }
 
+  configureGroup(group: number, { queues, engines }: { readonly queues: readonly number[]; readonly engines: readonly number[] }): void {
+    if (this.#control.state !== DeviceState.DISABLED) throw new RangeError("groups cannot change while the device is enabled");
+    if (group >= this.#groups.words.length) throw new RangeError(`there is no group ${group}; there are ${this.#groups.words.length}`);
+    this.#groups.configure(group, queues, engines);
+  }
+
+  enableDevice(): number {
+    return this.#control.enableDevice();
+  }
+
   #queue(index: number): WorkQueue {
     const queue = this.#queues[index];
     if (queue === undefined) throw new RangeError(`there is no work queue ${index}; there are ${this.#queues.length}`);

@@ -94,6 +94,20 @@ describe("blocking on faults", () => {
     expect(rig.swerr()).toMatchObject({ error: Status.COMPLETION_FAULT, write: true, address: BigInt(COMPLETION), operation: Opcode.FILL });
   });
 
+  it("does not take an answer to a descriptor that was aborted for one to the next", () => {
+    const rig = new Rig();
+    rig.start([{ blockOnFault: true }]);
+    rig.unit.rights.set(A >> 12, 0);
+    const wait = (i: number): boolean => rig.submit(descriptor({ opcode: Opcode.FILL, source: i, destination: A + 64 * i, size: 8, flags: BOF, completion: at(i) }));
+    wait(1);
+    rig.device.abortQueue(0);
+    wait(2);
+    rig.unit.respond(PageResponseCode.INVALID);
+    expect([at(1), at(2)].map((record) => rig.record(record).status)).toEqual([0, 0]);
+    rig.unit.respond();
+    expect([at(1), at(2)].map((record) => rig.record(record).status)).toEqual([0, Status.SUCCESS]);
+  });
+
   it("asks no more than 16 times for a page that never comes", () => {
     const rig = new Rig();
     rig.start([{ blockOnFault: true }]);

@@ -27,6 +27,13 @@ export class Groups {
     if (word < GRP_WRITABLE) this.words[group][word] = value;
   }
 
+  configure(group: number, queues: readonly number[], engines: readonly number[]): void {
+    const words = this.words[group];
+    words.fill(0, GrpWord.QUEUES, GrpWord.FLAGS);
+    for (const queue of queues) words[GrpWord.QUEUES + (queue >> 5)] |= 1 << (queue & 31);
+    for (const engine of engines) words[GrpWord.ENGINES + (engine >> 5)] |= 1 << (engine & 31);
+  }
+
   reset(): void {
     for (const words of this.words) words.fill(0);
     this.#groupOfQueue = [];

@@ -6,7 +6,7 @@ import { Status } from "./spec/completion.js";
 import { Flag, Opcode } from "./spec/descriptor.js";
 import { Owner } from "./spec/queues.js";
 import { Portal, Register, Table } from "./spec/registers.js";
-import type { DeviceErrorRecord } from "./parent.js";
+import { type DeviceErrorRecord, dsaParent } from "./parent.js";
 
 const INTERRUPT = Flag.REQUEST_INTERRUPT;
 const PASID = 5;
@@ -71,6 +71,17 @@ describe("interrupt handles", () => {
     expect(ring(rig, 7)).toBe(Status.INTERRUPT_HANDLE);
   });
 
+  it("given back before the descriptor has ended are silent", () => {
+    const rig = started();
+    const heard: number[] = [];
+    const handle = rig.device.requestInterrupt(PASID, () => void heard.push(1)) ?? -1;
+    rig.unit.rights.set(0x100, 0);
+    rig.device.submit(0, descriptor({ opcode: Opcode.FILL, pasid: PASID, destination: 0x10_0000, size: 8, flags: INTERRUPT | Flag.BLOCK_ON_FAULT, handle }), true);
+    rig.device.releaseInterrupt(handle);
+    rig.unit.respond();
+    expect([rig.record().status, heard, rig.unit.messages]).toEqual([Status.SUCCESS, [], []]);
+  });
+
   it("fire after the record is in place, for failures too, and not for a handle that is not owned", () => {
     const rig = started();
     rig.command(Command.REQUEST_INT_HANDLE, 1);
@@ -103,6 +114,19 @@ describe("a parent of mediated devices", () => {
     expect(device.resetQueue(1)).toBe(0);
     device.configureQueue(1, { dedicated: true, priority: 1, pasid: null });
     expect([device.enableQueue(1), device.queueState(1).pasid]).toEqual([0, undefined]);
+  });
+
+  it("is set up without a register", () => {
+    const { device } = new Rig();
+    device.configureQueue(3, { size: 4, dedicated: true, priority: 1, pasid: 8 });
+    expect(device.enableDevice()).toBe(CommandError.GROUP_QUEUE_LOST);
+    device.configureGroup(2, { queues: [3], engines: [0, 1] });
+    expect(() => device.configureGroup(4, { queues: [], engines: [] })).toThrow(RangeError);
+    expect([device.enableDevice(), device.enabled, device.enableQueue(3)]).toEqual([0, true, 0]);
+    expect(() => device.configureGroup(2, { queues: [], engines: [] })).toThrow(RangeError);
+    expect(device.submit(3, noop(0), false)).toBe(true);
+    expect(dsaParent(device)).toBe(device);
+    expect(dsaParent({})).toBeUndefined();
   });
 
   it("gives interrupts of its own to each PASID", () => {

@@ -75,7 +75,9 @@ export class Interrupts {
     return owner === pasid;
   }
 
+  /** A handle that was given back meanwhile is silent. */
   raise(handle: number, ims: boolean): void {
+    if (!(ims ? this.#ims : this.#msix).has(handle)) return;
     if (!ims) return this.#port.vector(handle);
     const control = 4 * handle + ImsWord.CONTROL;
     if ((this.storage[control] & Owner.MASKED) !== 0) this.storage[control] |= Owner.PENDING;

@@ -40,6 +40,6 @@ export function readDsaOptions(given: Readonly<Record<string, unknown>>): DsaOpt
     throw new RangeError(`option ${name} of a dsa device is ${JSON.stringify(value)}, not ${wanted}`);
   }
   const options = { ...DEFAULTS, ...given } as DsaOptions;
-  if (options.pri && !options.ats) throw new RangeError("a dsa device without ats cannot have pri: page requests are of use with translation requests only");
+  if ((options.pri || options.pasid) && !options.ats) throw new RangeError("a dsa device without ats has neither pri nor pasid: ENABLE_DEVICE takes either only with ATS");
   return options;
 }

@@ -38,8 +38,12 @@ export interface DsaParent {
   writeBar(bar: number, offset: number, size: number, value: bigint): void;
   readonly queueCount: number;
   readonly enabled: boolean;
+  /** Which engines serve which queues. @throws RangeError when the device is not disabled, or there is no such group */
+  configureGroup(group: number, members: { readonly queues: readonly number[]; readonly engines: readonly number[] }): void;
+  /** Takes the sizes of queues, and groups, over. */
+  enableDevice(): number;
   queueState(queue: number): QueueState;
-  /** Queues of a group, by index, that engines serve. The queue must be disabled; its size, too, the device. @throws RangeError when it is not */
+  /** The queue must be disabled; for its size the device, too. @throws RangeError when it is not */
   configureQueue(queue: number, settings: QueueSettings): void;
   enableQueue(queue: number): number;
   /** Takes nothing more, and ends when everything in the queue has. Returns an error at once, or calls `done`. */
