@@ -7,6 +7,8 @@ export type { ChangedStructure, DueInvalidation, Finding } from "./sanitize/type
 export { CompletionStatus, invalidationCovers, PageResponseCode, TranslationCompletion } from "./bus/ats.js";
 export type { AtsEndpoint, AtsHardware, AtsInvalidation, AtsPort, PageRequest, PageResponse } from "./bus/ats.js";
 export { formatRid, parseRid } from "./bus/rid.js";
+export { StallEnd } from "./bus/stalls.js";
+export type { StallHardware, WaitingPort } from "./bus/stalls.js";
 export { Access, NO_PASID } from "./bus/types.js";
 export type { CachedTranslation, DmaOptions, DmaPort, DmaResult, IommuHardware } from "./bus/types.js";
 export type {

@@ -31,6 +31,7 @@ function create(environment: IommuEnvironment, options: Readonly<Record<string, 
     farAtomics: flagOption(options, "farAtomics", true),
     tlbConflicts: flagOption(options, "tlbConflicts"),
     cfgConflicts: flagOption(options, "cfgConflicts"),
+    mayStall: (stream): boolean => hardware.stalls.isConnected(stream),
     onMessage: (address, data) => interrupts.deliver(address, data),
     onWire: (line) => (line === "sync" ? undefined : driver?.wire(line)),
   });

@@ -2,6 +2,7 @@
 import type { PhysicalMemory } from "../memory/physical-memory.js";
 import { formatRid } from "./rid.js";
 import type { AtsHardware, AtsPort } from "./ats.js";
+import { PageAccess, type StallHardware, type WaitingPort, WaitingRequests } from "./stalls.js";
 import { Access, type DmaOptions, type DmaPort, type DmaResult, type IommuHardware, NO_PASID } from "./types.js";
 
 const PAGE = 4096;
@@ -29,6 +30,21 @@ export class Bus {
       write: (address, source, options) => this.#transfer(iommu, rid, address, source, Access.WRITE, options),
       interrupt: (address, data) => iommu.interrupt?.(rid, address, data) ?? this.#messages(address, data),
       ...(iommu.ats ? { ats: this.#atsPort(iommu.ats, rid) } : {}),
+      ...(iommu.stalling ? { openWaiting: this.#waitingPorts(iommu, iommu.stalling, rid) } : {}),
+    };
+  }
+
+  #waitingPorts(iommu: IommuHardware, stalls: StallHardware, rid: number): () => WaitingPort {
+    return () => {
+      const requests = new WaitingRequests(stalls, rid);
+      return {
+        access: (direction, address, bytes, options, done) => {
+          const { pasid = NO_PASID } = options;
+          const kind = direction === "read" ? Access.READ : Access.WRITE;
+          const [page, offset, access] = [pageOf(address), Number(address & 0xfffn), accessOf(kind, options)];
+          return requests.request(() => this.#page(iommu, rid, pasid, page, offset, access, bytes), direction === "read" ? bytes : undefined, done);
+        },
+      };
     };
   }
 
@@ -63,23 +79,35 @@ export class Bus {
 
   /** Accesses never cross 4 KiB: each part is translated, and refused, on its own. */
   #transfer(iommu: IommuHardware, rid: number, address: bigint, bytes: Uint8Array, kind: number, options: DmaOptions = {}): DmaResult {
-    const { pasid = NO_PASID, privileged = false, execute = false } = options;
-    const access = kind | (privileged ? Access.PRIVILEGED : 0) | (execute ? Access.EXECUTE : 0);
-    let page = Number((address >> 12n) & 0xf_ffff_ffff_ffffn);
+    const { pasid = NO_PASID } = options;
+    const access = accessOf(kind, options);
+    let page = pageOf(address);
     let offset = Number(address & 0xfffn);
     if (bytes.length === 0 && kind === Access.READ) return { ok: iommu.translate(rid, pasid, page, access | Access.ZERO_LENGTH, offset) !== -1, moved: 0 };
     for (let moved = 0; moved < bytes.length; ) {
-      const length = Math.min(bytes.length - moved, PAGE - offset);
-      const out = iommu.translate(rid, pasid, page, access, offset);
-      if (out === -1) return { ok: false, moved };
-      const part = bytes.subarray(moved, moved + length);
-      const pa = out * PAGE + offset;
-      const done = kind === Access.WRITE ? this.#memory.write(pa, part) || this.#message(iommu, rid, pa, part) : this.#memory.read(pa, part);
-      if (!done) return { ok: false, moved };
-      moved += length;
+      const part = bytes.subarray(moved, moved + Math.min(bytes.length - moved, PAGE - offset));
+      if (this.#page(iommu, rid, pasid, page, offset, access, part) !== PageAccess.MOVED) return { ok: false, moved };
+      moved += part.length;
       page = page === 2 ** 52 - 1 ? 0 : page + 1;
       offset = 0;
     }
     return { ok: true, moved: bytes.length };
   }
+
+  /** @param bytes inside the page @returns `PageAccess` */
+  #page(iommu: IommuHardware, rid: number, pasid: number, page: number, offset: number, access: number, bytes: Uint8Array): number {
+    const out = iommu.translate(rid, pasid, page, access, offset);
+    if (out === -1) return PageAccess.BLOCKED;
+    const pa = out * PAGE + offset;
+    const done = (access & Access.WRITE) !== 0 ? this.#memory.write(pa, bytes) || this.#message(iommu, rid, pa, bytes) : this.#memory.read(pa, bytes);
+    return done ? PageAccess.MOVED : PageAccess.NOWHERE;
+  }
+}
+
+function pageOf(address: bigint): number {
+  return Number((address >> 12n) & 0xf_ffff_ffff_ffffn);
+}
+
+function accessOf(kind: number, { privileged = false, execute = false }: DmaOptions): number {
+  return kind | (privileged ? Access.PRIVILEGED : 0) | (execute ? Access.EXECUTE : 0);
 }

@@ -1,5 +1,6 @@
 /** Requesters and their way to memory. */
 import type { AtsHardware, AtsPort } from "./ats.js";
+import type { StallHardware, WaitingPort } from "./stalls.js";
 
 /** How a DMA ended. `moved` counts bytes that reached their end before the first one that did not. */
 export interface DmaResult {
@@ -24,6 +25,8 @@ export interface DmaPort {
   interrupt(address: bigint, data: number): boolean;
   /** Absent when the IOMMU has no ATS. */
   readonly ats?: AtsPort;
+  /** From now on the IOMMU may hold back this device's requests. Absent when it never does. */
+  openWaiting?(): WaitingPort;
 }
 
 /** Access bits of a request, as `translate` takes them. */
@@ -56,6 +59,8 @@ export interface IommuHardware {
   translate(rid: number, pasid: number, page: number, access: number, offset?: number): number;
   /** Absent: a unit without ATS and page requests. */
   readonly ats?: AtsHardware;
+  /** Absent: a unit that refuses at once. */
+  readonly stalling?: StallHardware;
   /**
    * A device's message-signalled interrupt passes the unit, which may remap it.
    * Absent: messages pass as they are. Returns false when it was blocked, or nobody waits for it.

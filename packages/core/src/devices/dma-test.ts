@@ -2,7 +2,8 @@
  * A PCI device for tests and examples: it copies bytes by DMA when told to.
  * Vendor 0x1d1d and device 0x0001 are not registered with the PCI-SIG for this use.
  *
- * Options: `ats` gives it a translation cache, `pri` page requests on top: an access without permission then waits until the page is there.
+ * Options: `stalls` makes it one whose requests the IOMMU may hold back until software has seen to a fault, as an accelerator on a chip.
+ * `ats` gives it a translation cache, `pri` page requests on top: an access without permission then waits until the page is there.
  * Either makes it a PCI Express function with the ATS, PRI and PASID extended capabilities, whose enables software sees and the IOMMU's side
  * owns, as under vfio-pci: CONTROL is the device's own switch.
  *
@@ -36,6 +37,7 @@ import type { DmaOptions, DmaPort, DmaResult } from "../bus/types.js";
 import { SharedPages } from "../memory/shared-pages.js";
 import { AtsCapabilities, EXPRESS_CAPABILITY } from "./ats-capabilities.js";
 import { DeviceTlb } from "./device-tlb.js";
+import { StallingDma } from "./stalling-dma.js";
 import type { DeviceModel, PciBar, PciCapability, PciDevice, PciExtendedCapability, PciHost, PciIdentity, PciInterrupts } from "./types.js";
 
 export const DmaTestRegister = {
@@ -84,6 +86,7 @@ const CONTROL_PRI = 2;
 interface Features {
   readonly ats: boolean;
   readonly pri: boolean;
+  readonly stalls: boolean;
 }
 
 class DmaTestDevice implements PciDevice {
@@ -99,11 +102,13 @@ class DmaTestDevice implements PciDevice {
   readonly pasidBits = 20;
   readonly ats: boolean;
   readonly pageRequests: boolean;
+  readonly stalls: boolean;
   readonly resettable = true;
   readonly #port: DmaPort;
   readonly #host: PciHost;
   readonly #features: Features;
   readonly #tlb: DeviceTlb | undefined;
+  readonly #stalling: StallingDma | undefined;
   readonly #bytes = new Uint8Array(BAR_BYTES);
   readonly #view = new DataView(this.#bytes.buffer);
 
@@ -113,6 +118,8 @@ class DmaTestDevice implements PciDevice {
     this.#features = features;
     this.ats = features.ats;
     this.pageRequests = features.pri;
+    this.stalls = features.stalls;
+    if (features.stalls) this.#stalling = new StallingDma(port);
     this.capabilities = features.ats ? [...CAPABILITIES, EXPRESS_CAPABILITY] : CAPABILITIES;
     if (features.ats) {
       this.#tlb = new DeviceTlb(port);
@@ -126,6 +133,7 @@ class DmaTestDevice implements PciDevice {
     this.#view.setUint32(R.MAGIC, MAGIC, true);
     this.#view.setUint32(R.VERSION, 1, true);
     this.#tlb?.reset();
+    this.#stalling?.reset();
     this.#control(CONTROL_ATS | CONTROL_PRI);
   }
 
@@ -186,6 +194,7 @@ class DmaTestDevice implements PciDevice {
       else this.#end(DmaTestStatus.REFUSED, moved, BigInt.asUintN(64, address + BigInt(moved)));
     };
     if (this.#tlb) this.#tlb.transfer(direction, address, data, options, ended);
+    else if (this.#stalling) this.#stalling.transfer(direction, address, data, options, ended);
     else ended(this.#port[direction](address, data, options));
   }
 
@@ -198,11 +207,11 @@ class DmaTestDevice implements PciDevice {
   }
 }
 
-const OPTIONS = ["ats", "pri"];
+const OPTIONS = ["ats", "pri", "stalls"];
 
 export const dmaTestModel: DeviceModel = {
   name: "dma-test",
-  about: "copies bytes by DMA on command; registers in BAR 0; options: ats, pri",
+  about: "copies bytes by DMA on command; registers in BAR 0; options: ats, pri, stalls",
   create(port, options, host) {
     for (const [name, value] of Object.entries(options)) {
       if (!OPTIONS.includes(name)) throw new RangeError(`the dma-test device has no option "${name}"; there are: ${OPTIONS.join(", ")}`);
@@ -210,6 +219,9 @@ export const dmaTestModel: DeviceModel = {
     }
     const pri = options.pri === true;
     // Page requests are of no use to a device that cannot ask for translations (PCIe 6.0, 10.4).
-    return new DmaTestDevice(port, host, { ats: options.ats === true || pri, pri });
+    const ats = options.ats === true || pri;
+    const stalls = options.stalls === true;
+    if (stalls && ats) throw new RangeError("requests of a dma-test device with a translation cache do not stall: options ats, pri and stalls");
+    return new DmaTestDevice(port, host, { ats, pri, stalls });
   },
 };

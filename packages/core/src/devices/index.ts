@@ -9,6 +9,7 @@ export { DeviceTlb, PageOutcome } from "./device-tlb.js";
 export type { DeviceTlbOptions, PageAccess } from "./device-tlb.js";
 export { AtsCapabilities, EXPRESS_CAPABILITY } from "./ats-capabilities.js";
 export { PageRequestStatus } from "./page-request-client.js";
+export { StallingDma } from "./stalling-dma.js";
 export { eduModel } from "./edu.js";
 export { IOMMU_TESTDEV_WORD, iommuTestdevModel, IommuTestdevRegister } from "./iommu-testdev.js";
 export { DmaTestCommand, dmaTestModel, DmaTestRegister, DmaTestStatus } from "./dma-test.js";

@@ -74,6 +74,8 @@ export interface PciDevice {
   readonly ats: boolean;
   /** It can ask for pages (PRI). */
   readonly pageRequests?: boolean;
+  /** Its requests can wait for software, without a time-out. */
+  readonly stalls?: boolean;
   /** None unless given. */
   readonly interrupts?: PciInterrupts;
   readonly capabilities?: readonly PciCapability[];

@@ -46,7 +46,7 @@ export interface DeviceCapabilities {
   readonly maxPasidLog2: number;
   /** Highest PASID + 1 that an attach takes; undefined: a device without PASIDs takes any and ignores it. */
   readonly pasidLimit?: number;
-  /** The device may raise page requests. */
+  /** The device may raise page requests, or the unit stalls what faults. */
   readonly pageRequests?: boolean;
   /** Every access of the device is coherent with the caches. */
   readonly coherent?: boolean;
@@ -193,6 +193,8 @@ export interface IommuDevice {
   readonly ats: boolean;
   /** It can ask for pages (PRI). */
   readonly pageRequests?: boolean;
+  /** Its requests can wait for software: of PCI, only functions that a chip's maker says so of. */
+  readonly stalls?: boolean;
 }
 
 export interface IommuDriver {

@@ -58,8 +58,8 @@ export function buildDevices(spec: MachineSpec, { models, units, memory, interru
       if (!model.ungated) port = gatedPort(port, mastering);
       return model.create(port, device.options ?? {}, host);
     }));
-    const { pasidBits, ats, pageRequests = false } = pci.device;
-    const iommuDevice = { rid, name, pasidBits, ats, pageRequests };
+    const { pasidBits, ats, pageRequests = false, stalls = false } = pci.device;
+    const iommuDevice = { rid, name, pasidBits, ats, pageRequests, stalls };
     unit.driver.addDevice(iommuDevice);
     const group = shared.get(device.group) ?? nodes.newGroup();
     const bindable = { device: iommuDevice, driver: unit.driver, group };

@@ -5,7 +5,8 @@
 import { encodeFields, type FieldValues, formatRid, type IommuDevice, refuse, type Tracer } from "@iommukit/core";
 import { Op } from "../spec/commands.js";
 import { CD } from "../spec/context.js";
-import { Eats, S1dss, STE } from "../spec/stream-table.js";
+import { StallModel } from "../spec/identification.js";
+import { Eats, S1dss, STE, SteConfig } from "../spec/stream-table.js";
 import type { ContextTable } from "./context-table.js";
 import type { DeviceRecord, SmmuDomain, UnitSide } from "./domain.js";
 import { invalidateDevice } from "./invalidation.js";
@@ -32,9 +33,15 @@ export class Attacher {
   }
 
   /** Takes a device in: until the first attach its entry stops every access. */
-  addDevice(device: IommuDevice, ats: boolean): void {
+  addDevice(device: IommuDevice, features: Pick<DeviceRecord, "ats" | "canStall">): void {
     const entry = this.#streams.entry(device.rid);
-    this.#devices.set(device.rid, { device, entry, contexts: this.#makeContexts(device), attachments: new Map(), ats });
+    this.#devices.set(device.rid, { device, entry, contexts: this.#makeContexts(device), attachments: new Map(), takesFaults: false, ...features });
+  }
+
+  /** Whether what the device does wrong stalls from the next attach on. */
+  takeFaults(device: IommuDevice, taken: boolean): void {
+    const record = this.#devices.get(device.rid);
+    if (record) record.takesFaults = taken;
   }
 
   removeDevice(device: IommuDevice): void {
@@ -61,7 +68,7 @@ export class Attacher {
     record.attachments.set(pasid, domain);
     domain.join(record, pasid);
     if (descriptor !== undefined && domain.contextFields) {
-      this.#unit.structures.write(CD, descriptor, domain.contextFields());
+      this.#unit.structures.write(CD, descriptor, { ...domain.contextFields(), S: this.#stalls(record) ? 1n : 0n });
       this.#unit.queue.add(Op.CFGI_CD, { StreamID: BigInt(device.rid), SubstreamID: BigInt(pasid), Leaf: 1n });
     }
     this.#writeStream(record);
@@ -72,6 +79,13 @@ export class Attacher {
     if (!record.attachments.has(pasid)) return;
     this.#end(record, pasid);
     this.#writeStream(record);
+    if (record.canStall && record.attachments.size === 0) this.#endStalls(record);
+  }
+
+  /** Nothing of the device translates any more: what still waits is aborted (4.6.2). */
+  #endStalls({ device }: DeviceRecord): void {
+    this.#unit.queue.add(Op.STALL_TERM, { StreamID: BigInt(device.rid) });
+    this.#unit.queue.sync();
   }
 
   /** Takes a domain away: its descriptor, its translations, what the device holds of them. */
@@ -118,7 +132,7 @@ export class Attacher {
     const fields = own?.streamFields(record) ?? this.#pasidsOnly(record);
     if (fields === undefined || fields.Config === 0n) return ABORT;
     const ats = own instanceof NestedSmmuDomain ? own.ats : true;
-    return encodeFields(STE, { ...fields, V: VALID, SHCFG: SHCFG_INCOMING, EATS: BigInt(record.ats && ats ? Eats.FULL : Eats.NONE), ...this.#stalls() });
+    return encodeFields(STE, { ...fields, V: VALID, SHCFG: SHCFG_INCOMING, EATS: BigInt(record.ats && ats ? Eats.FULL : Eats.NONE), ...this.#stallFields(record, fields) });
   }
 
   /** Accesses with PASID translate, those without are stopped. */
@@ -127,9 +141,20 @@ export class Attacher {
     return any && { ...any.streamFields(record), S1DSS: BigInt(S1dss.TERMINATE) };
   }
 
-  /** PCI devices may not wait (3.12): where the unit has stalls, they are off for them. */
-  #stalls(): FieldValues {
-    return this.#unit.caps.stallModel === 0 && this.#unit.caps.stage1 ? { S1STALLD: 1n } : {};
+  /** Where the unit lets software choose, what is wrong stalls if the device can wait and somebody would answer (3.12). */
+  #stalls({ canStall, takesFaults }: DeviceRecord): boolean {
+    const { stallModel } = this.#unit.caps;
+    return stallModel === StallModel.FORCED || (stallModel === StallModel.BOTH && canStall && takesFaults);
+  }
+
+  /** PCI devices may not wait: where the unit has stalls, no descriptor of theirs turns them on. */
+  #stallFields(record: DeviceRecord, { Config }: FieldValues): FieldValues {
+    const { stallModel, stage1 } = this.#unit.caps;
+    const hasStage2 = (Number(Config) & SteConfig.STAGE2) === SteConfig.STAGE2;
+    return {
+      ...(stallModel === StallModel.BOTH && stage1 && !record.canStall ? { S1STALLD: 1n } : {}),
+      ...(hasStage2 && this.#stalls(record) ? { S2S: 1n } : {}),
+    };
   }
 
   /**

@@ -22,6 +22,10 @@ export interface DeviceRecord {
   readonly contexts: ContextTable | undefined;
   /** By PASID; 0 is the RID itself. */
   readonly attachments: Map<number, SmmuDomain>;
+  /** Its requests can wait for software. */
+  readonly canStall: boolean;
+  /** Somebody takes its page faults: what it does wrong stalls. */
+  takesFaults: boolean;
   /** Its translation cache is in use (EATS), and is told of what goes. */
   ats: boolean;
 }

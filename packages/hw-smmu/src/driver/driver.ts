@@ -26,7 +26,7 @@ import {
 } from "@iommukit/core";
 import { structLayout } from "@iommukit/core/abi";
 import { Op } from "../spec/commands.js";
-import { type Capabilities, type Identification, readCapabilities } from "../spec/identification.js";
+import { type Capabilities, type Identification, readCapabilities, StallModel } from "../spec/identification.js";
 import { Cr0, Cr2, Gerror, IrqCtrl, Reg } from "../spec/registers.js";
 import { Attacher } from "./attacher.js";
 import { CommandQueue } from "./command-queue.js";
@@ -38,6 +38,7 @@ import { NestedSmmuDomain } from "./nested-domain.js";
 import { PageRequestQueue } from "./page-requests.js";
 import { hasStage1, hasStage2, nests, PagingSmmuDomain, tracksDirty } from "./paging-domain.js";
 import { RegisterAccess } from "./registers.js";
+import { StalledRequests } from "./stalls.js";
 import { StreamTable } from "./stream-table.js";
 import { SmmuViommu } from "./viommu.js";
 
@@ -66,6 +67,8 @@ export class SmmuDriver implements IommuDriver {
   readonly #unit: UnitSide;
   readonly #attacher: Attacher;
   readonly #requests: PageRequestService | undefined;
+  /** Of devices whose requests stall. */
+  readonly #stalled: PageRequestService;
 
   /** Probes the unit, gives it empty tables and turns it on, in the order of 6.3.9: from then on every DMA is blocked. */
   constructor(options: DriverParts) {
@@ -91,7 +94,9 @@ export class SmmuDriver implements IommuDriver {
     registers.control(Reg.CR0, Reg.CR0ACK, enabled);
     this.#forgetEverything(queue);
     const events = { base: Reg.EVENTQ_BASE, producer: Reg.EVENTQ_PROD, consumer: Reg.EVENTQ_CONS };
-    this.events = new EventLog(new OutputQueue(memory, frames, registers, events, 4, caps.eventqBits), name, tracer, (stream) => this.#guestOf(stream));
+    const stalled = new StalledRequests(queue);
+    this.#stalled = new PageRequestService(stalled);
+    this.events = new EventLog(new OutputQueue(memory, frames, registers, events, 4, caps.eventqBits), stalled, name, tracer, (stream) => this.#guestOf(stream));
     registers.control(Reg.CR0, Reg.CR0ACK, (enabled |= Cr0.EVENTQEN));
     if (caps.pri) {
       const requests = { base: Reg.PRIQ_BASE, producer: Reg.PRIQ_PROD, consumer: Reg.PRIQ_CONS };
@@ -133,7 +138,10 @@ export class SmmuDriver implements IommuDriver {
   }
 
   readonly #handlers: Readonly<Record<Wire, () => void>> = {
-    eventq: () => this.events.handle(),
+    eventq: () => {
+      this.events.handle();
+      this.#stalled.service();
+    },
     priq: () => this.#requests?.service(),
     gerror: () => this.#acknowledge(),
   };
@@ -155,7 +163,11 @@ export class SmmuDriver implements IommuDriver {
   }
 
   addDevice(device: IommuDevice): void {
-    this.#attacher.addDevice(device, this.#caps.ats && device.ats);
+    this.#attacher.addDevice(device, { ats: this.#caps.ats && device.ats, canStall: this.#canStall(device) });
+  }
+
+  #canStall(device: IommuDevice): boolean {
+    return this.#caps.stallModel !== StallModel.NONE && device.stalls === true;
   }
 
   removeDevice(device: IommuDevice): void {
@@ -173,7 +185,7 @@ export class SmmuDriver implements IommuDriver {
       dirtyTracking: tracksDirty(this.#caps),
       maxPasidLog2: bits,
       ats,
-      ...(ats && this.#caps.pri && device.pageRequests ? { pageRequests: true } : {}),
+      ...((ats && this.#caps.pri && device.pageRequests) || this.#canStall(device) ? { pageRequests: true } : {}),
       coherent: true,
       ...(bits > 0 ? { pasidLimit: 2 ** bits } : {}),
     };
@@ -221,11 +233,16 @@ export class SmmuDriver implements IommuDriver {
   }
 
   reportPageFaults(device: IommuDevice, sink: PageFaultSink | undefined): void {
-    this.#requests?.connect(device.rid, sink);
+    this.#attacher.takeFaults(device, sink !== undefined);
+    this.#faultsOf(device)?.connect(device.rid, sink);
   }
 
   respondToPageFault(device: IommuDevice, response: PageFaultResponse): void {
-    this.#requests?.respond(device, response);
+    this.#faultsOf(device)?.respond(device, response);
+  }
+
+  #faultsOf(device: IommuDevice): PageRequestService | undefined {
+    return this.#canStall(device) ? this.#stalled : this.#requests;
   }
 }
 

@@ -1,14 +1,14 @@
-/** Event records (SMMU 7): to the virtual machine whose device it is, or counted and told of. */
+/** Event records (SMMU 7): to who answers stalled requests, to the virtual machine whose device it is, or counted and told of. */
 import { decodeFields, formatRid, type Tracer } from "@iommukit/core";
 import { Event, eventType, eventName } from "../spec/events.js";
 import type { OutputQueue } from "./event-queue.js";
+import { isStall, type StalledRequests } from "./stalls.js";
 
 /** What a guest gets to see of its own first stage (iommufd facts, 9.3). */
 const FOR_GUESTS: ReadonlySet<number> = new Set([
   Event.C_BAD_STE, Event.F_STREAM_DISABLED, Event.C_BAD_SUBSTREAMID, Event.C_BAD_CD, Event.F_TRANSLATION, Event.F_ADDR_SIZE, Event.F_ACCESS, Event.F_PERMISSION,
 ]);
-/** Stall and S2 in the record's second word (7.3.13). */
-const STALL = 1n << 31n;
+/** In the record's second word (7.3.13). */
 const S2 = 1n << 39n;
 
 export interface Guest {
@@ -23,8 +23,10 @@ export class EventLog {
   readonly #unit: string;
   readonly #tracer: Tracer | undefined;
   readonly #guestOf: (stream: number) => Guest | undefined;
+  readonly #stalled: StalledRequests;
 
-  constructor(queue: OutputQueue, unit: string, tracer: Tracer | undefined, guestOf: (stream: number) => Guest | undefined) {
+  constructor(queue: OutputQueue, stalled: StalledRequests, unit: string, tracer: Tracer | undefined, guestOf: (stream: number) => Guest | undefined) {
+    this.#stalled = stalled;
     this.#queue = queue;
     this.#unit = unit;
     this.#tracer = tracer;
@@ -41,7 +43,11 @@ export class EventLog {
   #take(words: readonly bigint[]): void {
     const code = Number(words[0] & 0xffn);
     const stream = Number(words[0] >> 32n);
-    const guest = FOR_GUESTS.has(code) && (words[1] & (STALL | S2)) === 0n ? this.#guestOf(stream) : undefined;
+    if (isStall(code, words)) {
+      this.#stalled.add(code, words);
+      return;
+    }
+    const guest = FOR_GUESTS.has(code) && (words[1] & S2) === 0n ? this.#guestOf(stream) : undefined;
     if (guest?.report(stream, words)) return;
     this.count++;
     this.#tell(describe(code, stream, words));

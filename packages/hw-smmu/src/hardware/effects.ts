@@ -1,5 +1,5 @@
 /** What each command does to the caches, to stalled transactions and to devices (SMMU 4). */
-import type { RegisterBank } from "@iommukit/core";
+import { type RegisterBank, StallEnd } from "@iommukit/core";
 import { Completion, Op } from "../spec/commands.js";
 import type { Capabilities } from "../spec/identification.js";
 import { World } from "../spec/illegal.js";
@@ -9,7 +9,7 @@ import type { AtsUnit } from "./ats.js";
 import type { CommandEffects } from "./command-queue.js";
 import type { EventQueue } from "./event-queue.js";
 import type { Interrupts } from "./interrupts.js";
-import { StallEnd, type Stalls } from "./stalls.js";
+import type { Stalls } from "./stalls.js";
 import { commandRange, type TlbRange } from "./tlb-groups.js";
 import { canonicalPage, type Tlbs } from "./tlbs.js";
 import type { Translator } from "./translator.js";

@@ -1,5 +1,5 @@
 /** The event queue (SMMU 7.2, 7.3): what is recorded of a failed transaction, and stall records that wait for room. */
-import { type Field, formatRid, NO_PASID, type RegisterBank, type Tracer } from "@iommukit/core";
+import { type Field, formatRid, NO_PASID, type RegisterBank, StallEnd, type Tracer } from "@iommukit/core";
 import { EVENTS, eventName, FaultClass, MERGE_WITHOUT_STE } from "../spec/events.js";
 import { Cr0, Gerror, Reg } from "../spec/registers.js";
 import { fieldsByName, putField } from "../spec/words.js";
@@ -8,7 +8,7 @@ import type { EventMerge } from "./event-merge.js";
 import type { Fault } from "./fault.js";
 import type { OutputQueue, OutputQueueLayout } from "./output-queue.js";
 import { type AccessAttributes, attributes } from "./rights.js";
-import { StallEnd, type StalledTransaction, type Stalls } from "./stalls.js";
+import type { StalledTransaction, Stalls } from "./stalls.js";
 
 export const EVENT_WORDS = 8;
 export const EVENT_QUEUE: Omit<OutputQueueLayout, "largest"> = {
@@ -61,15 +61,16 @@ export class EventQueue {
     this.#tracer = tracer;
   }
 
-  /** Records a failed transaction as A, R and S say (5.5). */
-  record(fault: Fault, c: Configuration, stream: number, substream: number, page: number, access: number, offset: number): void {
+  /** Records a failed transaction as A, R and S say (5.5). @returns the number of its stall, -1 when it is terminated */
+  record(fault: Fault, c: Configuration, stream: number, substream: number, page: number, access: number, offset: number): number {
     const stalls = fault.controlled && (fault.stage2 ? c.s2Stalls : c.stalls) && this.#mayStall(stream);
     const records = !fault.controlled || stalls || (fault.stage2 ? c.s2Records : c.records);
-    if (!records) return;
+    if (!records) return -1;
     const transaction = stalls ? this.#stalls.begin(stream, substream, page, access) : undefined;
-    if (stalls && transaction === undefined) return;
+    if (stalls && transaction === undefined) return this.#stalls.hold(stream);
     this.#fill(fault, stream, substream, page, offset, attributes(c.needed / 16, access), transaction);
     this.#put(transaction, transaction === undefined && (c.mergesEvents || MERGE_WITHOUT_STE.includes(fault.type)));
+    return transaction?.number ?? -1;
   }
 
   /**

@@ -1,5 +1,4 @@
 export { smmuReplayUnitFactory } from "./replay.js";
-export { StallEnd } from "./stalls.js";
 export type { StalledTransaction, StallListener } from "./stalls.js";
 export type { TransactionAttributes } from "./attribute-walk.js";
 export { DEFAULT_CACHES, SmmuUnit } from "./unit.js";

@@ -1,10 +1,10 @@
 /** Event queue, stalls, page requests and ATS (SMMU 3.5, 3.9, 3.12, 7, 8). */
-import { Access, type AtsInvalidation, CompletionStatus, NO_PASID, PageResponseCode, type PageResponse, TranslationCompletion } from "@iommukit/core";
+import { Access, type AtsInvalidation, CompletionStatus, NO_PASID, PageResponseCode, type PageResponse, StallEnd, TranslationCompletion } from "@iommukit/core";
 import { describe, expect, it } from "vitest";
 import { LEAF1, LEAF2, Rig, type Values } from "../reference/rig.js";
 import { UNITS } from "../reference/units.js";
 import { CD, CommandError, Cr0, Gerror, Reg } from "../spec/index.js";
-import { type SmmuUnitOptions, StallEnd } from "./index.js";
+import type { SmmuUnitOptions } from "./index.js";
 
 const full = UNITS["with everything"];
 const PAGE = 0x100;

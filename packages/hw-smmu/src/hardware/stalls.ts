@@ -1,8 +1,9 @@
 /** Stalled transactions (SMMU 3.12, 4.6): each has a STAG until software resumes or terminates it. */
-
-export const StallEnd = { RETRY: 0, ABORT: 1, ZERO: 2 } as const;
+import { StallEnd } from "@iommukit/core";
 
 export interface StalledTransaction {
+  /** Never used again. */
+  readonly number: number;
   readonly stag: number;
   readonly stream: number;
   readonly substream: number;
@@ -17,10 +18,15 @@ const STAGS = 0x1_0000;
 
 export class Stalls {
   readonly #waiting = new Map<number, StalledTransaction>();
+  /** Transactions that found no room, or whose page waits already: they are made again when another ends. Numbers, to streams. */
+  #held = new Map<number, number>();
+  /** Who makes requests of a stream again. */
+  readonly #requesters = new Map<number, (stall: number, end: number) => void>();
   readonly #limit: number;
   readonly #suppress: boolean;
   readonly #listener: StallListener | undefined;
   #next = 0;
+  #number = 0;
 
   /** @param limit IDR5.STALL_MAX @param suppress a page that is waited for already is not told twice */
   constructor(limit: number, suppress: boolean, listener: StallListener | undefined) {
@@ -29,6 +35,16 @@ export class Stalls {
     this.#listener = listener;
   }
 
+  connect(stream: number, ended: (stall: number, end: number) => void): void {
+    this.#requesters.set(stream, ended);
+  }
+
+  /** Somebody makes this stream's requests again. */
+  isConnected(stream: number): boolean {
+    return this.#requesters.has(stream);
+  }
+
+  /** Transactions with a STAG. */
   get size(): number {
     return this.#waiting.size;
   }
@@ -38,10 +54,17 @@ export class Stalls {
     if (this.#waiting.size >= this.#limit) return undefined;
     if (this.#suppress && this.#isWaiting(stream, substream, page, access)) return undefined;
     while (this.#waiting.has(this.#next)) this.#next = (this.#next + 1) % STAGS;
-    const transaction = { stag: this.#next, stream, substream, page, access };
+    const transaction = { number: this.#number++, stag: this.#next, stream, substream, page, access };
     this.#waiting.set(transaction.stag, transaction);
     this.#next = (this.#next + 1) % STAGS;
     return transaction;
+  }
+
+  /** A transaction without a record of its own waits for another to end: its number, or -1 when nobody would make it again. */
+  hold(stream: number): number {
+    if (!this.isConnected(stream)) return -1;
+    this.#held.set(this.#number, stream);
+    return this.#number++;
   }
 
   #isWaiting(stream: number, substream: number, page: number, access: number): boolean {
@@ -57,6 +80,16 @@ export class Stalls {
     if (transaction === undefined || transaction.stream !== stream) return;
     this.#waiting.delete(stag);
     this.#listener?.(transaction, end);
+    this.#requesters.get(stream)?.(transaction.number, end);
+    this.#retryHeld();
+  }
+
+  /** In their order; those that find no room are held again. */
+  #retryHeld(): void {
+    const held = this.#held;
+    if (held.size === 0) return;
+    this.#held = new Map();
+    for (const [number, stream] of held) this.#requesters.get(stream)?.(number, StallEnd.RETRY);
   }
 
   /** CMD_STALL_TERM, and every stall when translation is turned off. */

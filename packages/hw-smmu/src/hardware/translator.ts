@@ -37,6 +37,8 @@ export class Translator {
   readonly #tracer: Tracer | undefined;
   readonly #stage1: Stage1;
   readonly #stage2: Stage2;
+  /** Of the last request that was blocked: the number of its stall, -1 when it was terminated. */
+  stall = -1;
   /** What the last `resolve` found: rights that both stages give, six bits, and log2 of the bytes they hold for. */
   rights = 0;
   shift = 12;
@@ -241,11 +243,15 @@ export class Translator {
   #refuse(c: Configuration, stream: number, substream: number, page: number, access: number, offset: number): -1 {
     const { fault } = this;
     const silent = fault.type === Event.C_BAD_STREAMID && (this.cr2 & Cr2.RECINVSID) === 0;
-    if (!silent) this.#events.record(fault, c, stream, substream, page, access, offset);
-    return this.#blocked(stream, substream, page, access);
+    const stall = silent ? -1 : this.#events.record(fault, c, stream, substream, page, access, offset);
+    this.#blocked(stream, substream, page, access);
+    // Last: others may have been blocked while the record was handled.
+    this.stall = stall;
+    return -1;
   }
 
   #blocked(stream: number, substream: number, page: number, access: number): -1 {
+    this.stall = -1;
     if (this.#tracer?.listener) this.#trace(stream, substream, page, access, "walk", -1);
     return -1;
   }

@@ -12,10 +12,11 @@ import {
   type MmioHandler,
   type PhysicalMemory,
   RegisterBank,
+  type StallHardware,
   type Tracer,
 } from "@iommukit/core";
 import { Event } from "../spec/events.js";
-import { type Capabilities, type Identification, readCapabilities } from "../spec/identification.js";
+import { type Capabilities, type Identification, readCapabilities, StallModel } from "../spec/identification.js";
 import { Cr0, Cr1, Cr2, Gbpa, type Guard, IrqCtrl, Reg, type Register, REGISTERS } from "../spec/registers.js";
 import { INCOMING, type MemoryAttributes } from "../spec/attributes.js";
 import { AttributeWalk, type TransactionAttributes } from "./attribute-walk.js";
@@ -52,7 +53,7 @@ export interface UnitChoices {
   readonly stallLimit?: number;
   /** A page that a stalled transaction waits for is not told again. */
   readonly suppressDuplicateStalls?: boolean;
-  /** Devices that the system does not let stall. */
+  /** Devices that the system lets stall; all, unless given. */
   readonly mayStall?: (stream: number) => boolean;
   /**
    * As QEMU 11.1 nests: a stage-2 fault of a stage-1 table walk is recorded with S2=0, where the manual's 7.3 says 1; and start tables are
@@ -102,6 +103,7 @@ export class SmmuUnit implements IommuHardware, MmioHandler {
   readonly tlbs: Tlbs;
   readonly stalls: Stalls;
   readonly ats?: AtsHardware;
+  readonly stalling?: StallHardware;
   private readonly translator: Translator;
   // `private`, not `#`: stored once, it is a constant to V8.
   private readonly refusesAtomics: boolean;
@@ -143,6 +145,14 @@ export class SmmuUnit implements IommuHardware, MmioHandler {
     this.#ats = new AtsUnit(bank, caps, this.translator, this.#events, requests, this.refusesAtomics, () => this.#interrupts.raise("priq"), () => this.#commands.run());
     if (caps.ats) this.ats = this.#ats;
     const { stalls, tlbs, translator } = this;
+    if (caps.stallModel !== StallModel.NONE) {
+      this.stalling = {
+        connect: (rid, ended) => stalls.connect(rid, ended),
+        get last() {
+          return translator.stall;
+        },
+      };
+    }
     const effects = new Effects({ bank, caps, tlbs, translator, events: this.#events, stalls, interrupts: this.#interrupts, ats: this.#ats });
     this.#commands = new CommandQueue(this.name, bank, memory, caps, this.#interrupts, effects, options.strictCommands ?? false, tracer);
   }
@@ -155,6 +165,7 @@ export class SmmuUnit implements IommuHardware, MmioHandler {
   /** F_UUT (7.3.2), translation on or off: the record says what came in, not what the STE makes of it. */
   #unsupported(rid: number, pasid: number, page: number, access: number, offset: number): -1 {
     this.#events.recordPlain(Event.F_UUT, rid, pasid, page, { PnU: (access & Access.PRIVILEGED) === 0 ? 0 : 1 }, true, offset);
+    this.translator.stall = -1;
     return -1;
   }
 
