@@ -7,6 +7,7 @@ import type { SmmuUnit } from "./hardware/index.js";
 import { smmuIommuFactory } from "./plugin.js";
 import { PRESETS } from "./presets.js";
 
+const NEST_PARENT = 1;
 const FAULT_ID_VALID = 4;
 const PASID_FLAG = 8;
 const ATTACH_PASID = 1;
@@ -106,6 +107,12 @@ class Rig {
 
   hwpt(flags = PASID_FLAG, device = this.devices[0]): number {
     return Number(this.client.ioctl(this.iommu, "IOMMU_HWPT_ALLOC", { dev_id: device.id, pt_id: this.ioas, flags: flags | FAULT_ID_VALID, fault_id: this.#fault }).out_hwpt_id);
+  }
+
+  /** On a guest's stream table entry. */
+  nested(viommu: number, entry: bigint, device = this.devices[0]): number {
+    const data = { data_type: 2, data_len: 16, data_uptr: entry };
+    return Number(this.client.ioctl(this.iommu, "IOMMU_HWPT_ALLOC", { dev_id: device.id, pt_id: viommu, flags: FAULT_ID_VALID, fault_id: this.#fault, ...data }).out_hwpt_id);
   }
 
   /** A page of one value, mapped. */
@@ -241,6 +248,40 @@ describe("a program that pages for a device that can wait", () => {
     }
     expect(rig.records()).toEqual([]);
   });
+});
+
+it("a guest's device waits for its guest's tables, and for the second stage below them", () => {
+  rig = new Rig();
+  const [device] = rig.devices;
+  const { client, iommu, ioas } = rig;
+  const TABLES = 0x4001_0000n;
+  const DATA = 0x4010_0000n;
+  const INPUT = 0x80_8060_4000n;
+  const { address, bytes } = client.memory.map(0x1_0000);
+  client.ioctl(iommu, "IOMMU_IOAS_MAP", { flags: 7, ioas_id: ioas, user_va: address, length: 0x1_0000n, iova: TABLES });
+  const view = new DataView(bytes.buffer);
+  const poke = (ipa: bigint, word: bigint): void => view.setBigUint64(Number(ipa - TABLES), word, true);
+  // A context descriptor of 48 bits with S, and four tables, the last of which is empty.
+  poke(TABLES, 0x001e_7204_c000_0010n);
+  poke(TABLES + 8n, TABLES + PAGE);
+  for (let level = 0n; level < 3n; level++) poke(TABLES + (level + 1n) * PAGE + (level + 1n) * 8n, (TABLES + (level + 2n) * PAGE) | 3n);
+  const parent = Number(client.ioctl(iommu, "IOMMU_HWPT_ALLOC", { flags: NEST_PARENT, dev_id: device.id, pt_id: ioas }).out_hwpt_id);
+  const viommu = Number(client.ioctl(iommu, "IOMMU_VIOMMU_ALLOC", { type: 1, dev_id: device.id, hwpt_id: parent }).out_viommu_id);
+  client.ioctl(iommu, "IOMMU_VDEVICE_ALLOC", { viommu_id: viommu, dev_id: device.id, virt_id: 0x42n });
+  const entry = client.memory.map(16);
+  new DataView(entry.bytes.buffer).setBigUint64(0, TABLES | 0b1011n, true);
+  device.attach(rig.nested(viommu, entry.address));
+  expect(device.dma(DmaTestCommand.READ, INPUT)).toBe(DmaTestStatus.WAITING);
+  const [first] = rig.records();
+  expect(first).toMatchObject({ dev_id: device.id, perm: 1, addr: INPUT });
+  poke(TABLES + 4n * PAGE + 4n * 8n, DATA | 0xf43n);
+  rig.reply(first, SUCCESS);
+  expect(device.status).toBe(DmaTestStatus.WAITING);
+  const [second] = rig.records();
+  expect(second).toMatchObject({ perm: 1, addr: INPUT });
+  rig.map(DATA, 0x44);
+  rig.reply(second, SUCCESS);
+  expect([device.status, device.buffer[0]]).toEqual([DmaTestStatus.DONE, 0x44]);
 });
 
 describe("what becomes of a request that waits", () => {
