@@ -1,10 +1,10 @@
 /** Corner cases that lie between parts: registers and caches, ATS and configuration, invalidation and lookups (CORNER-CASES.md). */
-import { Access, CompletionStatus, NO_PASID, TranslationCompletion } from "@iommukit/core";
+import { Access, CompletionStatus, NO_PASID, StallEnd, TranslationCompletion } from "@iommukit/core";
 import { describe, expect, it } from "vitest";
 import { LEAF1, LEAF2, Rig, type Values } from "../reference/rig.js";
 import { identify, UNITS } from "../reference/units.js";
 import { CD, CommandError, Cr0, Gerror, Reg, STE } from "../spec/index.js";
-import { DEFAULT_CACHES, type SmmuUnitOptions, StallEnd } from "./index.js";
+import { DEFAULT_CACHES, type SmmuUnitOptions } from "./index.js";
 
 const full = UNITS["with everything"];
 const PAGE = 0x100;
