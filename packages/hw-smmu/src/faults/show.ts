@@ -1,8 +1,9 @@
 /** A run in words: what was set up, what was asked, what came of it. */
 import { decodeFields, type DecodedField, encodeFields, type FaultDemonstration, type FieldTable, NO_PASID, type WalkStep } from "@iommukit/core";
 import { COMMAND_BY_OPCODE } from "../spec/commands.js";
-import { eventType } from "../spec/events.js";
+import { Event, eventType } from "../spec/events.js";
 import { REGISTER_LAYOUTS } from "../spec/register-fields.js";
+import { Cr0 } from "../spec/registers.js";
 import type { Kind, Recipe, UnitChange, Values } from "./recipe.js";
 import type { FaultRun } from "./run.js";
 import { COMMAND_QUEUE, type Part, STREAM } from "./scene.js";
@@ -29,25 +30,36 @@ function announced(unit: UnitChange = {}): string[] {
   return [...words, ...Object.entries(unit.choices ?? {}).map(([name, value]) => `${name}=${String(value)}`)];
 }
 
-/** What happened before the request. */
+/** What happened beside the request. */
 export function notesOf({ given, change }: Recipe): readonly string[] {
-  const merge = given?.merge;
-  if (given?.neighbourFirst) return ["00:03.1 made a request first, so that its STE is cached"];
-  if (merge === undefined) return [];
-  return [`the page behind was translated first; then a block took the place of its table${change.uninvalidated ? ", and no TLBI followed" : ""}`];
+  return [
+    ...(given?.neighbourFirst ? ["00:03.1 made a request first, so that its STE is cached"] : []),
+    ...(given?.merge ? [`the page behind was translated first; then a block took the place of its table${change.uninvalidated ? ", and no TLBI followed" : ""}`] : []),
+    ...(change.deaf ? ["00:03.0 does not answer invalidations"] : []),
+  ];
 }
 
-/** Structures in the order in which the unit reads them, up to the one that is wrong. */
+/** Structures in the order in which the unit reads them, up to where it stops. */
 export function structuresOf(recipe: Recipe, kind: Kind, run: FaultRun): readonly WalkStep[] {
   if (kind === "command") return [commandStep(recipe, run)];
   if (kind === "page") return [];
-  const wrong = Object.keys(recipe.change.set ?? {});
-  // A register that is wrong, or a stream beyond the table: nothing of the scene is read.
-  const last = run.parts.findLastIndex(({ name }) => wrong.includes(name));
-  const unread = wrong.length === 0 && (recipe.change.registers !== undefined || recipe.change.request?.stream !== undefined) && recipe.given?.set === undefined;
-  if (unread) return [];
-  const shown = last === -1 ? run.parts : run.parts.slice(0, last + 1);
-  return shown.map((part) => partStep(part, recipe.change.set?.[part.name]));
+  // The type of a descriptor that became a block is what is new in it.
+  const merged = recipe.given?.merge === undefined ? {} : { [recipe.given.merge.part]: { type: 0n } };
+  const changed: Readonly<Record<string, Values>> = { ...merged, ...recipe.change.set };
+  return run.parts.slice(0, partsRead(recipe, run, Object.keys(changed))).map((part) => partStep(part, changed[part.name]));
+}
+
+/** How many parts of the scene the unit reads, or has read before. */
+function partsRead({ change, given, expect }: Recipe, { parts }: FaultRun, changed: readonly string[]): number {
+  const upTo = (names: readonly string[]): number => parts.findLastIndex(({ name }) => names.includes(name)) + 1;
+  // What is changed above (WXN, PAN, overrides) counts at the leaf.
+  if (expect.event === Event.F_PERMISSION) return parts.length;
+  if (changed.length > 0) return upTo(changed);
+  if (expect.event === Event.F_UUT || expect.event === Event.C_BAD_STREAMID || change.registers?.STRTAB_BASE !== undefined) return 0;
+  if (change.registers?.CR0 !== undefined) return (change.registers.CR0 & BigInt(Cr0.SMMUEN)) === 0n ? 0 : upTo(["STE"]);
+  // A request that is wrong in itself, which an STE, or a CD with its halves, is enough to see.
+  if (change.request !== undefined) return upTo(expect.event === Event.F_TRANSLATION ? ["STE", "CD"] : ["STE"]);
+  return upTo(Object.keys(given?.set ?? {}));
 }
 
 function partStep({ table, pa, index, purpose, values }: Part, changed: Values | undefined): WalkStep {
