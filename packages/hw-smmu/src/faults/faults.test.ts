@@ -87,7 +87,7 @@ describe.each(RECIPES)("$name ($section)", (recipe) => {
   it("explains itself, and marks what is wrong", () => {
     const shown = smmuFaultCatalogue.demonstrate(recipe.name);
     const marks = [...shown.unit, ...shown.structures.flatMap(({ fields }) => fields.map(({ violation }) => violation ?? ""))].filter((text) => text.includes("<- this"));
-    const inRequest = recipe.change.request !== undefined || recipe.change.deaf || recipe.change.sync !== undefined || recipe.change.command?.reserved !== undefined;
+    const inRequest = recipe.change.request !== undefined || recipe.change.deaf || recipe.change.readOnly !== undefined || recipe.change.sync !== undefined || recipe.change.command?.reserved !== undefined;
     expect(marks.length > 0 || inRequest, marks.join()).toBe(true);
     for (const text of [shown.why, shown.cause, shown.mend, shown.request, shown.response, shown.fault.text]) expect(text).not.toBe("");
     if (recipe.expect.event !== undefined && !recipe.name.startsWith("GERROR")) expect(shown.record?.words).toEqual(expectedRecord(recipe, shown.kind as never, runCase({ recipe, kind: shown.kind as never })));

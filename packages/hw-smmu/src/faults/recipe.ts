@@ -36,6 +36,8 @@ export interface Setting {
   readonly command?: Values;
   /** CMD_SYNC that follows the command. */
   readonly sync?: Values;
+  /** The page of this part takes no writes. */
+  readonly readOnly?: string;
   /** The stream above has made a request before. */
   readonly neighbourFirst?: boolean;
   /** The device does not answer invalidations. */

@@ -119,6 +119,12 @@ export const PERMISSION_RECIPES: readonly Recipe[] = [
     why: "CD.HA=1 sets AF of the page, which is a write to the table at stage 2: CLASS=TT, TTRnW=0, though the access is a read (RnW=1).", cause: PROTECTED, mend: KEEP_READABLE,
   },
   {
+    ...NESTED, name: "F_PERMISSION:TT-dirty", text: "a page must be marked dirty in a stage-1 table that stage 2 protects", section: "3.13",
+    given: { ...WRITE, set: { CD: { HA: 1n, HD: 1n }, "S1 level 3": { AP: READ_ONLY, DBM: 1n } } }, change: { set: { "S2 of the S1 level 3": { S2AP: 1n } } },
+    expect: permission({ ...ofTable(3), TTRnW: 0n }),
+    why: "The page is writable-clean (DBM with CD.HD), so that the write clears AP[2] in the table: a write at stage 2, CLASS=TT, TTRnW=0.", cause: PROTECTED, mend: KEEP_READABLE,
+  },
+  {
     ...NESTED, name: "F_PERMISSION:S2PTW", text: "a stage-1 table in Device memory with S2PTW", section: "5.2", given: { set: { STE: { S2PTW: 1n } } }, change: { set: { "S2 of the S1 level 0": { MemAttr: 1n } } },
     expect: permission({ ...ofTable(0), TTRnW: 1n }), why: "S2PTW=1 protects devices' registers from being read by table walks.", cause: "A guest's table pointer leads into a passed-through device's registers.",
     mend: "It is the guest's own mistake.",

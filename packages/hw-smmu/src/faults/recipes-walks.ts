@@ -81,6 +81,25 @@ const WALKS: readonly Recipe[] = [
   },
 ];
 
+const NOT_WRITABLE = "Page tables in memory that takes no atomic writes: device memory, read-only memory, a poisoned line.";
+const UPDATES: readonly Recipe[] = [
+  {
+    name: "F_WALK_EABT:update", text: "a flag could not be set in a stage-1 table", section: "7.3.12", scene: "stage 1", given: { set: { CD: { HA: 1n }, "S1 level 3": { AF: 0n } } },
+    change: { readOnly: "S1 level 3" }, expect: eabt(EABT_STAGE1, BigInt(STAGE1_TABLES[3] + 15 * 8)),
+    why: "CD.HA=1 makes the unit set AF, and memory refuses the write: the same event as for a read.", cause: NOT_WRITABLE, mend: "Keep page tables in ordinary memory.",
+  },
+  {
+    name: "F_WALK_EABT:stage2-update", text: "a flag could not be set in a stage-2 table", section: "7.3.12", scene: "stage 2", given: { set: { STE: { S2HA: 1n }, "S2 of the page": { AF: 0n } } },
+    change: { readOnly: "S2 of the page" }, expect: eabt(EABT_STAGE2(FaultClass.IN), BigInt(STAGE2_TABLES[3] + 0x2000 + 15 * 8)),
+    why: "STE.S2HA=1 makes the unit set AF, and memory refuses the write.", cause: NOT_WRITABLE, mend: "Keep page tables in ordinary memory.",
+  },
+  {
+    name: "F_WALK_EABT:CD-update", text: "a flag could not be set in a stage-2 table on the way to the context descriptor", section: "7.3.12", scene: "nested",
+    given: { set: { STE: { S2HA: 1n }, "S2 of the CD": { AF: 0n } } }, change: { readOnly: "S2 of the CD" }, expect: eabt(EABT_STAGE2(FaultClass.CD), BigInt(STAGE2_TABLES[3] + 4 * 8)),
+    why: "The fetch of the CD is an access of stage 2, which sets AF, and memory refuses the write: CLASS=CD.", cause: NOT_WRITABLE, mend: "Keep page tables in ordinary memory.",
+  },
+];
+
 const translation = (record: Values): Recipe["expect"] => ({ event: Event.F_TRANSLATION, record });
 const TRANSLATIONS: readonly Recipe[] = [
   {
@@ -271,4 +290,4 @@ const TLB: readonly Recipe[] = [
   },
 ];
 
-export const WALK_RECIPES: readonly Recipe[] = [...WALKS, ...TRANSLATIONS, STALLS_AT_CD, ...SIZES, ...FLAGS, ...TLB];
+export const WALK_RECIPES: readonly Recipe[] = [...WALKS, ...UPDATES, ...TRANSLATIONS, STALLS_AT_CD, ...SIZES, ...FLAGS, ...TLB];

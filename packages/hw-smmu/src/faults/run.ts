@@ -95,8 +95,7 @@ export function runCase({ recipe, kind, unchanged = false, over = {} }: FaultCas
   ) as FaultRun["request"];
   const identification = identify(settings.map(({ unit }) => unit));
   const choices = Object.assign({}, ...settings.map(({ unit }) => unit?.choices)) as UnitChoices;
-  const memory = freshMemory();
-  for (const part of laid) place(memory, part, laid);
+  const memory = memoryWith(laid, settings.findLast(({ readOnly }) => readOnly !== undefined)?.readOnly);
   const ended: number[] = [];
   const unit = new SmmuUnit(memory, { identification, caches: CACHES, ...choices, onStallEnd: ({ stag }) => ended.push(stag) });
   start(unit, registers);
@@ -125,6 +124,32 @@ function freshMemory(): PhysicalMemory {
   }
   shared.clear(0, SCENE_BYTES);
   return shared;
+}
+
+/** The parts in memory; the page of one of them may take no writes from then on. */
+function memoryWith(parts: readonly Part[], readOnly: string | undefined): PhysicalMemory {
+  const sealed = parts.find(({ name }) => name === readOnly);
+  const { memory, seal } = sealed === undefined ? { memory: freshMemory(), seal: () => {} } : memoryAround(Math.floor(sealed.pa / 4096) * 4096);
+  for (const part of parts) place(memory, part, parts);
+  seal();
+  return memory;
+}
+
+/** RAM with a page in it that takes no writes once it is sealed. */
+function memoryAround(page: number): { readonly memory: PhysicalMemory; readonly seal: () => void } {
+  const bytes = new Uint8Array(4096);
+  let isSealed = false;
+  const memory = new PhysicalMemory();
+  memory.addRam(0, page);
+  memory.addWindow(page, 4096, {
+    read: (offset, target) => target.set(bytes.subarray(offset, offset + target.length)),
+    write: (offset, source) => {
+      if (isSealed) throw new Error("this page takes no writes");
+      bytes.set(source, offset);
+    },
+  });
+  memory.addRam(page + 4096, RAM_BYTES - page - 4096);
+  return { memory, seal: () => (isSealed = true) };
 }
 
 function place(memory: PhysicalMemory, part: Part, parts: readonly Part[]): void {

@@ -35,6 +35,7 @@ export function notesOf({ given, change }: Recipe): readonly string[] {
   return [
     ...(given?.neighbourFirst ? ["00:03.1 made a request first, so that its STE is cached"] : []),
     ...(given?.merge ? [`the page behind was translated first; then a block took the place of its table${change.uninvalidated ? ", and no TLBI followed" : ""}`] : []),
+    ...(change.readOnly ? [`the page of the ${change.readOnly} descriptor takes no writes`] : []),
     ...(change.deaf ? ["00:03.0 does not answer invalidations"] : []),
   ];
 }
@@ -59,6 +60,7 @@ function partsRead({ change, given, expect }: Recipe, { parts }: FaultRun, chang
   if (change.registers?.CR0 !== undefined) return (change.registers.CR0 & BigInt(Cr0.SMMUEN)) === 0n ? 0 : upTo(["STE"]);
   // A request that is wrong in itself, which an STE, or a CD with its halves, is enough to see.
   if (change.request !== undefined) return upTo(expect.event === Event.F_TRANSLATION ? ["STE", "CD"] : ["STE"]);
+  if (change.readOnly !== undefined) return upTo([change.readOnly]);
   return upTo(Object.keys(given?.set ?? {}));
 }
 

@@ -11,6 +11,8 @@ import { TARGET } from "./scene.js";
 
 /** Both know a unit that translates, and nothing of what implementations may add. */
 const WITNESSED = RECIPES.filter((recipe) => {
+  // Memory that takes no writes is not theirs to see.
+  if (recipe.change.readOnly !== undefined) return false;
   const settings = [recipe.given, recipe.change];
   const isPlain = settings.every((setting) => setting?.unit?.choices === undefined && setting?.registers?.CR0 === undefined);
   return isPlain && recipe.expect.event !== undefined && !recipe.name.startsWith("GERROR") && kindsOf(recipe)[0] === "untranslated";

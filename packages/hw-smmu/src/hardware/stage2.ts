@@ -36,6 +36,8 @@ export class Stage2 {
   #pendingSet = 0;
   #pendingTables = false;
   #level = 0;
+  /** What the last walk was for: an update that memory does not take is reported with it (7.3.12). */
+  #cause: number = FaultClass.IN;
   readonly #tags = { ...intermediateTags(0) };
 
   constructor(memory: PhysicalMemory, caps: Capabilities, tlbs: Tlbs, fault: Fault) {
@@ -76,6 +78,7 @@ export class Stage2 {
   }
 
   #walkTables(c: Configuration, page: number, needed: number, cause: number): boolean {
+    this.#cause = cause;
     if (page >= c.s2Pages) return this.#fault.atStage2(Event.F_TRANSLATION, cause, page);
     const format = c.s2Format;
     if (format === undefined) throw new Error("stage 2 without tables");
@@ -175,7 +178,7 @@ export class Stage2 {
   }
 
   #aborted(level: number): false {
-    this.#fault.atStage2(Event.F_WALK_EABT, FaultClass.TT, 0);
+    this.#fault.atStage2(Event.F_WALK_EABT, this.#cause, 0);
     this.#fault.controlled = false;
     this.#fault.fetch = this.#descent.addresses[level];
     return false;
