@@ -1,12 +1,13 @@
 /** Builds a scene in memory, sets what a recipe sets, and sends the request through a unit of its own. */
-import { Access, type AtsHardware, CompletionStatus, encodeFields, type FieldTable, NO_PASID, PhysicalMemory, TranslationCompletion } from "@iommukit/core";
+import { Access, type AtsHardware, CompletionStatus, encodeFields, type FieldTable, NO_PASID, type PhysicalMemory, TranslationCompletion } from "@iommukit/core";
 import { SmmuUnit, type UnitChoices } from "../hardware/unit.js";
 import { COMMANDS, Op } from "../spec/commands.js";
 import { IDR0, IDR1, IDR3, IDR5, type Identification } from "../spec/identification.js";
 import { Cr0, Cr2, Reg } from "../spec/registers.js";
 import { STAGE1_LEAF, STAGE2_LEAF } from "../spec/tables.js";
+import { memoryWith, place, wordsInMemory } from "./memory.js";
 import type { Kind, Recipe, Request, Setting, UnitChange, Values } from "./recipe.js";
-import { COMMAND_QUEUE, DOORBELL, EVENT_QUEUE, PAGE_QUEUE, type Part, RAM_BYTES, sceneOf, STREAM } from "./scene.js";
+import { COMMAND_QUEUE, DOORBELL, EVENT_QUEUE, PAGE_QUEUE, type Part, sceneOf, STREAM } from "./scene.js";
 
 export interface FaultCase {
   readonly recipe: Recipe;
@@ -83,96 +84,79 @@ function identify(changes: readonly (UnitChange | undefined)[]): Identification 
   };
 }
 
-export function runCase({ recipe, kind, unchanged = false, over = {} }: FaultCase): FaultRun {
+/** Everything that a case sets up, of its scene and its settings. */
+interface Setup {
+  readonly identification: Identification;
+  readonly choices: UnitChoices;
+  readonly parts: readonly Part[];
+  readonly registers: Values;
+  readonly request: FaultRun["request"];
+  readonly commands: Commands;
+  /** Settings that stand alone: the last one counts. */
+  readonly readOnly: string | undefined;
+  readonly merge: Setting["merge"];
+  readonly neighbourFirst: boolean;
+  readonly uninvalidated: boolean;
+  readonly deaf: boolean;
+}
+
+interface Commands {
+  readonly first: readonly bigint[];
+  readonly sync: readonly bigint[];
+}
+
+function setUp({ recipe, unchanged = false, over = {} }: FaultCase): Setup {
   const { given = {}, change } = recipe;
   const settings: readonly Setting[] = [given, ...(unchanged ? [] : [change]), over];
   const scene = sceneOf(recipe.scene);
-  const laid = scene.parts.map((part) => ({ ...part, values: Object.assign({}, part.values, ...settings.map(({ set }) => set?.[part.name])) as Values }));
-  const registers = Object.assign({}, scene.registers, REGISTERS, ...settings.map((setting) => setting.registers)) as Values;
-  const request = Object.assign(
-    { address: scene.address, access: "read", privileged: false, substream: scene.substream ?? NO_PASID, stream: STREAM },
-    ...settings.map((setting) => setting.request),
-  ) as FaultRun["request"];
-  const identification = identify(settings.map(({ unit }) => unit));
-  const choices = Object.assign({}, ...settings.map(({ unit }) => unit?.choices)) as UnitChoices;
-  const memory = memoryWith(laid, settings.findLast(({ readOnly }) => readOnly !== undefined)?.readOnly);
+  const merged = <T>(base: object, of: (setting: Setting) => object | undefined): T => Object.assign({}, base, ...settings.map(of)) as T;
+  const last = <T>(of: (setting: Setting) => T | undefined): T | undefined => settings.map(of).findLast((value) => value !== undefined);
+  const ask = { address: scene.address, access: "read", privileged: false, substream: scene.substream ?? NO_PASID, stream: STREAM };
+  return {
+    identification: identify(settings.map(({ unit }) => unit)),
+    choices: merged({}, ({ unit }) => unit?.choices),
+    parts: scene.parts.map((part) => ({ ...part, values: merged(part.values, ({ set }) => set?.[part.name]) })),
+    registers: merged({ ...scene.registers, ...REGISTERS }, (setting) => setting.registers),
+    request: merged(ask, ({ request }) => request),
+    commands: {
+      first: encodeCommand(merged({ opcode: BigInt(Op.TLBI_NSNH_ALL) }, ({ command }) => command)),
+      sync: encodeCommand(merged({ opcode: BigInt(Op.SYNC) }, ({ sync }) => sync)),
+    },
+    readOnly: last(({ readOnly }) => readOnly),
+    merge: last(({ merge }) => merge),
+    neighbourFirst: last(({ neighbourFirst }) => neighbourFirst) ?? false,
+    uninvalidated: last(({ uninvalidated }) => uninvalidated) ?? false,
+    deaf: last(({ deaf }) => deaf) ?? false,
+  };
+}
+
+export function runCase(chosen: FaultCase): FaultRun {
+  const setup = setUp(chosen);
+  const { identification, registers, request, commands } = setup;
+  const memory = memoryWith(setup.parts, setup.readOnly);
   const ended: number[] = [];
-  const unit = new SmmuUnit(memory, { identification, caches: CACHES, ...choices, onStallEnd: ({ stag }) => ended.push(stag) });
+  const unit = new SmmuUnit(memory, { identification, caches: CACHES, ...setup.choices, onStallEnd: ({ stag }) => ended.push(stag) });
   start(unit, registers);
-  if (settings.some(({ neighbourFirst }) => neighbourFirst)) unit.translate(request.stream + 1, request.substream, Number(request.address >> 12n), accessBits(request));
-  const merged = settings.flatMap(({ merge }) => (merge === undefined ? [] : [mergePages(unit, memory, laid, request, merge)]));
-  if (merged.length > 0 && !settings.some(({ uninvalidated }) => uninvalidated)) invalidate(unit, memory);
-  const parts = laid.map((part) => merged.find(({ name }) => name === part.name) ?? part);
-  const command = queueCommands(memory, settings);
-  const answer = carry(unit, kind, request, settings.some(({ deaf }) => deaf));
+  const parts = beforehand(unit, memory, setup);
+  [...commands.first, ...commands.sync].forEach((value, i) => memory.writeU64(COMMAND_QUEUE + i * 8, value));
+  const answer = carry(unit, chosen.kind, request, setup.deaf);
   const written = parts.filter((part) => wordsInMemory(part, parts).some((value, i) => memory.readU64(part.pa + i * 8) !== value)).map(({ name }) => name);
   const events = takeEvents(unit, memory);
   const after = { gerror: unit.read(Reg.GERROR, 4) ^ unit.read(Reg.GERRORN, 4), commands: unit.read(Reg.CMDQ_CONS, 4), pageRequests: unit.read(Reg.PRIQ_PROD, 4) };
   resume(unit, memory, events[0]);
-  return { identification, memory, parts, registers, request, command, ...answer, events, ...after, written, resumed: ended.length === 1 };
+  return { identification, memory, parts, registers, request, command: commands.first, ...answer, events, ...after, written, resumed: ended.length === 1 };
 }
 
-let shared: PhysicalMemory | undefined;
-/** What scenes and queues use is below. */
-const SCENE_BYTES = 0x1_4000;
-
-/** The same from run to run: making one takes longer than a run. */
-function freshMemory(): PhysicalMemory {
-  if (shared === undefined) {
-    shared = new PhysicalMemory();
-    shared.addRam(0, RAM_BYTES);
-  }
-  shared.clear(0, SCENE_BYTES);
-  return shared;
-}
-
-/** The parts in memory; the page of one of them may take no writes from then on. */
-function memoryWith(parts: readonly Part[], readOnly: string | undefined): PhysicalMemory {
-  const sealed = parts.find(({ name }) => name === readOnly);
-  const { memory, seal } = sealed === undefined ? { memory: freshMemory(), seal: () => {} } : memoryAround(Math.floor(sealed.pa / 4096) * 4096);
-  for (const part of parts) place(memory, part, parts);
-  seal();
-  return memory;
-}
-
-/** RAM with a page in it that takes no writes once it is sealed. */
-function memoryAround(page: number): { readonly memory: PhysicalMemory; readonly seal: () => void } {
-  const bytes = new Uint8Array(4096);
-  let isSealed = false;
-  const memory = new PhysicalMemory();
-  memory.addRam(0, page);
-  memory.addWindow(page, 4096, {
-    read: (offset, target) => target.set(bytes.subarray(offset, offset + target.length)),
-    write: (offset, source) => {
-      if (isSealed) throw new Error("this page takes no writes");
-      bytes.set(source, offset);
-    },
-  });
-  memory.addRam(page + 4096, RAM_BYTES - page - 4096);
-  return { memory, seal: () => (isSealed = true) };
-}
-
-function place(memory: PhysicalMemory, part: Part, parts: readonly Part[]): void {
-  wordsInMemory(part, parts).forEach((value, i) => memory.writeU64(part.pa + i * 8, value));
-}
-
-function wordsInMemory(part: Part, parts: readonly Part[]): readonly bigint[] {
-  const words = encodeFields(part.table, part.values);
-  return isBigEndian(part, parts) ? words.map(swap) : words;
-}
-
-/** CD.ENDI and STE.S2ENDI are about descriptors of tables alone. */
-function isBigEndian({ name }: Part, parts: readonly Part[]): boolean {
-  const flag = (structure: string, field: string): boolean => parts.find((part) => part.name === structure)?.values[field] === 1n;
-  if (name.startsWith("S2 ")) return flag("STE", "S2ENDI");
-  return name.startsWith("S1 ") && flag("CD", "ENDI");
-}
-
-/** The eight bytes in the other order. */
-function swap(value: bigint): bigint {
-  let swapped = 0n;
-  for (let left = value, i = 0; i < 8; i++, left >>= 8n) swapped = (swapped << 8n) | (left & 0xffn);
-  return swapped;
+/** What happens before the request. Returns the parts as they are then. */
+function beforehand(unit: SmmuUnit, memory: PhysicalMemory, { parts, request, neighbourFirst, merge, uninvalidated }: Setup): readonly Part[] {
+  const page = Number(request.address >> 12n);
+  if (neighbourFirst) unit.translate(request.stream + 1, request.substream, page, accessBits(request));
+  if (merge === undefined) return parts;
+  unit.translate(request.stream, request.substream, page + 1, accessBits(request));
+  const blocks = parts.map((part) => (part.name === merge.part ? { ...part, table: part.name.startsWith("S2") ? STAGE2_LEAF : STAGE1_LEAF, values: merge.values } : part));
+  for (const part of blocks) if (part.name === merge.part) place(memory, part, blocks);
+  if (!uninvalidated) invalidate(unit, memory);
+  return blocks;
 }
 
 function start(unit: SmmuUnit, registers: Values): void {
@@ -182,28 +166,9 @@ function start(unit: SmmuUnit, registers: Values): void {
   put("CR0");
 }
 
-/** One request to the page behind, and then its table becomes a block that covers both pages. Returns the block. */
-function mergePages(unit: SmmuUnit, memory: PhysicalMemory, parts: readonly Part[], request: FaultRun["request"], { part: name, values }: NonNullable<Setting["merge"]>): Part {
-  const part = parts.find((candidate) => candidate.name === name);
-  if (part === undefined) throw new RangeError(`no part ${name}`);
-  unit.translate(request.stream, request.substream, Number(request.address >> 12n) + 1, accessBits(request));
-  const block = { ...part, table: name.startsWith("S2") ? STAGE2_LEAF : STAGE1_LEAF, values };
-  place(memory, block, parts);
-  return block;
-}
-
 function invalidate(unit: SmmuUnit, memory: PhysicalMemory): void {
   memory.writeU64(COMMAND_QUEUE, BigInt(Op.TLBI_NSNH_ALL));
   unit.write(Reg.CMDQ_PROD, 4, 1n);
-}
-
-/** The command at index 0, and a CMD_SYNC behind it. Returns the words of the first. */
-function queueCommands(memory: PhysicalMemory, settings: readonly Setting[]): readonly bigint[] {
-  const fields = Object.assign({ opcode: BigInt(Op.TLBI_NSNH_ALL) }, ...settings.map(({ command }) => command)) as Values;
-  const sync = encodeCommand(Object.assign({ opcode: BigInt(Op.SYNC) }, ...settings.map((setting) => setting.sync)) as Values);
-  const words = encodeCommand(fields);
-  [...words, ...sync].forEach((value, i) => memory.writeU64(COMMAND_QUEUE + i * 8, value));
-  return words;
 }
 
 function encodeCommand({ opcode, ...fields }: Values): readonly bigint[] {

@@ -140,7 +140,10 @@ function l1Context(nested: boolean): Part {
 /** Stage 1 with stage 2 under it. @param contexts what leads to the stage-1 tables */
 function nestedParts(values: Values, contexts: readonly Part[]): Part[] {
   const first = stage1(guest, IPA);
-  return [ste({ ...STAGE2_VALUES, ...values, Config: BigInt(SteConfig.NESTED) }), ...stage2Tables(["CDs", "tables", "page"]), ...contexts.flatMap(behind), ...first.flatMap(behind), stage2Leaf("the page", IPA, TARGET)];
+  return [
+    ste({ ...STAGE2_VALUES, ...values, Config: BigInt(SteConfig.NESTED) }),
+    ...stage2Tables(["CDs", "tables", "page"]), ...contexts.flatMap(behind), ...first.flatMap(behind), stage2Leaf("the page", IPA, TARGET),
+  ];
 }
 
 const LINEAR: Values = { STRTAB_BASE: BigInt(STREAM_TABLE), STRTAB_BASE_CFG: 6n };
