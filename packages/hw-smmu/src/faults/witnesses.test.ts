@@ -65,6 +65,7 @@ describe.each(WITNESSED)("$name", (recipe) => {
   it("both find nothing wrong without the change", () => {
     const answer = referenceSays(run(true));
     const page = BigInt(TARGET) | (run(true).request.address & 0xfffn);
-    expect([answer, decoderSays(run(true))]).toEqual([{ address: page }, `0x${page.toString(16)}`]);
+    expect(answer).toMatchObject({ address: page });
+    expect(decoderSays(run(true))).toBe(`0x${page.toString(16)}`);
   });
 });

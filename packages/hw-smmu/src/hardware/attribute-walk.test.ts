@@ -47,7 +47,7 @@ it("stage 1: AttrIndx into MAIR of the CD, SH of the leaf, or with LPA2 of the C
   expect(carried(wide)).toBe("Normal-iWB/RAWAnTR-oWB/RAWAnTR-OSH");
 });
 
-it("nested: stage 2 over stage 1, and S2FWB", () => {
+it("nested: stage 2 over stage 1, and S2FWB (5.2, 13.1.5, corner case 50)", () => {
   for (const [ste, text] of [[{}, "Device-nGnRE"], [{ S2FWB: 1 }, "Normal-iWB/RAWAnTR-oWB/RAWAnTR-OSH"]] as const) {
     const rig = new Rig(full);
     rig.nestedStream({ MAIR0: 0x04 }, { SHCFG: 1, ...ste });

@@ -6,7 +6,8 @@ import { describe, expect, it } from "vitest";
 const here = import.meta.dirname;
 const list = readFileSync(join(here, "../../CORNER-CASES.md"), "utf8");
 const rows = list.split("\n").filter((line) => /^\| \d/.test(line)).map((line) => line.split("|").slice(1, -1).map((cell) => cell.trim()));
-const titles = readdirSync(here).filter((name) => name.endsWith(".test.ts")).flatMap((name) => readFileSync(join(here, name), "utf8").match(/corner cases? [\d, and]+/g) ?? []);
+const tests = [here, join(here, "../spec")].flatMap((folder) => readdirSync(folder).filter((name) => name.endsWith(".test.ts")).map((name) => join(folder, name)));
+const titles = tests.flatMap((file) => readFileSync(file, "utf8").match(/corner cases? [\d, and]+/g) ?? []);
 const cited = new Set(titles.flatMap((title) => title.match(/\d+/g) ?? []).map(Number));
 
 describe("the list of corner cases", () => {

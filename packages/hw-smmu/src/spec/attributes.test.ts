@@ -7,7 +7,7 @@ const WB = "WB/RAWAnTR";
 const WT = "WT/RAWAnTR";
 const [NSH, OSH, ISH] = [0, 2, 3];
 
-describe("a byte of MAIR (5.4)", () => {
+describe("a byte of MAIR (5.4, corner case 50)", () => {
   it.each([
     [0x00, "Device-nGnRnE"], [0x01, "Device-nGnRnE"], [0x03, "Device-nGnRnE"], [0x04, "Device-nGnRE"], [0x07, "Device-nGnRE"], [0x08, "Device-nGRE"], [0x0c, "Device-GRE"],
     [0x0f, "Device-GRE"], [0x44, "Normal-iNC-oNC"], [0xff, `Normal-i${WB}-o${WB}-ISH`], [0xbb, `Normal-i${WT}-o${WT}-ISH`], [0x77, "Normal-iWB/RAWATR-oWB/RAWATR-ISH"],
@@ -24,7 +24,7 @@ describe("a byte of MAIR (5.4)", () => {
   });
 });
 
-it("MemAttr: Device, outer and inner, and reserved values", () => {
+it("MemAttr: Device, outer and inner, and reserved values (5.2, corner case 50)", () => {
   const types = Array.from({ length: 16 }, (_, code) => shown(memAttrType(code)));
   expect(types).toEqual([
     "Device-nGnRnE", "Device-nGnRE", "Device-nGRE", "Device-GRE", "Device-nGnRnE", "Normal-iNC-oNC", `Normal-i${WT}-oNC-NSH`, `Normal-i${WB}-oNC-NSH`,
