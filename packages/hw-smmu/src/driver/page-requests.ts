@@ -3,7 +3,7 @@ import { decodeFields, type DeviceRequest, FaultPermission, type PageRequestSour
 import { Op, PageResponse } from "../spec/commands.js";
 import { PAGE_REQUEST } from "../spec/page-requests.js";
 import type { CommandQueue } from "./command-queue.js";
-import type { OutputQueue } from "./event-queue.js";
+import type { OutputQueue } from "./output-queue.js";
 
 export class PageRequestQueue implements PageRequestSource {
   readonly #records: OutputQueue;

@@ -3,7 +3,7 @@ import type { FieldValues, IdPool } from "@iommukit/core";
 import type { Capabilities } from "../spec/capabilities.js";
 import type { DeviceRecord } from "./device-tables.js";
 import type { PageBlock } from "./page-block.js";
-import type { CommandQueue } from "./queue.js";
+import type { CommandQueue } from "./command-queue.js";
 import type { Structures } from "./structures.js";
 
 /** One unit, as domains reach it. */

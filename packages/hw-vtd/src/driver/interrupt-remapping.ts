@@ -3,7 +3,7 @@ import { type FrameAllocator, type InterruptMessage, type PhysicalMemory, refuse
 import type { Capabilities } from "../spec/capabilities.js";
 import { IRTE_REMAPPED } from "../spec/interrupts.js";
 import { Gcmd, Reg } from "../spec/registers.js";
-import type { CommandQueue } from "./queue.js";
+import type { CommandQueue } from "./command-queue.js";
 import type { RegisterAccess } from "./registers.js";
 import type { Structures } from "./structures.js";
 

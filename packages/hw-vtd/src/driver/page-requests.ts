@@ -3,7 +3,7 @@ import { decodeFields, type DeviceRequest, FaultPermission, type FrameAllocator,
 import type { Capabilities } from "../spec/capabilities.js";
 import { PAGE_REQUEST } from "../spec/records.js";
 import { Prs, Reg } from "../spec/registers.js";
-import type { CommandQueue } from "./queue.js";
+import type { CommandQueue } from "./command-queue.js";
 import type { RegisterAccess } from "./registers.js";
 
 /** PQS: the queue takes 2^4 pages. */

@@ -1,7 +1,7 @@
 /** Event records (SMMU 7): to who answers stalled requests, to the virtual machine whose device it is, or counted and told of. */
 import { decodeFields, formatRid, type Tracer } from "@iommukit/core";
 import { Event, eventType, eventName } from "../spec/events.js";
-import type { OutputQueue } from "./event-queue.js";
+import type { OutputQueue } from "./output-queue.js";
 import { isStall, type StalledRequests } from "./stalls.js";
 
 /** What a guest gets to see of its own first stage (iommufd facts, 9.3). */
