@@ -12,7 +12,7 @@ import { ADDRESS_SIZES } from "./spec/identification.js";
 import { Reg, REGISTER_BYTES } from "./spec/registers.js";
 import { transcriptPlatform } from "./transcripts.js";
 
-const OPTIONS: readonly string[] = [...IDENTIFICATION_OPTIONS, ...CACHE_OPTIONS, "qemuNesting", "mergeEvents", "farAtomics", "tlbConflicts", "cfgConflicts", "iort"];
+const OPTIONS: readonly string[] = [...IDENTIFICATION_OPTIONS, ...CACHE_OPTIONS, "qemuNesting", "mergeEvents", "farAtomics", "tlbConflicts", "cfgConflicts", "contiguousEntries", "contiguousStreams", "iort"];
 
 /** Registers of 32 bits that say how a transaction is translated. */
 const EXPLAINED = ["STRTAB_BASE_CFG", "CR0", "CR2", "GBPA", "IDR0", "IDR1", "IDR3", "IDR5", "AIDR"] as const;
@@ -28,6 +28,8 @@ function create(environment: IommuEnvironment, options: Readonly<Record<string, 
     caches: cacheGeometry(options),
     qemuNesting: flagOption(options, "qemuNesting"),
     mergeEvents: flagOption(options, "mergeEvents"),
+    contiguousEntries: flagOption(options, "contiguousEntries", false),
+    contiguousStreams: flagOption(options, "contiguousStreams", false),
     farAtomics: flagOption(options, "farAtomics", true),
     tlbConflicts: flagOption(options, "tlbConflicts"),
     cfgConflicts: flagOption(options, "cfgConflicts"),

@@ -38,11 +38,11 @@ export class AttributeWalk {
 
   constructor(memory: PhysicalMemory, caps: Capabilities) {
     this.#caps = caps;
-    const tlbs = new Tlbs({ input: NONE, intermediate: NONE, configurations: 0 }, false);
+    const tlbs = new Tlbs({ input: NONE, intermediate: NONE, configurations: 0 }, false, false);
     const fault = new Fault();
     const tables = new Stage2(memory, caps, tlbs, fault);
     this.#reader = new ConfigurationReader(memory, caps, tlbs, tables, fault, 0);
-    this.#stage1 = new Stage1(memory, caps, tlbs.inputTables, tables, fault);
+    this.#stage1 = new Stage1(memory, caps, tlbs, tables, fault);
     this.#stage2 = new Stage2(memory, caps, tlbs, fault);
   }
 

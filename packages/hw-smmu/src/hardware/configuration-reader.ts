@@ -49,6 +49,8 @@ export class ConfigurationReader {
   context: Fields | undefined = undefined;
   /** Stage 2 translates both start tables of a CD when it is read, and what it says is kept with the CD (`qemuNesting`). */
   fixesStartTables = false;
+  /** A stream whose STE is not cached has that of a neighbour that is, and whose CONT says that it is the same. */
+  usesNeighbours = false;
   /** Cached STEs that CONT says are alike, and are not, are F_CFG_CONFLICT. */
   findsConflicts = false;
   readonly streams: StructureCache;
@@ -154,7 +156,7 @@ export class ConfigurationReader {
     if (!this.streams.load(stream, 0, words)) {
       const address = this.#streamAddress(stream);
       if (address === -1) return undefined;
-      if (!this.#fetch(address, 16)) return this.#refuse(Event.F_STE_FETCH, address);
+      if (!(this.usesNeighbours && this.#borrow(stream)) && !this.#fetch(address, 16)) return this.#refuse(Event.F_STE_FETCH, address);
     }
     const f = readFields(STE, words);
     const world = streamWorld(f, this.#caps, this.table.e2h);
@@ -168,9 +170,15 @@ export class ConfigurationReader {
   /** A cached neighbour whose CONT says that this stream's STE is the same, and it is not (5.2). */
   #conflicts(stream: number): boolean {
     const words = this.#words;
+    return this.streams.some((other, theirs) => covers(other, theirs, stream) && theirs.some((word, i) => word !== words[i]));
+  }
+
+  /** The words of a cached neighbour whose CONT says that this stream's STE is the same. */
+  #borrow(stream: number): boolean {
     return this.streams.some((other, theirs) => {
-      const block = 2 ** readBits(theirs, CONT.low, CONT.width);
-      return Math.floor(other / block) === Math.floor(stream / block) && theirs.some((word, i) => word !== words[i]);
+      if (!covers(other, theirs, stream)) return false;
+      this.#words.set(theirs);
+      return true;
     });
   }
 
@@ -365,6 +373,12 @@ export class ConfigurationReader {
     this.#fault.structure(type, fetch);
     return undefined;
   }
+}
+
+/** STE.CONT of `owner` (5.2): 2^CONT streams, aligned, have the same STE. */
+function covers(owner: number, words: Uint32Array, stream: number): boolean {
+  const block = 2 ** readBits(words, CONT.low, CONT.width);
+  return Math.floor(owner / block) === Math.floor(stream / block);
 }
 
 /** PRIVCFG and INSTCFG of an STE or of GBPA as a row of `NEEDED`. */

@@ -65,6 +65,8 @@ export class QuickWalk {
     if (c.stage2 && (c.s2BigEndian || c.s2UpdatesTables || c.s2Pages > c.s2TableSpan || c.s2Root >= bank || !isPlain(c.s2Format, c.s2TopLevel))) return undefined;
     if (c.stage1 && !c.stage2 && half.root >= bank) return undefined;
     if (c.stage1 && c.stage2 && (half.topLevel > 3 || half.fixedRoot !== -1 || half.root % 4096 !== 0 || half.root >= 2 ** 32)) return undefined;
+    // A page of a run is cached as the run.
+    if (tlbs.contiguous) return undefined;
     // One walk cache of two is left to others.
     if (c.stage1 && c.stage2 && tlbs.inputTables.on !== tlbs.intermediateTables.on) return undefined;
     const first = half.format ?? c.s2Format;

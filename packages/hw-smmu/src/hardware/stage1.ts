@@ -1,5 +1,5 @@
 /** Stage 1 (SMMU 3.4.1, 5.4; Arm DDI0487 D8): input addresses to intermediate or, without stage 2, physical ones. */
-import { levelShift, type PhysicalMemory, WalkResult, WalkStatus, walk } from "@iommukit/core";
+import { type PhysicalMemory, WalkResult, WalkStatus, walk } from "@iommukit/core";
 import { Event, FaultClass } from "../spec/events.js";
 import type { Capabilities } from "../spec/identification.js";
 import { World } from "../spec/illegal.js";
@@ -10,7 +10,7 @@ import type { Fault } from "./fault.js";
 import { ANY_WRITE, isTransient, R, stage1Rights, W, withoutUpdates } from "./rights.js";
 import type { Stage2 } from "./stage2.js";
 import type { TableCache } from "./table-cache.js";
-import { canonicalPage } from "./tlbs.js";
+import { canonicalPage, type Tlbs } from "./tlbs.js";
 
 const SIGN = 2 ** 43;
 /** Input pages: all of them, and those below the top byte. */
@@ -40,6 +40,8 @@ export class Stage1 {
   }
   readonly #memory: PhysicalMemory;
   readonly #fault: Fault;
+  readonly #tlbs: Tlbs;
+  /** Tables that need not be read. */
   readonly #known: TableCache;
   readonly #tables: Stage2;
   readonly #caps: Capabilities;
@@ -50,11 +52,12 @@ export class Stage1 {
   #pendingSet = 0;
   #pendingClear = 0;
 
-  /** @param known tables that need not be read @param tables stage 2 for this stage's own accesses */
-  constructor(memory: PhysicalMemory, caps: Capabilities, known: TableCache, tables: Stage2, fault: Fault) {
+  /** @param tables stage 2 for this stage's own accesses */
+  constructor(memory: PhysicalMemory, caps: Capabilities, tlbs: Tlbs, tables: Stage2, fault: Fault) {
     this.#memory = memory;
     this.#fault = fault;
-    this.#known = known;
+    this.#tlbs = tlbs;
+    this.#known = tlbs.inputTables;
     this.#tables = tables;
     this.#caps = caps;
     this.#descent = new Descent(memory);
@@ -99,7 +102,7 @@ export class Stage1 {
     this.level = w.level;
     this.isTransient = isTransient(w.level, lo, this.#caps);
     this.granule = half.granule;
-    this.shift = levelShift(format, w.level);
+    this.shift = this.#tlbs.leafShift(half.granule, w.level, hi, inside, w.outPage, half.pages);
     this.rights = withoutUpdates(rights, clean && !dirties);
     this.global = !onePrivilege && (lo & Lo.NG) === 0;
     if (this.#known.on) this.#keepTables(c, canonicalPage(page));

@@ -1,5 +1,5 @@
 /** Stage 2 (SMMU 3.3, 5.2; Arm DDI0487 D8): intermediate addresses to physical ones, for accesses, tables and CDs. */
-import { levelShift, type PhysicalMemory, WalkResult, WalkStatus, walk } from "@iommukit/core";
+import { type PhysicalMemory, WalkResult, WalkStatus, walk } from "@iommukit/core";
 import { Event, FaultClass } from "../spec/events.js";
 import type { Capabilities } from "../spec/identification.js";
 import { World } from "../spec/illegal.js";
@@ -108,7 +108,7 @@ export class Stage2 {
     if (dirties) this.#pendingSet |= Lo.S2W;
     this.#pendingTables = c.s2UpdatesTables && this.#tablesLackFlag(level);
     this.outPage = w.outPage;
-    this.shift = levelShift(format, level);
+    this.shift = this.#tlbs.leafShift(c.s2Granule, level, hi, page, w.outPage, c.s2Pages);
     this.rights = withoutUpdates(rights, clean && !dirties);
     if (this.#tlbs.intermediateTables.on) this.#keepTables(c, page);
     // What waits for an update is cached once it is made: the request may still fail, and make none.

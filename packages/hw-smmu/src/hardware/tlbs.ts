@@ -9,7 +9,7 @@
  */
 import { Iotlb } from "@iommukit/core";
 import { World } from "../spec/illegal.js";
-import { GRANULE_SHIFTS } from "../spec/tables.js";
+import { CONTIGUOUS_SHIFTS, GRANULE_SHIFTS, Hi } from "../spec/tables.js";
 import { TableCache } from "./table-cache.js";
 import {
   ANY, ASID, GLOBAL, GLOBAL_TAG, GRANULE, GRANULE_SHIFT, type GroupMask, intermediateGroup, LEVEL, LEVEL_SHIFT, narrowed, type Tags, type TlbRange, VMID, WORLD, WORLD_SHIFT,
@@ -53,12 +53,28 @@ export class Tlbs {
   /** Leaf sizes, by granule * 8 + level, of which pieces are cached: stage 2 had smaller pages. */
   #pieces = 0;
 
-  /** @param conflicts entries of two sizes in one place are F_TLB_CONFLICT, not either of them (3.21.1) */
-  constructor(geometry: CacheGeometry, readonly conflicts: boolean) {
+  /**
+   * @param conflicts entries of two sizes in one place are F_TLB_CONFLICT, not either of them (3.21.1)
+   * @param contiguous a leaf with the contiguous hint is cached as its whole run
+   */
+  constructor(geometry: CacheGeometry, readonly conflicts: boolean, readonly contiguous: boolean) {
     this.input = new Iotlb(geometry.input);
     this.intermediate = new Iotlb(geometry.intermediate);
     this.inputTables = new TableCache(geometry.inputTables ?? NONE);
     this.intermediateTables = new TableCache(geometry.intermediateTables ?? NONE);
+  }
+
+  /**
+   * log2 of the bytes that one entry holds of a leaf: its own, or with the contiguous hint those of its run (DDI0487 D8.7.1), as this leaf alone
+   * says. A run that leaves the input range, or in which the output lies elsewhere than the input, is none.
+   * @param range pages of the input range
+   */
+  leafShift(granule: number, level: number, hi: number, page: number, outPage: number, range: number): number {
+    const own = GRANULE_SHIFTS[granule] + level * (GRANULE_SHIFTS[granule] - 3);
+    const run = this.contiguous && (hi & Hi.CONTIGUOUS) !== 0 ? CONTIGUOUS_SHIFTS[granule][level] : 0;
+    if (run === 0) return own;
+    const pages = 2 ** (run - 12);
+    return pages <= range && page % pages === outPage % pages ? run : own;
   }
 
   /** @param shift log2 of the bytes that both stages map alike @param level of the stage-1 leaf @param global nG = 0 in a regime with ASIDs */

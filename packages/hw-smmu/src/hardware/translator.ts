@@ -57,7 +57,7 @@ export class Translator {
     this.#tracer = tracer;
     const tables = new Stage2(memory, caps, tlbs, this.fault);
     this.#stage2 = new Stage2(memory, caps, tlbs, this.fault);
-    this.#stage1 = new Stage1(memory, caps, tlbs.inputTables, tables, this.fault);
+    this.#stage1 = new Stage1(memory, caps, tlbs, tables, this.fault);
     this.reader = new ConfigurationReader(memory, caps, tlbs, tables, this.fault, entries);
     this.configurations = Array.from({ length: Math.max(entries, 1) }, () => new Configuration());
     this.mask = Math.max(entries, 1) - 1;

@@ -68,6 +68,10 @@ export interface UnitChoices {
   readonly tlbConflicts?: boolean;
   /** STEs that CONT says are alike, and are not, are F_CFG_CONFLICT once both are cached (5.2, 7.3.18). */
   readonly cfgConflicts?: boolean;
+  /** A leaf with the contiguous hint is cached as its whole run, whatever its neighbours say. */
+  readonly contiguousEntries?: boolean;
+  /** The STE of a neighbour that is cached, and says of itself that it holds for a block of streams (STE.CONT), is used for the others. */
+  readonly contiguousStreams?: boolean;
   /** Reads of CR0ACK and IRQ_CTRLACK that still give the old value after a write; 0: at once. */
   readonly updateReads?: number;
 }
@@ -137,10 +141,11 @@ export class SmmuUnit implements IommuHardware, MmioHandler {
     const eventQueue = new OutputQueue(bank, memory, this.#interrupts, { ...EVENT_QUEUE, largest: caps.eventqBits });
     this.#events = new EventQueue(this.name, bank, eventQueue, this.stalls, options.mayStall ?? (() => true), options.qemuNesting ?? false, options.mergeEvents ? new EventMerge() : undefined, tracer);
     const caches = options.caches ?? DEFAULT_CACHES;
-    this.tlbs = new Tlbs(caches, options.tlbConflicts === true && caps.breakBeforeMake !== 2);
+    this.tlbs = new Tlbs(caches, options.tlbConflicts === true && caps.breakBeforeMake !== 2, options.contiguousEntries === true);
     this.translator = new Translator(this.name, memory, caps, this.tlbs, this.#events, caches.configurations, tracer);
     this.translator.reader.findsConflicts = options.cfgConflicts ?? false;
     this.translator.reader.fixesStartTables = options.qemuNesting ?? false;
+    this.translator.reader.usesNeighbours = options.contiguousStreams === true;
     const requests = new OutputQueue(bank, memory, this.#interrupts, { ...PAGE_REQUEST_QUEUE, largest: caps.priqBits });
     this.#ats = new AtsUnit(bank, caps, this.translator, this.#events, requests, this.refusesAtomics, () => this.#interrupts.raise("priq"), () => this.#commands.run());
     if (caps.ats) this.ats = this.#ats;

@@ -14,7 +14,8 @@ const MACHINES = Number(process.env.SMMU_MACHINES ?? 30_000);
 const none = { sets: 0, ways: 1 };
 const some = { sets: 8, ways: 2 };
 /** Each takes other ways through the model. */
-const CHOICES: readonly (readonly [name: string, options: Pick<SmmuUnitOptions, "caches" | "mergeEvents">])[] = [
+type Choices = Pick<SmmuUnitOptions, "caches" | "mergeEvents" | "contiguousEntries" | "contiguousStreams">;
+const CHOICES: readonly (readonly [name: string, options: Choices])[] = [
   ["without caches", { caches: { input: none, intermediate: none, configurations: 0 } }],
   ["with all caches", { caches: { input: some, intermediate: some, configurations: 16 } }],
   ["with configurations cached", { caches: { input: none, intermediate: none, configurations: 16 } }],
@@ -22,6 +23,7 @@ const CHOICES: readonly (readonly [name: string, options: Pick<SmmuUnitOptions, 
   ["with walk caches", { caches: { input: some, intermediate: some, inputTables: some, intermediateTables: some, configurations: 16 } }],
   ["with walk caches alone", { caches: { input: none, intermediate: none, inputTables: some, intermediateTables: some, configurations: 0 } }],
   ["with a walk cache of stage 2", { caches: { input: none, intermediate: some, intermediateTables: some, configurations: 16 } }],
+  ["with contiguous entries", { caches: { input: some, intermediate: some, inputTables: some, intermediateTables: some, configurations: 16 }, contiguousEntries: true, contiguousStreams: true }],
   ["merging events", { caches: { input: some, intermediate: some, configurations: 16 }, mergeEvents: true }],
 ];
 /** With merging, records that stay in the queue before software takes them all. */
@@ -41,7 +43,7 @@ class Bench {
   #newest: Record | undefined;
   #producer = 0;
 
-  constructor(memory: PhysicalMemory, id: Identification, options: Pick<SmmuUnitOptions, "caches" | "mergeEvents">) {
+  constructor(memory: PhysicalMemory, id: Identification, options: Choices) {
     this.memory = memory;
     this.#merges = options.mergeEvents === true;
     this.unit = new SmmuUnit(memory, { identification: id, ...options });

@@ -10,6 +10,11 @@ export interface RandomMachine {
 const SIZES = [32, 36, 40, 42, 44, 48, 52, 56];
 const GRANULES = [12, 16, 14];
 
+/** Of a leaf: the hint, the access flag, and what could make one leaf of a run need an update (AF is set, DBM and AP[2] are not). */
+const CONTIGUOUS = 1n << 52n;
+const AF = 1n << 10n;
+const RUN_OPEN = (1n << 51n) | AF;
+
 const field = (value: number | bigint | boolean, low: number): bigint => BigInt(value) << BigInt(low);
 const flag = (id: number, at: number): boolean => ((id >> at) & 1) === 1;
 
@@ -27,6 +32,7 @@ class MachineBuilder {
   readonly #requests: Request[] = [];
   #second: Tables | undefined;
   #mapped: bigint[] = [];
+  #hasRun = false;
   /** Ignored bits of table descriptors are used, as software may. */
   readonly #noisy: boolean;
   /** Small pages in 4K tables, and nothing unusual: what a busy device meets, and what the model is quick at. */
@@ -230,11 +236,11 @@ class MachineBuilder {
       const place = b.frame(bytes);
       return { name: through ? this.#intermediate(place, bytes) : BigInt(place), at: place };
     });
-    for (let i = 1 + b.random(3); i > 0; i--) this.#mapSomething(tables, upper, tbi, through);
+    for (let i = 0; i < 1 + b.random(3); i++) this.#mapSomething(tables, upper, tbi, through, i === 0);
     return field(size, shift) | field(coded, shift + 6) | field(root >> 4n, upper ? 132 : 68);
   }
 
-  #mapSomething(tables: Tables, upper: boolean, tbi: boolean, through: boolean): void {
+  #mapSomething(tables: Tables, upper: boolean, tbi: boolean, through: boolean, empty: boolean): void {
     const b = this.#b;
     const level = this.#plain ? 3 : b.pick(...tables.leafLevels);
     const shift = tables.shift(level);
@@ -246,6 +252,10 @@ class MachineBuilder {
       field(b.random(8), 2) | field(b.chance(60) ? 1 : b.random(4), 6) | (ds ? 0n : field(b.random(4), 8)) | field(b.chance(92), 10) | field(this.#plain || b.chance(70), 11) | field(b.chance(30), 51)
       | field(b.chance(60) ? 0 : b.random(4), 53) | field(b.random(16), 55);
     const table = (): bigint => (b.chance(this.#noisy ? 75 : 97) ? 0n : field(b.random(16), 59)) | field(this.#httu === 3 && b.chance(50), 10) | (this.#noisy ? field(b.random(128), 52) : 0n);
+    if (empty && !through && level === 3 && !this.#plain && b.chance(15)) {
+      this.#mapRun(tables, upper, tbi, input, leaf() & ~RUN_OPEN | AF, table);
+      return;
+    }
     // Where the output's offset in the block is the input's.
     const aligned = ((input >> BigInt(shift)) << BigInt(shift)) | (output % (1n << BigInt(shift)));
     if (!tables.map(aligned, output, level, leaf, table)) return;
@@ -255,6 +265,23 @@ class MachineBuilder {
       const page = aligned ^ (i << BigInt(shift));
       const beside = through && b.chance(80) ? this.#intermediate(b.frame(4096), 4096) : BigInt(b.frame(4096));
       if (tables.map(page, beside, 3, leaf, table)) this.#remember(page, upper, tbi, width);
+    }
+  }
+
+  /** A run of contiguous entries as it should be: all alike, aligned in input and output. They need no update, which a unit makes in one of them only. */
+  #mapRun(tables: Tables, upper: boolean, tbi: boolean, input: bigint, leaf: bigint, table: () => bigint): void {
+    const b = this.#b;
+    const { g, width } = tables.geometry;
+    const entries = { 12: 16, 14: 128, 16: 32 }[g] ?? 16;
+    const bytes = BigInt(entries) << BigInt(g);
+    if (bytes > 1n << BigInt(width)) return;
+    this.#hasRun = true;
+    const first = (input / bytes) * bytes;
+    const output = BigInt(b.frame(Number(bytes)));
+    for (let i = 0n; i < entries; i++) {
+      const at = first + (i << BigInt(g));
+      tables.map(at, output + (i << BigInt(g)), 3, () => leaf | CONTIGUOUS, table);
+      if (i % 5n === 0n) this.#remember(at, upper, tbi, width);
     }
   }
 
@@ -288,15 +315,15 @@ class MachineBuilder {
     }
   }
 
-  /** Bits of tables turned over after they were built. */
+  /** Bits of tables turned over after they were built. Runs of contiguous entries stay as they are: what units make of others is their own choice. */
   #damage(): void {
     const b = this.#b;
-    if (!b.chance(25)) return;
+    if (!b.chance(25) || this.#hasRun) return;
     const words = [...b.words];
     for (let i = b.random(3); i >= 0; i--) {
       const at = b.pick(...words);
       const value = b.get(at);
-      if (value !== 0n) b.put(at, value ^ (1n << BigInt(b.chance(50) ? b.random(12) : b.random(64))));
+      if (value !== 0n) b.put(at, (value ^ (1n << BigInt(b.chance(50) ? b.random(12) : b.random(64)))) & ~CONTIGUOUS);
     }
   }
 }

@@ -634,7 +634,7 @@ export class ReferenceUnit {
 /** 7.3.1: two records say the same; the place in the page does not count where the event says so. */
 export function sameEvent(a: Record, b: Record): boolean {
   const inPage = (a.words[0] & 0xffn) >= BigInt(E.WALK_EABT);
-  return a.merges && b.merges && a.words.every((word, i) => ((word ^ b.words[i]) & a.known[i] & (i === 2 && inPage ? ~0xfffn : -1n)) === 0n);
+  return a.merges && b.merges && a.words.every((word, i) => ((word ^ b.words[i]) & (a.known[i] | b.known[i]) & (i === 2 && inPage ? ~0xfffn : -1n)) === 0n);
 }
 
 function swap(word: bigint): bigint {
