@@ -252,6 +252,25 @@ describe("aborting", () => {
   });
 });
 
+it("a drain does not take what was submitted after it for what it waits for, though an abort moved it up in the queue", () => {
+  const rig = new Rig({ engine: "manual" });
+  rig.start([{ dedicated: false, pasid: 0, blockOnFault: true }]);
+  rig.unit.rights.set(FAULT_PAGE, 0);
+  const submit = (opcode: number, pasid: number): boolean =>
+    rig.submit(descriptor({ opcode, pasid, ...(opcode === Opcode.FILL && { destination: A, size: 8, flags: Flag.BLOCK_ON_FAULT }) }), { deferrable: true });
+  for (let i = 0; i < 3; i++) submit(Opcode.NOOP, 1);
+  submit(Opcode.FILL, 2);
+  let drained = false;
+  rig.device.drainPasid(2, () => (drained = true));
+  submit(Opcode.NOOP, 2);
+  rig.device.abortPasid(1);
+  while (rig.device.engines[0].step());
+  expect([rig.device.queueState(0).inFlight, drained]).toEqual([1, false]);
+  rig.unit.respond();
+  rig.device.engines[0].step();
+  expect(drained).toBe(true);
+});
+
 describe("reset", () => {
   it("by command or function gives every register its default", () => {
     /** All but most of interrupt message storage. */

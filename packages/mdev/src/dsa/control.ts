@@ -102,7 +102,6 @@ export class Control {
   /** What a function-level reset adds: it ends any halt but those for which the whole system is to be reset. */
   resetFunction(): void {
     this.#dropAll();
-    this.#drains.reset();
     this.#host.clear();
   }
 

@@ -25,8 +25,4 @@ export class Drains {
       drain.done();
     }
   }
-
-  reset(): void {
-    this.#waiting.clear();
-  }
 }

@@ -5,13 +5,14 @@
 import { Access, PageResponseCode } from "@iommukit/core";
 import { type DeviceTlb, PageOutcome } from "@iommukit/core/devices";
 import { Address } from "./address.js";
-import { Batch, BATCH_WIDTH } from "./batch.js";
+import { Batches } from "./batch.js";
 import { type CheckContext, checkDescriptor } from "./checks.js";
 import type { Completions } from "./completion.js";
 import { OPERATION_BY_OPCODE, Step } from "./operations/index.js";
 import { PageMover } from "./page-mover.js";
+import { readbackAddress, readbacksOf } from "./readback.js";
 import { Status } from "./spec/completion.js";
-import { DESCRIPTOR_BYTES, DrainFlag, Field, Flag, Opcode } from "./spec/descriptor.js";
+import { Opcode } from "./spec/descriptor.js";
 import { Stage, Work } from "./work.js";
 import type { WorkQueue } from "./work-queue.js";
 
@@ -43,7 +44,7 @@ export class Engine {
   readonly #mover: PageMover;
   readonly #pool: Work[] = [];
   readonly #ready: Work[] = [];
-  readonly #batches: Batch[] = [];
+  readonly #batches: Batches;
   /** All that has begun and not ended. */
   readonly #open = new Set<Work>();
   readonly #readbackAddress = new Address();
@@ -57,6 +58,15 @@ export class Engine {
     this.index = index;
     this.#host = host;
     this.#mover = new PageMover(host.tlb);
+    this.#batches = new Batches({
+      mover: this.#mover,
+      take: () => this.#take(),
+      giveBack: (work) => this.#giveBack(work),
+      mayAsk: (work) => this.#mayAsk(work),
+      ask: (work, then) => this.#ask(work, then),
+      faulted: (work, pageFault) => this.#faulted(work, faultStatus(this.#mover.outcome, pageFault, Status.HARDWARE)),
+      refused: (work, status) => this.#faulted(work, status),
+    });
   }
 
   /** Descriptors that it holds, those of batches included. */
@@ -107,26 +117,20 @@ export class Engine {
   /** Drops what matches, without a record. The one at hand is dropped when it comes to look: whoever aborts may be called from within it. */
   discard(matches: (work: Work) => boolean): void {
     const dropped = [...this.#open].filter(matches);
+    const uses = dropped.map(({ use }) => use);
     for (const work of dropped) work.discarded = true;
-    this.#keep(this.#batches, ({ work }) => !work.discarded);
-    this.#keep(this.#ready, (work) => !work.discarded);
-    for (const work of dropped) if (work !== this.#current) this.#end(work);
-  }
-
-  #keep<T>(list: T[], wanted: (item: T) => boolean): void {
-    const kept = list.filter(wanted);
-    list.length = 0;
-    list.push(...kept);
+    this.#batches.forgetDiscarded();
+    const kept = this.#ready.filter((work) => !work.discarded);
+    this.#ready.splice(0, Infinity, ...kept);
+    for (const [i, work] of dropped.entries()) if (work !== this.#current && work.use === uses[i]) this.#end(work);
   }
 
   /** What waited and may go on; then a batch's next descriptor; then a queue's. */
   #next(): Work | undefined {
     const ready = this.#ready.shift();
     if (ready) return ready;
-    for (const batch of this.#batches) {
-      const work = this.#nextOf(batch);
-      if (work) return work;
-    }
+    const member = this.#batches.next();
+    if (member) return member;
     if (this.#slots >= ENGINE_SLOTS) return undefined;
     const queue = this.#host.nextQueue(this.index);
     if (queue === undefined) return undefined;
@@ -142,68 +146,9 @@ export class Engine {
     return work;
   }
 
-  /** The next descriptor of a batch; or the batch itself, to be ended. */
-  #nextOf(batch: Batch): Work | undefined {
-    const { work } = batch;
-    if (batch.waiting) return undefined;
-    if (batch.over) {
-      this.#batches.splice(this.#batches.indexOf(batch), 1);
-      return this.#endOfBatch(batch);
-    }
-    if (batch.fetched || batch.open >= BATCH_WIDTH) return undefined;
-    const child = this.#take();
-    if (!this.#mover.read(work, work.source, batch.next * DESCRIPTOR_BYTES, child.bytes)) {
-      this.#giveBack(child);
-      this.#listStopped(batch);
-      return batch.waiting ? undefined : this.#nextOf(batch);
-    }
-    work.asked = 0;
-    child.beginInBatch(batch, batch.next);
-    if (child.has(Flag.FENCE) && batch.open > 0) {
-      this.#giveBack(child);
-      return undefined;
-    }
-    // A descriptor behind a fence counts on those before it: it is not begun when one has failed.
-    if (child.has(Flag.FENCE) && batch.failed) {
-      this.#giveBack(child);
-      batch.stopped = true;
-      return this.#nextOf(batch);
-    }
-    batch.next++;
-    batch.open++;
-    return child;
-  }
-
   #giveBack(work: Work): void {
     this.#open.delete(work);
     this.#pool.push(work);
-  }
-
-  #endOfBatch(batch: Batch): Work {
-    const { work } = batch;
-    work.completed = batch.next;
-    if (work.status === Status.SUCCESS && (batch.failed || batch.stopped)) work.status = Status.BATCH_FAILED;
-    work.stage = Stage.RECORD;
-    return work;
-  }
-
-  /** The list cannot be read: it waits for the page, or the batch ends where it is. */
-  #listStopped(batch: Batch): void {
-    const { work } = batch;
-    if (this.#mayAsk(work)) {
-      batch.waiting = true;
-      this.#ask(work, () => {
-        batch.waiting = false;
-        if (work.refused) this.#endList(batch, Status.BATCH_PAGE_FAULT);
-      });
-      return;
-    }
-    this.#endList(batch, faultStatus(this.#mover.outcome, Status.BATCH_PAGE_FAULT, Status.HARDWARE));
-  }
-
-  #endList(batch: Batch, status: number): void {
-    batch.stopped = true;
-    this.#faulted(batch.work, status);
   }
 
   #faulted(work: Work, status: number): void {
@@ -250,7 +195,7 @@ export class Engine {
       return true;
     }
     if (work.opcode === Opcode.BATCH) {
-      this.#batches.push(new Batch(work));
+      this.#batches.begin(work);
       return false;
     }
     OPERATION_BY_OPCODE.get(work.opcode)?.begin?.(work);
@@ -356,22 +301,4 @@ export class Engine {
 function faultStatus(outcome: number, pageFault: number, hardware: number): number {
   if (outcome === PageOutcome.UNTRANSLATABLE) return Status.TRANSLATION;
   return outcome === PageOutcome.REFUSED ? hardware : pageFault;
-}
-
-function readbacksOf(work: Work): number {
-  if (work.opcode === Opcode.DRAIN) return ((work.specific & DrainFlag.READBACK_1) !== 0 ? 1 : 0) + ((work.specific & DrainFlag.READBACK_2) !== 0 ? 1 : 0);
-  if (!work.has(Flag.READBACK) || work.written === 0) return 0;
-  return work.opcode === Opcode.DUALCAST ? 2 : 1;
-}
-
-/** Sets `address`, and returns the offset from it, of a readback: the last byte of a destination, or what a drain names. */
-function readbackAddress(work: Work, index: number, address: Address): number {
-  if (work.opcode === Opcode.DRAIN) {
-    const second = index === 1 || (work.specific & DrainFlag.READBACK_1) === 0;
-    address.read(work.view, second ? Field.DESTINATION : Field.SOURCE);
-    return 0;
-  }
-  if (work.opcode === Opcode.CREATE_DELTA) address.read(work.view, Field.DELTA);
-  else address.read(work.view, index === 1 ? Field.DESTINATION2 : Field.DESTINATION);
-  return work.written - 1;
 }

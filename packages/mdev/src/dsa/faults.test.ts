@@ -108,6 +108,52 @@ describe("blocking on faults", () => {
     expect([at(1), at(2)].map((record) => rig.record(record).status)).toEqual([0, Status.SUCCESS]);
   });
 
+  it("gives up the page requests of a PASID that is aborted, and says that no more come", () => {
+    const rig = new Rig();
+    rig.start([{ dedicated: false, pasid: 0, blockOnFault: true, size: 64 }]);
+    rig.unit.rights.set(A >> 12, 0);
+    const wait = (pasid: number): boolean => rig.submit(descriptor({ opcode: Opcode.FILL, pasid, destination: A, size: 8, flags: BOF, completion: at(pasid) }), { deferrable: true });
+    for (let i = 0; i < 32; i++) wait(1);
+    wait(2);
+    expect(rig.unit.questions.map(({ pasid }) => pasid)).toEqual(Array.from({ length: 32 }, () => 1));
+    rig.device.abortPasid(1);
+    expect(rig.unit.stopped).toEqual([1]);
+    wait(3);
+    expect(rig.unit.questions.slice(32).map(({ pasid }) => pasid)).toEqual([2, 3]);
+  });
+
+  it("nor for one to a drain that took its place", () => {
+    const rig = new Rig();
+    rig.start([{ dedicated: false, pasid: 0, blockOnFault: true }]);
+    rig.unit.rights.set(A >> 12, 0);
+    const submit = (opcode: number, pasid: number): boolean =>
+      rig.submit(descriptor({ opcode, pasid, ...(opcode === Opcode.FILL && { destination: A + 64 * pasid, size: 8, flags: BOF }), completion: at(opcode) }), { deferrable: true });
+    submit(Opcode.FILL, 1);
+    submit(Opcode.FILL, 2);
+    rig.device.abortQueue(0);
+    submit(Opcode.FILL, 2);
+    submit(Opcode.DRAIN, 2);
+    rig.unit.respond(PageResponseCode.INVALID);
+    rig.unit.respond(PageResponseCode.INVALID);
+    rig.unit.respond();
+    expect([rig.record(at(Opcode.FILL)).status, rig.record(at(Opcode.DRAIN)).status]).toEqual([Status.SUCCESS, Status.SUCCESS]);
+  });
+
+  it.each([Opcode.MEMMOVE, Opcode.BATCH])("may be aborted from within the request for a page: opcode %i", (opcode) => {
+    const rig = new Rig();
+    rig.start([{ blockOnFault: true, pasid: 4 }]);
+    rig.unit.rights.set(A >> 12, 0);
+    rig.unit.answer = () => {
+      rig.device.abortPasid(4);
+      rig.submit(descriptor({ opcode: Opcode.FILL, source: 1, destination: B, size: 8, completion: at(9) }));
+      return PageResponseCode.SUCCESS;
+    };
+    for (let i = 0; i < 3; i++) rig.submit(descriptor({ opcode, source: A, destination: opcode === Opcode.BATCH ? 0 : B, size: 8, flags: BOF, completion: at(i) }));
+    expect([0, 1, 2, 9].map((i) => rig.record(at(i)).status)).toContain(Status.SUCCESS);
+    expect(rig.device.queueState(0)).toMatchObject({ inFlight: 0, occupancy: 0 });
+    expect(rig.device.engines[0].open).toBe(0);
+  });
+
   it("asks no more than 16 times for a page that never comes", () => {
     const rig = new Rig();
     rig.start([{ blockOnFault: true }]);
@@ -119,6 +165,22 @@ describe("blocking on faults", () => {
       rig.unit.endpoint?.respond({ pasid, group, code: PageResponseCode.SUCCESS });
     }
     expect([asked, rig.record().status]).toEqual([16, Status.PAGE_FAULT | 0x80]);
+  });
+});
+
+describe("readbacks", () => {
+  it("read the last byte that was written, of each destination, and none behind it", () => {
+    const rig = new Rig();
+    rig.start();
+    const flags = Flag.READBACK;
+    rig.unit.rights.set((B >> 12) + 1, 0);
+    expect(rig.run({ opcode: Opcode.MEMMOVE, source: A, destination: B, size: 4096, flags }).status).toBe(Status.SUCCESS);
+    rig.unit.rights.set((B >> 12) + 1, 2);
+    expect(rig.run({ opcode: Opcode.MEMMOVE, source: A, destination: B, size: 4097, flags })).toMatchObject({ status: Status.READBACK_FAULT, faultAddress: BigInt(B + 4096) });
+    expect(rig.run({ opcode: Opcode.DUALCAST, source: A, destination: B, size: 8, flags, bytes: { 40: B + 4096 } })).toMatchObject({ status: Status.READBACK_FAULT, faultAddress: BigInt(B + 4096) });
+    expect(rig.run({ opcode: Opcode.DRAIN, source: A, destination: B + 4096, flags: 1 << 16 }).status).toBe(Status.SUCCESS);
+    expect(rig.run({ opcode: Opcode.DRAIN, source: A, destination: B + 4096, flags: 3 << 16 }).status).toBe(Status.READBACK_FAULT);
+    expect(rig.run({ opcode: Opcode.DRAIN, source: A, destination: B + 4096, flags: 2 << 16 }).status).toBe(Status.READBACK_FAULT);
   });
 });
 

@@ -187,7 +187,10 @@ describe("a parent of mediated devices", () => {
     const handle = rig.device.requestInterrupt(PASID, () => rig.device.abortPasid(PASID)) ?? -1;
     for (let i = 0; i < 5; i++) rig.device.submit(0, noop(handle, PASID, COMPLETION + 32 * i), true);
     expect(rig.device.queueState(0)).toMatchObject({ inFlight: 0, occupancy: 0 });
-    expect(rig.device.submit(0, descriptor({ opcode: Opcode.NOOP, pasid: 6, completion: 0x2000 }), true)).toBe(true);
-    expect(rig.record(0x2000).status).toBe(Status.SUCCESS);
+    rig.unit.rights.set(0x100, 0);
+    for (const i of [0, 1]) rig.device.submit(0, descriptor({ opcode: Opcode.FILL, pasid: 6, source: 3 + i, destination: 0x10_0000 + 8 * i, size: 8, flags: Flag.BLOCK_ON_FAULT, completion: 0x2000 + 32 * i }), true);
+    rig.unit.respond();
+    rig.unit.respond();
+    expect([0, 1].map((i) => [rig.record(0x2000 + 32 * i).status, rig.unit.memory[0x10_0000 + 8 * i]])).toEqual([[Status.SUCCESS, 3], [Status.SUCCESS, 4]]);
   });
 });

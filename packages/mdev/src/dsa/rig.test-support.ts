@@ -19,6 +19,8 @@ export class TestUnit implements DmaPort {
   readonly memory = new Uint8Array(MEMORY_PAGES * PAGE);
   readonly rights = new Map<number, number>();
   readonly questions: Question[] = [];
+  /** PASIDs of stop markers. */
+  readonly stopped: number[] = [];
   readonly messages: [address: bigint, data: number][] = [];
   /** PASIDs and privileges that requests came with. */
   readonly seen = new Set<string>();
@@ -58,8 +60,7 @@ export class TestUnit implements DmaPort {
         return true;
       },
       requestPage: (question) => {
-        // A stop marker asks for nothing.
-        if (question.access === 0) return;
+        if (question.access === 0) return void this.stopped.push(question.pasid);
         this.questions.push(question);
         const code = this.answer?.(question);
         if (code !== undefined) this.#respond(question, code);
