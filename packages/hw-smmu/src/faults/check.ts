@@ -62,6 +62,7 @@ export function expectedRecord({ expect }: Recipe, kind: Kind, { request }: Faul
     RnW: write ? 0n : 1n,
     InD: access === "execute" ? 1n : 0n,
     PnU: privileged ? 1n : 0n,
+    Span: 1n,
     R: 1n,
     W: write ? 1n : 0n,
     InputAddr: address,

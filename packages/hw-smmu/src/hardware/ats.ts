@@ -151,7 +151,8 @@ export class AtsUnit implements AtsHardware {
   #unsupported(rid: number, pasid: number, page: number, access: number, out: TranslationCompletion, mayMerge: boolean): void {
     out.status = CompletionStatus.UNSUPPORTED_REQUEST;
     const bit = (mask: number): number => ((access & mask) === 0 ? 0 : 1);
-    this.#events.recordPlain(Event.F_BAD_ATS_TREQ, rid, pasid, page, { R: 1, W: bit(Access.WRITE), X: bit(Access.EXECUTE), P: bit(Access.PRIVILEGED) }, mayMerge);
+    // Span: the bus asks for one translation at a time.
+    this.#events.recordPlain(Event.F_BAD_ATS_TREQ, rid, pasid, page, { Span: 1, R: 1, W: bit(Access.WRITE), X: bit(Access.EXECUTE), P: bit(Access.PRIVILEGED) }, mayMerge);
   }
 
   /** Configuration errors of ATS traffic are told with CR2.REC_CFG_ATS only. */
