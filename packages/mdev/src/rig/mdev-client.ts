@@ -1,5 +1,5 @@
 /** For tests: a process that opens mdevs and gives them memory. */
-import { type DeviceNodes, SimulatedClient } from "@iommukit/core";
+import { type DeviceNodes, type OpenFile, SimulatedClient } from "@iommukit/core";
 
 const FIXED = 1;
 const PERMISSIONS = { r: 4, w: 2, rw: 6 } as const;
@@ -31,10 +31,29 @@ export interface FaultRecord {
 
 export class MdevClient extends SimulatedClient {
   readonly iommufd: number;
+  /** What `mapMemory` returned last. */
+  lastMapped: Uint8Array | undefined;
+  readonly #open = new Set<number>();
 
   constructor(nodes: DeviceNodes) {
     super(nodes);
     this.iommufd = this.open("/dev/iommu");
+  }
+
+  /** Every descriptor that it has. */
+  get fds(): readonly number[] {
+    return [...this.#open];
+  }
+
+  override install(file: OpenFile): number {
+    const fd = super.install(file);
+    this.#open.add(fd);
+    return fd;
+  }
+
+  override close(fd: number): void {
+    super.close(fd);
+    this.#open.delete(fd);
   }
 
   bind(node: string): BoundMdev {
@@ -58,6 +77,7 @@ export class MdevClient extends SimulatedClient {
   mapMemory(ioas: number, iova: bigint, length: number, permissions: keyof typeof PERMISSIONS = "rw"): Uint8Array {
     const { address, bytes } = this.memory.map(length);
     this.ioctl(this.iommufd, "IOMMU_IOAS_MAP", { flags: FIXED | PERMISSIONS[permissions], ioas_id: ioas, user_va: address, length: BigInt(length), iova });
+    this.lastMapped = bytes;
     return bytes;
   }
 
