@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { beforeEach, describe, expect, it } from "vitest";
 import { type AtsEndpoint, type AtsPort, CompletionStatus, type PageRequest, PageResponseCode, type TranslationCompletion } from "../bus/ats.js";
 import { Access, type DmaPort, type DmaResult, NO_PASID } from "../bus/types.js";
-import { DeviceTlb } from "./device-tlb.js";
+import { DeviceTlb, type PageAccess, PageOutcome } from "./device-tlb.js";
 import { PageRequestStatus } from "./page-request-client.js";
 
 type Question = Omit<PageRequest, "rid">;
@@ -20,6 +20,8 @@ class FakeUnit implements DmaPort {
   status: number = CompletionStatus.SUCCESS;
   shift = 12;
   untranslatedOnly = false;
+  /** Called inside each translation request, when its answer is there. */
+  translated: (page: number) => void = () => {};
   /** Called inside each translated access. */
   during: () => void = () => {};
   /** Answers page requests at once. */
@@ -34,6 +36,7 @@ class FakeUnit implements DmaPort {
       const rights = this.rights.get(page) ?? 0;
       Object.assign(out, { status: this.status, shift: this.shift, page: 1000 + first, untranslatedOnly: this.untranslatedOnly });
       Object.assign(out, { read: (rights & Access.READ) !== 0, write: (rights & Access.WRITE) !== 0 && (access & Access.WRITE) !== 0, execute: false });
+      this.translated(page);
     },
     access: (_pasid, address, bytes, access) => {
       const at = address - 1000 * 4096;
@@ -127,6 +130,26 @@ describe("a device's translation cache", () => {
     expect(unit.translations).toHaveLength(3);
     expect(unit.completed).toEqual([8, 8, 8, 8]);
     expect(tlb.invalidations).toBe(4);
+  });
+
+  it("may be asked from within a request, as by who hears at once of the fault that it makes", () => {
+    unit.rights.set(5, RW);
+    const access = (page: number): PageAccess => ({ kind: Access.READ, flags: 0, pasid: NO_PASID, options: {}, untranslated: false, page, offset: 0 });
+    const bytes = new Uint8Array(4);
+    let within = -1;
+    unit.translated = (page) => {
+      if (page === 6) within = tlb.attempt(access(5), bytes);
+    };
+    expect([tlb.attempt(access(6), bytes), within]).toEqual([PageOutcome.MISSING, PageOutcome.MOVED]);
+    unit.during = () => {
+      invalidate(5, 12);
+      unit.during = () => invalidate(6, 12);
+      tlb.attempt(access(5), bytes);
+      expect(unit.completed).toEqual([]);
+      unit.during = () => {};
+    };
+    expect(tlb.attempt(access(5), bytes)).toBe(PageOutcome.MOVED);
+    expect(unit.completed).toEqual([8, 8]);
   });
 
   it("completes an invalidation only when the access under way has ended", () => {

@@ -79,12 +79,13 @@ export class DeviceTlb implements AtsEndpoint {
   readonly #port: DmaPort;
   readonly #ats: AtsPort | undefined;
   readonly #cache: Iotlb;
-  readonly #completion = new TranslationCompletion();
+  /** Not in use: a device may ask again from within a request, when the fault that it makes is heard of at once. */
+  readonly #completions: TranslationCompletion[] = [];
   readonly #ready: Transfer[] = [];
   #transfers = 0;
   #pumping = false;
-  /** A translated request is under way: invalidations complete when it has ended (10.3.2). */
-  #moving = false;
+  /** Translated requests that are under way: invalidations complete when they have ended (10.3.2). */
+  #moving = 0;
   readonly #uncompleted: number[] = [];
 
   constructor(port: DmaPort, options: DeviceTlbOptions = {}) {
@@ -133,7 +134,7 @@ export class DeviceTlb implements AtsEndpoint {
     const last = request.shift >= 64 ? Infinity : request.page + 2 ** (request.shift - 12) - 1;
     if (request.allPasids) this.#cache.removeWhere(WITH_PASID, WITH_PASID, 0, 0, request.page, last);
     else this.#remove(request.pasid, request.page, last);
-    if (this.#moving) this.#uncompleted.push(request.tag);
+    if (this.#moving > 0) this.#uncompleted.push(request.tag);
     else this.#ats?.completeInvalidation(1 << request.tag, 1);
   }
 
@@ -219,27 +220,32 @@ export class DeviceTlb implements AtsEndpoint {
 
   /** Translated requests carry no PASID: the function has no such capability (10.5.1.2). */
   #move(ats: AtsPort, kind: number, address: number, part: Uint8Array): number {
-    this.#moving = true;
+    this.#moving++;
     const moved = ats.access(NO_PASID, address, part, kind);
-    this.#moving = false;
-    for (let tag = this.#uncompleted.pop(); tag !== undefined; tag = this.#uncompleted.pop()) ats.completeInvalidation(1 << tag, 1);
+    this.#moving--;
+    if (this.#moving === 0) for (let tag = this.#uncompleted.pop(); tag !== undefined; tag = this.#uncompleted.pop()) ats.completeInvalidation(1 << tag, 1);
     return moved ? PageOutcome.MOVED : PageOutcome.REFUSED;
   }
 
   /** Sends a translation request and keeps what it grants. False when it was refused. */
-  #translate(tag: number, { pasid, page, flags }: PageAccess, needed: number): boolean {
-    const out = this.#completion;
-    this.#ats?.translate(pasid, page, needed | flags, out);
+  #translate(tag: number, access: PageAccess, needed: number): boolean {
+    const out = this.#completions.pop() ?? new TranslationCompletion();
+    this.#ats?.translate(access.pasid, access.page, needed | access.flags, out);
+    this.#completions.push(out);
     if (out.status === CompletionStatus.UNSUPPORTED_REQUEST) this.enabled = false;
     if (out.status !== CompletionStatus.SUCCESS) return false;
+    this.#keep(tag, access, out);
+    return true;
+  }
+
+  #keep(tag: number, { pasid, page }: PageAccess, out: TranslationCompletion): void {
     const rights = (out.read ? Access.READ : 0) | (out.write ? Access.WRITE : 0) | (out.execute ? Access.EXECUTE : 0);
     // What was held for the page does not stand any more. Where nothing is granted, nothing may be kept (10.2.3.5).
     this.#remove(pasid, page, page);
-    if (rights === 0) return true;
+    if (rights === 0) return;
     const shift = Math.min(out.shift, LARGEST_SHIFT);
     const offset = page % 2 ** (out.shift - 12);
     this.#cache.insert(tag, pasid, page, shift, out.page + offset, rights | (out.untranslatedOnly ? UNTRANSLATED : 0), pasid === NO_PASID ? 0 : WITH_PASID, pasid + 1);
-    return true;
   }
 
   /** The second group of an entry is its PASID + 1, 0 without one. */
