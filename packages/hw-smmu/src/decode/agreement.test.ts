@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { SmmuUnit } from "../hardware/index.js";
 import { Builder, EVENT_QUEUE_BASE, generator, RAM } from "../reference/builder.js";
 import { randomMachine } from "../reference/machine.js";
-import type { Identification, Registers, Request } from "../reference/unit.js";
+import type { Identification, Registers, Request } from "../reference/request.js";
 import { UNITS } from "../reference/units.js";
 import { formatAttributes } from "../spec/attributes.js";
 import { Cr0, Reg } from "../spec/registers.js";

@@ -2,7 +2,8 @@
 import { NO_PASID, type TableSource } from "@iommukit/core";
 import { describe, expect, it } from "vitest";
 import { smmuTableDecoder } from "../decode/index.js";
-import { type Answer, ReferenceUnit, type Request } from "../reference/unit.js";
+import type { Answer, Request } from "../reference/request.js";
+import { ReferenceUnit } from "../reference/unit.js";
 import { Cr0 } from "../spec/registers.js";
 import { RECIPES } from "./catalogue.js";
 import { expectedRecord, kindsOf } from "./check.js";

@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { Rig, type Values } from "../reference/rig.js";
 import { identify, UNITS } from "../reference/units.js";
-import type { Identification } from "../reference/unit.js";
+import type { Identification } from "../reference/request.js";
 import { CD, CD_RULES, hasStage1, type IllegalRule, readCapabilities, readFields, STE, STE_RULES, streamWorld, World } from "../spec/index.js";
 
 interface Broken {

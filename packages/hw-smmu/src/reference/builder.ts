@@ -1,6 +1,6 @@
 /** Random machines that are mostly right: tables, structures and registers in memory, with a few things bent. */
 import type { PhysicalMemory } from "@iommukit/core";
-import type { Identification } from "./unit.js";
+import type { Identification } from "./request.js";
 
 export type Random = (limit: number) => number;
 

@@ -6,7 +6,9 @@ import { formatAttributes } from "../spec/attributes.js";
 import { Cr0, Reg } from "../spec/registers.js";
 import { Builder, COMMAND_QUEUE_BASE, EVENT_QUEUE_BASE, generator, RAM } from "./builder.js";
 import { randomMachine } from "./machine.js";
-import { type Answer, type Identification, type Memory, type Record, ReferenceUnit, type Registers, type Request, sameEvent } from "./unit.js";
+import { sameEvent } from "./records.js";
+import type { Answer, Identification, Memory, Record, Registers, Request } from "./request.js";
+import { ReferenceUnit } from "./unit.js";
 import { UNITS } from "./units.js";
 
 /** Machines per unit and CI run. */

@@ -1,6 +1,6 @@
 /** A random machine: stream table, STE, CD, tables of both stages, and requests that mostly hit what is mapped. */
 import { type Builder, Tables } from "./builder.js";
-import type { Identification, Registers, Request } from "./unit.js";
+import type { Identification, Registers, Request } from "./request.js";
 
 export interface RandomMachine {
   readonly registers: Registers;

@@ -2,7 +2,7 @@
 import { Access, encodeFields, type FieldTable, FrameAllocator, NO_PASID, PageTable, type PageTableFormat, PhysicalMemory } from "@iommukit/core";
 import { SmmuUnit, type SmmuUnitOptions } from "../hardware/index.js";
 import { CD, COMMANDS, Cr0, eventName, eventType, L1_CONTEXT_DESCRIPTOR, L1_STREAM_DESCRIPTOR, readFields, Reg, STE, type TableGeometry, vmsaFormat } from "../spec/index.js";
-import type { Identification } from "./unit.js";
+import type { Identification } from "./request.js";
 import { UNITS } from "./units.js";
 
 export type Values = Readonly<Record<string, bigint | number>>;

@@ -1,7 +1,7 @@
 /** Identification registers of units that tests are made with. */
 import { encodeFields } from "@iommukit/core";
 import { IDR0, IDR1, IDR3, IDR5 } from "../spec/identification.js";
-import type { Identification } from "./unit.js";
+import type { Identification } from "./request.js";
 
 type Values = Readonly<Record<string, bigint>>;
 const word = (table: Parameters<typeof encodeFields>[0], values: Values): number => Number(encodeFields(table, values)[0]);
