@@ -110,19 +110,22 @@ FILE *attribute_stream(const char *path, const char *mode)
 /* 0, or -1 with errno: the stream's error flag is set then. */
 static int flush_attribute(FILE *stream)
 {
-	size_t pending = __fpending(stream);
+	int failed = 0;
 
-	if (pending == 0 || !is_attribute_fd(fileno(stream)))
+	if (__fpending(stream) == 0 || !is_attribute_fd(fileno(stream)))
 		return 0;
-	ssize_t put = attribute_write(fileno(stream), stream->_IO_write_base, pending);
+	flockfile(stream);
+	ssize_t put = attribute_write(fileno(stream), stream->_IO_write_base, __fpending(stream));
 	int saved = errno;
 
 	__fpurge(stream);
-	if (put >= 0)
-		return 0;
-	stream->_flags |= HAS_FAILED;
+	if (put < 0) {
+		stream->_flags |= HAS_FAILED;
+		failed = -1;
+	}
+	funlockfile(stream);
 	errno = saved;
-	return -1;
+	return failed;
 }
 
 int fflush(FILE *stream)
