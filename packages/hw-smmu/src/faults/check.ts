@@ -6,9 +6,9 @@ import type { Kind, Recipe, Setting, Values } from "./recipe.js";
 import type { FaultRun, Response } from "./run.js";
 import { sceneOf } from "./scene.js";
 
-/** Kinds that meet an event: configuration errors of the stream, of the substream, and faults of translation (3.9.1). */
+/** Events that ATS traffic meets too, and that CR2.REC_CFG_ATS is about: of the stream, and of what comes behind (3.9.1). */
 const STREAM_ERRORS: readonly number[] = [Event.C_BAD_STREAMID, Event.F_STE_FETCH, Event.C_BAD_STE, Event.F_CFG_CONFLICT];
-const CONTEXT_ERRORS: readonly number[] = [Event.C_BAD_SUBSTREAMID, Event.F_STREAM_DISABLED, Event.F_CD_FETCH, Event.C_BAD_CD, Event.F_WALK_EABT];
+const CONTEXT_ERRORS: readonly number[] = [Event.C_BAD_SUBSTREAMID, Event.F_STREAM_DISABLED, Event.F_CD_FETCH, Event.C_BAD_CD, Event.F_WALK_EABT, Event.F_TLB_CONFLICT];
 
 export function kindsOf({ kinds, expect }: Recipe): readonly Kind[] {
   if (kinds !== undefined) return kinds;

@@ -271,7 +271,7 @@ const FLAGS: readonly Recipe[] = [
 ];
 
 /** Choices of the unit: it is told to look for what it is permitted to find. */
-const CONFLICT = { section: "3.21.1", kinds: ["untranslated"], change: { uninvalidated: true } } as const;
+const CONFLICT = { section: "3.21.1", change: { uninvalidated: true } } as const;
 const CONFLICTS = { choices: { tlbConflicts: true } };
 const MERGED = "Pages were merged into a block (or a block split) while the mapping was in use, without break-before-make.";
 const BREAK_FIRST = "Clear the descriptor, TLBI, CMD_SYNC, then write the block; or use nT with BBML=1; a unit with BBML=2 never reports this.";
