@@ -42,6 +42,7 @@ export function expectedResponse(recipe: Recipe, kind: Kind): Response {
     case "translation":
       if (recipe.expect.event === Event.F_BAD_ATS_TREQ) return "Unsupported Request";
       // Translation faults are told to the device alone, as a translation without rights (3.9.1.2).
+      if (recipe.expect.reads) return "reads only";
       return controlled(recipe) ? "no access" : "Completer Abort";
     default:
       return "abort";

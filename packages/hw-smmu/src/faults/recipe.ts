@@ -79,6 +79,8 @@ export interface Expectation {
   readonly event?: number;
   /** Fields of the record that do not repeat the request. Everything else in it is 0. */
   readonly record?: Values;
+  /** What is missing is the right to write alone: a translation request is granted the rest (13.7). */
+  readonly reads?: boolean;
   /** GERROR bits that become active. */
   readonly gerror?: number;
   /** CMDQ_CONS.ERR. */

@@ -8,8 +8,9 @@ const WRITE: Setting = { request: { access: "write" } };
 const FETCH: Setting = { request: { access: "execute" } };
 const PRIVILEGED: Setting = { request: { privileged: true } };
 const PRIVILEGED_FETCH: Setting = { request: { access: "execute", privileged: true } };
-/** A translation request gets the rights that there are, which is no fault. */
 const BASE = { section: "7.3.16", kinds: ["untranslated"] } as const;
+/** A translation request gets the rights that there are, which is no fault; none where the unit's own fetches lack theirs (3.9.1.2). */
+const WITH_ATS = { kinds: ["untranslated", "translation"] } as const;
 const STAGE1 = { ...BASE, scene: "stage 1", expect: permission(AT_STAGE1) } as const;
 const STAGE2 = { ...BASE, scene: "stage 2", expect: permission(ofInput) } as const;
 const NESTED = { ...BASE, scene: "nested" } as const;
@@ -27,11 +28,11 @@ const KEEP_READABLE = "Keep guest tables readable in stage 2, and writable where
 
 export const PERMISSION_RECIPES: readonly Recipe[] = [
   {
-    ...STAGE1, name: "F_PERMISSION", text: "a write to a page that is read-only at stage 1", given: WRITE, change: { set: { "S1 level 3": { AP: READ_ONLY } } },
+    ...STAGE1, ...WITH_ATS, name: "F_PERMISSION", text: "a write to a page that is read-only at stage 1", given: WRITE, change: { set: { "S1 level 3": { AP: READ_ONLY } } }, expect: { ...permission(AT_STAGE1), reads: true },
     why: "AP[2]=1 takes the right to write, and no dirty-state update (DBM with CD.HD) gives it.", cause: DIRECTION, mend: MAP_WRITE,
   },
   {
-    ...STAGE1, name: "F_PERMISSION:AP1", text: "an unprivileged access to a page for privileged ones", change: { set: { "S1 level 3": { AP: PRIVILEGED_ONLY } } },
+    ...STAGE1, ...WITH_ATS, name: "F_PERMISSION:AP1", text: "an unprivileged access to a page for privileged ones", change: { set: { "S1 level 3": { AP: PRIVILEGED_ONLY } } },
     why: "AP[1]=0: unprivileged requests may neither read nor write.", cause: KERNEL_PAGE, mend: MAP_USER,
   },
   {
@@ -63,7 +64,7 @@ export const PERMISSION_RECIPES: readonly Recipe[] = [
     why: "With CD.EPAN the right to execute is a right of the unprivileged too.", cause: "UXN was left clear in kernel mappings.", mend: "Set UXN where the unprivileged have no business.",
   },
   {
-    ...STAGE1, name: "F_PERMISSION:APTable", text: "a write below a table that takes the right to write", given: WRITE, change: { set: { "S1 level 1": { APTable: 2n } } },
+    ...STAGE1, ...WITH_ATS, name: "F_PERMISSION:APTable", text: "a write below a table that takes the right to write", given: WRITE, change: { set: { "S1 level 1": { APTable: 2n } } }, expect: { ...permission(AT_STAGE1), reads: true },
     why: "APTable[1]=1 holds for everything below. It is told at the leaf: a missing descriptor below would be F_TRANSLATION.", cause: "A table was made read-only for one mapping, and another one shares it.",
     mend: "Keep rights in leaves, or set HAD to ignore the tables'.",
   },
@@ -90,11 +91,11 @@ export const PERMISSION_RECIPES: readonly Recipe[] = [
     expect: permission({ ...ofInput, RnW: 1n }), why: "The right to read alone is missing: RnW=1, from SMMUv3.1 on.", cause: "Guest memory was mapped write-only.", mend: "Map with read permission.",
   },
   {
-    ...STAGE2, name: "F_PERMISSION:stage2", text: "a write to a page that is read-only at stage 2", given: WRITE, change: { set: { "S2 of the page": { S2AP: 1n } } },
+    ...STAGE2, ...WITH_ATS, name: "F_PERMISSION:stage2", text: "a write to a page that is read-only at stage 2", given: WRITE, change: { set: { "S2 of the page": { S2AP: 1n } } }, expect: { ...permission(ofInput), reads: true },
     why: "S2AP[1]=0 takes the right to write.", cause: "The hypervisor write-protects guest memory: migration, shared pages, ROM.", mend: "Track dirty pages with S2HD instead, or stop the device first.",
   },
   {
-    ...STAGE2, name: "F_PERMISSION:stage2-read", text: "a read of a page that is write-only at stage 2", change: { set: { "S2 of the page": { S2AP: 2n } } },
+    ...STAGE2, ...WITH_ATS, name: "F_PERMISSION:stage2-read", text: "a read of a page that is write-only at stage 2", change: { set: { "S2 of the page": { S2AP: 2n } } },
     why: "S2AP[0]=0 takes the right to read.", cause: "The page is mapped write-only.", mend: "Map with read permission.",
   },
   {
@@ -106,35 +107,35 @@ export const PERMISSION_RECIPES: readonly Recipe[] = [
     why: "XN=01 lets the unprivileged execute only (IDR3.XNX).", cause: DATA_PAGE, mend: "XN=00 where both may fetch, 11 for the privileged.",
   },
   {
-    ...NESTED, name: "F_PERMISSION:CD", text: "stage 2 lets nobody read the context descriptor", change: { set: { "S2 of the CD": { S2AP: 2n } } }, expect: permission(ofCd),
+    ...NESTED, ...WITH_ATS, name: "F_PERMISSION:CD", text: "stage 2 lets nobody read the context descriptor", change: { set: { "S2 of the CD": { S2AP: 2n } } }, expect: permission(ofCd),
     why: "The fetch of the CD is a read at stage 2, whatever the access is: CLASS=CD.", cause: PROTECTED, mend: KEEP_READABLE,
   },
   {
-    ...NESTED, name: "F_PERMISSION:TT", text: "stage 2 lets nobody read a stage-1 table", given: WRITE, change: { set: { "S2 of the S1 level 2": { S2AP: 2n } } }, expect: permission({ ...ofTable(2), TTRnW: 1n }),
+    ...NESTED, ...WITH_ATS, name: "F_PERMISSION:TT", text: "stage 2 lets nobody read a stage-1 table", given: WRITE, change: { set: { "S2 of the S1 level 2": { S2AP: 2n } } }, expect: permission({ ...ofTable(2), TTRnW: 1n }),
     why: "The fetch of a descriptor is a read at stage 2: CLASS=TT, TTRnW=1, though the access itself is a write (RnW=0).", cause: PROTECTED, mend: KEEP_READABLE,
   },
   {
-    ...NESTED, name: "F_PERMISSION:TT-write", text: "a flag must be set in a stage-1 table that stage 2 protects", section: "3.13", given: { set: { CD: { HA: 1n }, "S1 level 3": { AF: 0n } } },
+    ...NESTED, ...WITH_ATS, name: "F_PERMISSION:TT-write", text: "a flag must be set in a stage-1 table that stage 2 protects", section: "3.13", given: { set: { CD: { HA: 1n }, "S1 level 3": { AF: 0n } } },
     change: { set: { "S2 of the S1 level 3": { S2AP: 1n } } }, expect: permission({ ...ofTable(3), TTRnW: 0n }),
     why: "CD.HA=1 sets AF of the page, which is a write to the table at stage 2: CLASS=TT, TTRnW=0, though the access is a read (RnW=1).", cause: PROTECTED, mend: KEEP_READABLE,
   },
   {
-    ...NESTED, name: "F_PERMISSION:TT-dirty", text: "a page must be marked dirty in a stage-1 table that stage 2 protects", section: "3.13",
+    ...NESTED, ...WITH_ATS, name: "F_PERMISSION:TT-dirty", text: "a page must be marked dirty in a stage-1 table that stage 2 protects", section: "3.13",
     given: { ...WRITE, set: { CD: { HA: 1n, HD: 1n }, "S1 level 3": { AP: READ_ONLY, DBM: 1n } } }, change: { set: { "S2 of the S1 level 3": { S2AP: 1n } } },
     expect: permission({ ...ofTable(3), TTRnW: 0n }),
     why: "The page is writable-clean (DBM with CD.HD), so that the write clears AP[2] in the table: a write at stage 2, CLASS=TT, TTRnW=0.", cause: PROTECTED, mend: KEEP_READABLE,
   },
   {
-    ...NESTED, name: "F_PERMISSION:S2PTW", text: "a stage-1 table in Device memory with S2PTW", section: "5.2", given: { set: { STE: { S2PTW: 1n } } }, change: { set: { "S2 of the S1 level 0": { MemAttr: 1n } } },
+    ...NESTED, ...WITH_ATS, name: "F_PERMISSION:S2PTW", text: "a stage-1 table in Device memory with S2PTW", section: "5.2", given: { set: { STE: { S2PTW: 1n } } }, change: { set: { "S2 of the S1 level 0": { MemAttr: 1n } } },
     expect: permission({ ...ofTable(0), TTRnW: 1n }), why: "S2PTW=1 protects devices' registers from being read by table walks.", cause: "A guest's table pointer leads into a passed-through device's registers.",
     mend: "It is the guest's own mistake.",
   },
   {
-    ...NESTED, name: "F_PERMISSION:S2PTW-CD", text: "a context descriptor in Device memory with S2PTW", section: "5.2", given: { set: { STE: { S2PTW: 1n } } }, change: { set: { "S2 of the CD": { MemAttr: 1n } } },
+    ...NESTED, ...WITH_ATS, name: "F_PERMISSION:S2PTW-CD", text: "a context descriptor in Device memory with S2PTW", section: "5.2", given: { set: { STE: { S2PTW: 1n } } }, change: { set: { "S2 of the CD": { MemAttr: 1n } } },
     expect: permission(ofCd), why: "S2PTW=1 holds for the fetch of CDs too.", cause: "A guest's table pointer leads into a passed-through device's registers.", mend: "It is the guest's own mistake.",
   },
   {
-    ...NESTED, name: "F_PERMISSION:nested", text: "a write that stage 1 allows and stage 2 does not", given: WRITE, change: { set: { "S2 of the page": { S2AP: 1n } } }, expect: permission(ofInput),
+    ...NESTED, ...WITH_ATS, name: "F_PERMISSION:nested", text: "a write that stage 1 allows and stage 2 does not", given: WRITE, change: { set: { "S2 of the page": { S2AP: 1n } } }, expect: { ...permission(ofInput), reads: true },
     why: "Both stages must grant the access: S2=1, CLASS=IN.", cause: "The hypervisor write-protects guest memory: migration, shared pages, ROM.", mend: "Track dirty pages with S2HD instead, or stop the device first.",
   },
   {

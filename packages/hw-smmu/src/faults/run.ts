@@ -43,7 +43,7 @@ export interface FaultRun {
   readonly resumed: boolean;
 }
 
-export type Response = "passes" | "abort" | "Unsupported Request" | "Completer Abort" | "no access" | "Failure" | "queued" | "consumed" | "stopped";
+export type Response = "passes" | "abort" | "Unsupported Request" | "Completer Abort" | "no access" | "reads only" | "Failure" | "queued" | "consumed" | "stopped";
 
 /** Announces everything that is modelled but LPA2, so that a recipe can take something away. */
 const FULL: Required<UnitChange> = {
@@ -214,9 +214,11 @@ function atsOf({ ats }: SmmuUnit): AtsHardware {
 
 function askTranslation(unit: SmmuUnit, { stream, substream }: FaultRun["request"], page: number, access: number): Answer {
   const completion = new TranslationCompletion();
-  atsOf(unit).requestTranslation(stream, substream, page, access, completion);
+  // Reading is always asked for, writing unless the request says No Write.
+  atsOf(unit).requestTranslation(stream, substream, page, access | Access.READ, completion);
   if (completion.status === CompletionStatus.UNSUPPORTED_REQUEST) return { response: "Unsupported Request", page: -1 };
   if (completion.status === CompletionStatus.COMPLETER_ABORT) return { response: "Completer Abort", page: -1 };
+  if (completion.read && !completion.write && (access & Access.WRITE) !== 0) return { response: "reads only", page: completion.page };
   return completion.read || completion.write ? { response: "passes", page: completion.page } : { response: "no access", page: -1 };
 }
 

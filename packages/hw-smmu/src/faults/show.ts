@@ -105,6 +105,8 @@ export function responseLine(recipe: Recipe, { response, events, page }: FaultRu
   switch (response) {
     case "passes":
       return `Success, page ${hex(page)}`;
+    case "reads only":
+      return `Success, to read only, page ${hex(page)}`;
     case "no access":
       return "Success, without any permission";
     case "Failure":

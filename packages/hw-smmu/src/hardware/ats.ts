@@ -12,7 +12,7 @@ import {
   type TranslationCompletion,
 } from "@iommukit/core";
 import { PageResponse } from "../spec/commands.js";
-import { Event } from "../spec/events.js";
+import { Event, FaultClass } from "../spec/events.js";
 import type { Capabilities } from "../spec/identification.js";
 import { CommandError, Cr0, Cr2, Reg } from "../spec/registers.js";
 import { Eats, SteConfig } from "../spec/stream-table.js";
@@ -22,11 +22,14 @@ import { Action, Configuration } from "./configuration.js";
 import type { EventQueue } from "./event-queue.js";
 import type { OutputQueue } from "./output-queue.js";
 import { PageRequestQueue } from "./page-requests.js";
-import { PRIVILEGED_SHIFT, R, W, X } from "./rights.js";
+import { NEEDED_ROWS, PRIVILEGED_SHIFT, R, W, X } from "./rights.js";
 import { Look, type Translator } from "./translator.js";
 
 /** Invalidation tags of a device (PCIe 10.3). */
 const TAGS = 32;
+/** Effective INSTCFG, as in the rows of NEEDED. */
+const AS_IT_COMES = 0;
+const AS_INSTRUCTION = 2;
 const EVERYTHING = 52;
 
 interface Endpoint {
@@ -113,24 +116,29 @@ export class AtsUnit implements AtsHardware {
   /** A missing right is not a fault: what is left is granted (13.6). */
   #translation(c: Configuration, rid: number, pasid: number, page: number, access: number, out: TranslationCompletion): void {
     const privilege = access & Access.PRIVILEGED;
-    const tries = (access & Access.WRITE) === 0 ? [Access.READ] : [Access.READ | Access.WRITE, Access.READ, Access.WRITE];
+    const tries = (access & Access.WRITE) === 0 ? [Access.READ] : [Access.READ | Access.WRITE, Access.WRITE, Access.READ];
     for (const kind of tries) {
       const found = this.#translator.resolve(c, page, kind | privilege, c.eats === Eats.SPLIT ? Look.TABLES : Look.CACHE);
       if (found !== -1) {
         this.#translator.granted(rid, pasid, page, kind | privilege, found);
-        this.#granted(c, kind, access, found, out);
+        this.#granted(c, access, found, out);
         return;
       }
-      if (this.#translator.fault.type !== Event.F_PERMISSION) break;
+      const { fault } = this.#translator;
+      // What the unit itself may not read or update leaves no rights at all (3.9.1.2).
+      if (fault.type !== Event.F_PERMISSION || (fault.stage2 && fault.cause !== FaultClass.IN)) break;
     }
     this.#failed(c, rid, pasid, page, access, out);
   }
 
-  #granted(c: Configuration, kind: number, access: number, outPage: number, out: TranslationCompletion): void {
+  /** INSTCFG makes every read a fetch, or every fetch a read; otherwise Exe comes with the right to read only (13.7.1). */
+  #granted(c: Configuration, access: number, outPage: number, out: TranslationCompletion): void {
     const { rights, shift, stage1Page } = this.#translator;
     const own = this.#translator.isPrivileged(c, access) ? rights >> PRIVILEGED_SHIFT : rights;
-    const read = (own & R) !== 0 && (kind & Access.READ) !== 0;
-    grant(out, read, (own & W) !== 0, (access & Access.EXECUTE) !== 0 && read && (own & X) !== 0);
+    const instruction = (c.needed / 16) % NEEDED_ROWS.instruction;
+    const read = (own & (instruction === AS_INSTRUCTION ? X : R)) !== 0;
+    const execute = read && (instruction !== AS_IT_COMES || (own & X) !== 0);
+    grant(out, read, (own & W) !== 0, (access & Access.EXECUTE) !== 0 && execute);
     out.shift = shift;
     const target = c.eats === Eats.SPLIT ? stage1Page : outPage;
     out.page = target - (target % 2 ** (shift - 12));

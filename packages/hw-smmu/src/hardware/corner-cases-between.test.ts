@@ -312,6 +312,22 @@ describe("ATS", () => {
     expect(rig.events()).toEqual([]);
   });
 
+  it("INSTCFG: reads that are fetches need the right to execute alone, and fetches that are reads the right to read (13.7.1, corner case 44)", () => {
+    const asked = (INSTCFG: number, leaf: number, uxn: number): string => {
+      const rig = new Rig();
+      rig.stage1.map(PAGE, OUT, 1, leaf, uxn);
+      const table = rig.frames.alloc();
+      rig.put(table + 64, CD, rig.cdFields());
+      rig.ste({ S1ContextPtr: BigInt(table) >> 6n, S1CDMax: 1, S1DSS: 1, EATS: 1, INSTCFG }).start(Cr0.ATSCHK);
+      const { read, write, execute } = answer(rig, 1, Access.READ | Access.WRITE | Access.EXECUTE);
+      return `${read ? "r" : ""}${write ? "w" : ""}${execute ? "x" : ""}`;
+    };
+    const [executeOnly, plain, never] = [LEAF1 & ~0x40, LEAF1, 1 << 22];
+    expect([0, 2, 3].map((cfg) => asked(cfg, executeOnly, 0))).toEqual(["", "", "rx"]);
+    expect([0, 2, 3].map((cfg) => asked(cfg, plain, never))).toEqual(["rw", "rwx", "w"]);
+    expect([0, 2, 3].map((cfg) => asked(cfg, plain, 0))).toEqual(["rwx", "rwx", "rwx"]);
+  });
+
   it("EATS=10 with ATSCHK=0 acts as no ATS, and translated traffic passes unchecked as physical (5.2, corner case 45)", () => {
     const rig = new Rig();
     rig.stage1.map(PAGE, 0x9_0000, 1, LEAF1);
