@@ -323,6 +323,25 @@ int main(void) {
     expect(await run("lives", body, [], { nodes: new Ledger().nodes })).toEqual({ code: 0, output: "" });
   });
 
+  it("are no memory for system calls and type1", async () => {
+    const body = `
+int main(void) {
+  int container = open("/dev/vfio/vfio", O_RDWR), group = open("/dev/vfio/0", O_RDWR), ends[2];
+  CHECK(container >= 0 && group >= 0 && ioctl(group, VFIO_GROUP_SET_CONTAINER, &container) == 0 && ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) == 0);
+  device = ioctl(group, VFIO_GROUP_GET_DEVICE_FD, "0000:00:03.0");
+  CHECK(device >= 0 && pipe(ends) == 0);
+  char *bar = (char *)map_bar(0, 0x1000, PROT_READ | PROT_WRITE);
+  CHECK(write(ends[1], bar, 4) == -1 && errno == EFAULT);
+  CHECK(pread(device, bar, 4, 0) == -1 && errno == EFAULT);
+  CHECK(pwrite(device, bar, 4, 0x18) == -1 && errno == EFAULT);
+  struct vfio_iommu_type1_dma_map map = { .argsz = sizeof(map), .flags = VFIO_DMA_MAP_FLAG_READ, .vaddr = (uint64_t)(uintptr_t)bar, .iova = 0x1000000, .size = 0x1000 };
+  CHECK(ioctl(container, VFIO_IOMMU_MAP_DMA, &map) == -1 && errno == EFAULT);
+  CHECK(readl(bar + 4) == 1);
+  return 0;
+}`;
+    expect(await run("memory", body)).toEqual({ code: 0, output: "" });
+  });
+
   it("serve four threads at once, locked changes undivided", async () => {
     const body = `
 static volatile char *bar;
