@@ -41,11 +41,13 @@ const SCALE_OF = Float64Array.from({ length: 64 }, (_, shift) => 2 ** (12 - shif
 /** So many that a page that is not there finds its chain empty, which the processor then guesses right; hints may be shared more often. */
 const CHAINS_PER_SLOT = 16;
 const HINTS_PER_SLOT = 4;
+/** Slots are kept as 16 bits: more of the chains stay in the processor's cache. */
+const MOST = 0xffff;
 /** Pages that an invalidation looks up one by one. */
 const FEW = 64;
 
 /**
- * A slot's record is one cache line of 64 bytes, three doubles and eight words, seen through two arrays: a double's index is
+ * A slot's record is one cache line of 64 bytes, three doubles and nine words, seen through two arrays: a double's index is
  * `slot << SPANS_SHIFT | name`, a word's `slot << WORDS_SHIFT | name`.
  */
 const SPANS_SHIFT = 3;
@@ -55,12 +57,13 @@ const OUT = 2;
 const WORDS_SHIFT = 4;
 const TAG_A = 6;
 const TAG_B = 7;
-const DATA = 8;
-const SHIFT = 9;
-const GROUP_A = 10;
-const GROUP_B = 11;
+const GROUP_A = 8;
+const GROUP_B = 9;
+const KEY = 10;
+const DATA = 11;
 const CHAIN = 12;
 const NEXT = 13;
+const AFTER = 14;
 
 const SMALL = 12;
 
@@ -72,6 +75,12 @@ export class IotlbKey {
   groupB = 0;
   /** What the tags make of a page's place. */
   hash = 0;
+  /** What an entry keeps to say that it has the tags and groups of this key, so that they need not be written again. -1: the key may change. */
+  readonly id: number;
+
+  constructor(id = -1) {
+    this.id = id;
+  }
 
   set(tagA: number, tagB: number, groupA: number, groupB: number): void {
     this.tagA = tagA;
@@ -84,7 +93,6 @@ export class IotlbKey {
 
 export class Iotlb {
   readonly capacity: number;
-  readonly stats: IotlbStatistics = { hits: 0, misses: 0, inserts: 0, removed: 0 };
 
   // `private`, not `#`: a field that is stored once is a constant to V8, and a #field is stored twice.
   /** By slot: tags, data, log2 of the entry's bytes, groups, its chain, and the slot after it there. Slot 0 is nobody's. */
@@ -94,16 +102,22 @@ export class Iotlb {
   private readonly ways: number;
   private readonly setMask: number;
   /** First slot of each chain of pages, 0 for none. */
-  private readonly chains: Int32Array;
-  private readonly hints: Int32Array;
+  private readonly chains: Uint16Array;
+  private readonly hints: Uint16Array;
   private readonly chainMask: number;
-  /** Next way to replace, by set: a free one after a removal. */
-  private readonly victim: Uint8Array;
+  /** Next slot to replace, by set: a free one after a removal. */
+  private readonly victims: Uint16Array;
   /** Sizes above 4 KiB that may be present, by log2 of their bytes: all that have been since the cache was last seen empty. */
   private readonly present: Uint8Array = new Uint8Array(64);
-  /** The same as a list. */
+  /** The same as a list, and how long it is. */
   private readonly large: number[] = [];
+  private sizes = 0;
   readonly #key = new IotlbKey();
+  #keys = 0;
+  private lookups = 0;
+  private misses = 0;
+  private inserts = 0;
+  private removed = 0;
   /** Insertions when the cache was last seen empty. */
   #emptyAt = 0;
 
@@ -112,30 +126,41 @@ export class Iotlb {
       throw new RangeError(`an IOTLB of ${sets} sets and ${ways} ways: sets must be a power of two or 0, ways 1 to 255`);
     }
     this.capacity = sets * ways;
+    if (this.capacity > MOST) throw new RangeError(`an IOTLB of ${sets} sets and ${ways} ways: there are at most ${MOST} entries`);
     this.ways = ways;
-    this.setMask = sets - 1;
+    this.setMask = Math.max(sets, 1) - 1;
     const slots = this.capacity + 1;
-    this.chains = new Int32Array(powerAbove(slots * CHAINS_PER_SLOT));
+    this.chains = new Uint16Array(powerAbove(slots * CHAINS_PER_SLOT));
     this.chainMask = this.chains.length - 1;
-    this.hints = new Int32Array(powerAbove(slots * HINTS_PER_SLOT));
+    this.hints = new Uint16Array(powerAbove(slots * HINTS_PER_SLOT));
     const records = new ArrayBuffer(slots * 64);
     this.words = new Int32Array(records);
     this.spans = new Float64Array(records);
-    this.victim = new Uint8Array(Math.max(sets, 1));
+    this.victims = Uint16Array.from({ length: Math.max(sets, 1) }, (_, set) => Math.min(set * ways + 1, this.capacity));
+    for (let slot = 1; slot < slots; slot++) this.words[(slot << WORDS_SHIFT) | AFTER] = slot % ways === 0 ? slot - ways + 1 : slot + 1;
+  }
+
+  get stats(): IotlbStatistics {
+    const { lookups, misses, inserts, removed } = this;
+    return { hits: lookups - misses, misses, inserts, removed };
+  }
+
+  /** A key for `add` that stays as it is. */
+  key(tagA: number, tagB: number, groupA: number, groupB: number): IotlbKey {
+    const key = new IotlbKey(this.#keys === 0x7fff_ffff ? -1 : ++this.#keys);
+    key.set(tagA, tagB, groupA, groupB);
+    return key;
   }
 
   /** Slot of the entry that covers `page` under both tags; -1 for a miss. */
   lookup(tagA: number, tagB: number, page: number): number {
+    this.lookups++;
     const slot = this.chains[(page | 0) & this.chainMask];
-    if (slot === 0 && this.large.length === 0) {
-      this.stats.misses++;
+    if (slot === 0 && this.sizes === 0) {
+      this.misses++;
       return -1;
     }
-    if (this.#covers(slot, tagA, tagB, page)) {
-      this.stats.hits++;
-      return slot;
-    }
-    return this.#search(slot, tagA, tagB, page);
+    return this.#covers(slot, tagA, tagB, page) ? slot : this.#search(slot, tagA, tagB, page);
   }
 
   /** Output page for an input page that the slot's entry covers. */
@@ -154,43 +179,40 @@ export class Iotlb {
     return this.words[(slot << WORDS_SHIFT) | DATA];
   }
 
+  tagA(slot: number): number {
+    return this.words[(slot << WORDS_SHIFT) | TAG_A];
+  }
+
+  tagB(slot: number): number {
+    return this.words[(slot << WORDS_SHIFT) | TAG_B];
+  }
+
   /** log2 of the bytes that the slot's entry covers. */
   shift(slot: number): number {
-    return this.words[(slot << WORDS_SHIFT) | SHIFT];
+    return SMALL + Math.log2(this.spans[(slot << SPANS_SHIFT) | PAGES]);
   }
 
   /** Slot of the entry of exactly 2^pageShift bytes around `page`; -1 for a miss. Not counted, leaves no hint. */
   find(tagA: number, tagB: number, page: number, pageShift: number): number {
     if (pageShift !== SMALL && this.present[pageShift] === 0) return -1;
-    return this.#along(this.chains[this.#chain(page * SCALE_OF[pageShift], pageShift)], tagA, tagB, page, pageShift);
-  }
-
-  #chain(number: number, pageShift: number): number {
-    return ((number | 0) ^ Math.imul(pageShift - SMALL, 0x9e3779b1)) & this.chainMask;
+    return this.#along(this.chains[place(page * SCALE_OF[pageShift], pageShift) & this.chainMask], tagA, tagB, page, pageShift);
   }
 
   #search(first: number, tagA: number, tagB: number, page: number): number {
     const hint = hash(tagA, tagB, page) & (this.hints.length - 1);
     const hinted = this.hints[hint];
-    if (this.#covers(hinted, tagA, tagB, page)) {
-      this.stats.hits++;
-      return hinted;
-    }
+    if (this.#covers(hinted, tagA, tagB, page)) return hinted;
     let slot = first === 0 ? -1 : this.#along(first, tagA, tagB, page, SMALL);
     for (let i = 0; slot === -1 && i < this.large.length; i++) slot = this.find(tagA, tagB, page, this.large[i]);
-    if (slot === -1) {
-      this.stats.misses++;
-      return -1;
-    }
-    this.hints[hint] = slot;
-    this.stats.hits++;
+    if (slot === -1) this.misses++;
+    else this.hints[hint] = slot;
     return slot;
   }
 
   /** The first entry of that size, from `slot` on along its chain, that covers the page. */
   #along(from: number, tagA: number, tagB: number, page: number, pageShift: number): number {
     for (let slot = from; slot !== 0; slot = this.words[(slot << WORDS_SHIFT) | NEXT]) {
-      if (this.words[(slot << WORDS_SHIFT) | SHIFT] === pageShift && this.#covers(slot, tagA, tagB, page)) return slot;
+      if (this.spans[(slot << SPANS_SHIFT) | PAGES] === PAGES_OF[pageShift] && this.#covers(slot, tagA, tagB, page)) return slot;
     }
     return -1;
   }
@@ -210,54 +232,61 @@ export class Iotlb {
     if (this.capacity === 0) return -1;
     const same = this.find(tagA, tagB, page, pageShift);
     if (same !== -1) this.#forget(same);
-    this.#key.set(tagA, tagB, groupA, groupB);
-    if (pageShift === SMALL) return this.add(this.#key, page, outPage, data);
+    const key = this.#key;
+    key.set(tagA, tagB, groupA, groupB);
+    if (pageShift === SMALL) return this.add(key, page, outPage, data);
     if (this.present[pageShift] === 0) {
       this.present[pageShift] = 1;
-      this.large.push(pageShift);
+      this.sizes = this.large.push(pageShift);
     }
     const pages = PAGES_OF[pageShift];
     const number = Math.floor(page * SCALE_OF[pageShift]);
-    const slot = this.#store(hash(tagA, tagB, number), this.#chain(number, pageShift), this.#key, number * pages, pages, outPage - (page - number * pages), data);
-    this.words[(slot << WORDS_SHIFT) | SHIFT] = pageShift;
+    const slot = this.add(key, place(number, pageShift), 0, data);
+    const span = slot << SPANS_SHIFT;
+    this.spans[span | PAGE] = number * pages;
+    this.spans[span | PAGES] = pages;
+    this.spans[span | OUT] = outPage - (page - number * pages);
     return slot;
   }
 
-  /** Caches a page of 4 KiB that a look-up has just missed, so that nothing is there to replace. */
+  /**
+   * Caches a page of 4 KiB that a look-up has just missed, so that nothing is there to replace. With no capacity it goes to slot 0, where nobody
+   * looks. The record's words are counted here, not named: a module's constant is as long as a call in what V8 counts when it decides what to inline.
+   */
   add(key: IotlbKey, page: number, outPage: number, data: number): number {
-    if (this.capacity === 0) return -1;
-    return this.#store((page | 0) ^ key.hash, (page | 0) & this.chainMask, key, page, 1, outPage, data);
-  }
-
-  #store(place: number, chain: number, key: IotlbKey, page: number, pages: number, outPage: number, data: number): number {
-    const { words, spans, chains, victim } = this;
+    const { words, spans, chains, victims } = this;
     // Round-robin, but first where something was removed.
-    const set = place & this.setMask;
-    const way = victim[set];
-    victim[set] = way + 1 === this.ways ? 0 : way + 1;
-    const slot = (Math.imul(set, this.ways) + way + 1) | 0;
-    const word = slot << WORDS_SHIFT;
-    const span = slot << SPANS_SHIFT;
-    if (spans[span | PAGES] !== 0) {
+    const set = ((page | 0) ^ key.hash) & this.setMask;
+    const slot = victims[set];
+    const word = slot << 4;
+    const span = slot << 3;
+    victims[set] = words[word | 14];
+    if (spans[span | 1] !== 0) {
       // Most chains are of one.
-      const old = words[word | CHAIN];
-      if (chains[old] === slot) chains[old] = words[word | NEXT];
+      const old = words[word | 12];
+      if (chains[old] === slot) chains[old] = words[word | 13];
       else this.#unlink(slot);
     }
+    if (words[word | 10] !== key.id) this.#own(word, key);
+    words[word | 11] = data;
+    const chain = page & this.chainMask;
+    words[word | 12] = chain;
+    words[word | 13] = chains[chain];
+    chains[chain] = slot;
+    spans[span] = page;
+    spans[span | 1] = 1;
+    spans[span | 2] = outPage;
+    this.inserts++;
+    return slot;
+  }
+
+  #own(word: number, key: IotlbKey): void {
+    const { words } = this;
     words[word | TAG_A] = key.tagA;
     words[word | TAG_B] = key.tagB;
-    words[word | DATA] = data;
-    words[word | SHIFT] = SMALL;
     words[word | GROUP_A] = key.groupA;
     words[word | GROUP_B] = key.groupB;
-    words[word | CHAIN] = chain;
-    words[word | NEXT] = chains[chain];
-    chains[chain] = slot;
-    spans[span | PAGE] = page;
-    spans[span | PAGES] = pages;
-    spans[span | OUT] = outPage;
-    this.stats.inserts++;
-    return slot;
+    words[word | KEY] = Math.max(key.id, 0);
   }
 
   /** Every entry, for those who look from outside. */
@@ -280,10 +309,10 @@ export class Iotlb {
    * that shares a page with [firstPage, lastPage]. Returns how many there were.
    */
   removeWhere(maskA: number, valueA: number, maskB: number, valueB: number, firstPage: number, lastPage: number): number {
-    if (this.#emptyAt === this.stats.inserts) return 0;
+    if (this.#emptyAt === this.inserts) return 0;
     const few = lastPage - firstPage < FEW;
     const removed = few ? this.#removePages(maskA, valueA, maskB, valueB, firstPage, lastPage) : this.#removeBySlot(maskA, valueA, maskB, valueB, firstPage, lastPage);
-    this.stats.removed += removed;
+    this.removed += removed;
     return removed;
   }
 
@@ -293,7 +322,7 @@ export class Iotlb {
     for (const shift of this.large) {
       const last = Math.floor(lastPage * SCALE_OF[shift]);
       for (let number = Math.floor(firstPage * SCALE_OF[shift]); number <= last; number++) {
-        removed += this.#removeChain(this.#chain(number, shift), maskA, valueA, maskB, valueB, firstPage, lastPage);
+        removed += this.#removeChain(place(number, shift) & this.chainMask, maskA, valueA, maskB, valueB, firstPage, lastPage);
       }
     }
     return removed;
@@ -340,10 +369,8 @@ export class Iotlb {
 
   #forget(slot: number): void {
     this.#unlink(slot);
-    this.words[(slot << WORDS_SHIFT) | SHIFT] = 0;
     this.spans[(slot << SPANS_SHIFT) | PAGES] = 0;
-    const set = Math.floor((slot - 1) / this.ways);
-    this.victim[set] = slot - 1 - set * this.ways;
+    this.victims[Math.floor((slot - 1) / this.ways)] = slot;
   }
 
   /** Takes a slot out of its chain. */
@@ -361,10 +388,16 @@ export class Iotlb {
   }
 
   #empty(): void {
-    this.#emptyAt = this.stats.inserts;
+    this.#emptyAt = this.inserts;
     this.present.fill(0);
     this.large.length = 0;
+    this.sizes = 0;
   }
+}
+
+/** What stands for the page in the set and the chain of an entry of 2^pageShift bytes: its number, apart from those of other sizes. */
+function place(number: number, pageShift: number): number {
+  return (number | 0) ^ Math.imul(pageShift - SMALL, 0x9e3779b1);
 }
 
 /** Neighbouring pages fall into neighbouring places. `| 0` tells V8 that the tags are small integers, which `imul` does not. */

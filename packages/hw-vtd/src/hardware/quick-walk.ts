@@ -1,194 +1,217 @@
 /**
- * Walks to 4 KiB pages, which can be read, through plain tables in RAM's bank in which no flag is missing and nothing is refused: nearly all that a busy device
- * needs when it misses the IOTLB. Everything about the configuration is worked out once, in small integers, because a test for a truth value or an
- * imported constant costs as much as a level of the walk (ARCHITECTURE, "Speed"). Whatever is not so plain goes to `Stages`, which knows all rules.
+ * Answers what misses the IOTLB from 4 KiB pages, which can be read, through plain tables in RAM's bank in which no flag is missing and nothing is
+ * refused: nearly all that a busy device needs. Everything about the configuration is worked out once, in small integers, because a test for a truth
+ * value or an imported constant costs as much as a level of the walk (ARCHITECTURE, "Speed"). Whatever is not so plain goes to `Stages`, which knows
+ * all rules.
  */
-import { type Iotlb, IotlbKey, type PageTableFormat, type PhysicalMemory, walkPlain } from "@iommukit/core";
+import { BANK_BYTES, type Iotlb, type IotlbKey, type PageTableFormat, type PhysicalMemory, PlainWalk } from "@iommukit/core";
 import { Pgtt } from "../spec/entries.js";
 import { FirstStage, SecondStage } from "../spec/formats.js";
 import { packRights } from "./cached-rights.js";
 import type { Caches } from "./caches.js";
 import type { Configuration } from "./configuration.js";
 
-/** Index into `answers`: the first stage lets it be written, the second does, no dirty flag is missing. */
-const FIRST_WRITES = 1;
-const SECOND_WRITES = 2;
-const CLEAN_NOT = 4;
+/** Pages that levels 2 to 0 cover. */
+const PAGES_BELOW_TOP = 0x800_0000;
+const BANK_PAGES = BANK_BYTES / 4096;
+
+/** What the unit, not the configuration, says. */
+export interface QuickWalkParts {
+  readonly memory: PhysicalMemory;
+  readonly first: PageTableFormat;
+  /** In the form of the permissions that the unit uses. */
+  readonly second: PageTableFormat;
+  readonly caches: Caches;
+  readonly snoopControl: boolean;
+}
+
+/** Who asks. */
+export interface Requester {
+  readonly rid: number;
+  readonly pasid: number;
+  readonly privileged: boolean;
+}
 
 export class QuickWalk {
-  /** Of the last walk that gave something. */
-  outPage = 0;
-  /** Of the requester whose walks these are. */
-  readonly key: IotlbKey = new IotlbKey();
+  /** What the IOTLB keeps of the last page that `translate` gave. */
+  rights = 0;
+  readonly key: IotlbKey;
 
-  private readonly memory: PhysicalMemory;
+  // `private`, not `#`: see `Iotlb`.
+  private readonly iotlb: Iotlb;
   private readonly words: Int32Array;
-  private readonly first: PageTableFormat;
-  private readonly second: PageTableFormat;
-  /** Paging-structure caches: with them, a walk begins at what they have of the last table, or is not for here. */
-  private readonly firstTables: Iotlb;
-  private readonly secondTables: Iotlb;
+  /** Stages. */
+  private readonly first: boolean;
+  private readonly second: boolean;
+  /** To the first-stage tables, when nested, and to the pages; the same when there is one stage. */
+  private readonly tables: PlainWalk;
+  private readonly pages: PlainWalk;
+  /** Input pages end here, in `PAGES_BELOW_TOP`, and guest pages here. */
+  private readonly limit: number;
+  private readonly guestLimit: number;
+  /** Guest page of the top first-stage table. */
+  private readonly guestRoot: number;
+  /** Bits of a nested first-stage entry, and what they must be: a table's, a page's. */
+  private readonly tableMask: number;
+  private readonly tableValue: number;
+  private readonly pageMask: number;
+  private readonly pageValue: number;
+  private readonly pageHi: number;
+  /** Flags of the page that decide about `rights`, those of a nested first stage 16 bits higher, and what they were last time. */
+  private readonly flagMask: number;
+  private guestFlags = 0;
+  private flags = -1;
+  readonly #c: Pick<Configuration, "supervisorEnable" | "writeProtect" | "pageSnoop" | "secondStageDirty">;
+  readonly #privileged: boolean;
+  /** Paging-structure caches: 1 when there are some. Then a walk begins at what they have of the last table, or is not for here. */
   private readonly cached: number;
-  private kind = 0;
-  /** Input pages end here. */
-  private limit = 0.5;
-  private secondLimit = 0.5;
-  /** By what the paging-structure caches know the tables. */
-  private domain = 0;
-  private tag = 0;
-  /** Roots as word indices, top levels. */
-  private firstRoot = 0;
-  private firstTop = 0;
-  private secondRoot = 0;
-  private secondTop = 0;
-  /** Flags that every entry must have: of the first stage, of the second for a first-stage table, of the second for the page. */
-  private firstNeeds = 0;
-  private tableNeeds = 0;
-  private pageNeeds = 0;
-  /** The second stage has dirty flags: else every page counts as dirty. */
-  private secondDirty = 0;
-  private snoopMask = 0;
-  /** What the IOTLB keeps, by what may be written. */
-  private readonly answers = new Int32Array(8);
+  readonly #caches: Caches;
+  readonly #domain: number;
+  readonly #tag: number;
+  readonly #firstFlags: number;
 
-  /** @param second in the form of the permissions that the unit uses */
-  constructor(memory: PhysicalMemory, first: PageTableFormat, second: PageTableFormat, caches: Caches) {
-    this.memory = memory;
-    this.words = memory.words;
-    this.first = first;
-    this.second = second;
-    this.firstTables = caches.firstStageTables;
-    this.secondTables = caches.secondStageTables;
-    this.cached = Number(this.firstTables.capacity + this.secondTables.capacity !== 0);
-  }
-
-  /** Gets ready for a configuration's requests. False when its tables are not of a kind to be read here. */
-  prepare(c: Configuration, rid: number, pasid: number, privileged: boolean, snoopControl: boolean): boolean {
-    const first = c.pgtt === Pgtt.FIRST_STAGE || c.pgtt === Pgtt.NESTED;
+  /** Undefined when the configuration's tables are not of a kind to be read here. */
+  static create(parts: QuickWalkParts, c: Configuration, requester: Requester): QuickWalk | undefined {
+    const { firstStageTables, secondStageTables } = parts.caches;
+    const cached = firstStageTables.capacity + secondStageTables.capacity !== 0;
     const second = c.pgtt === Pgtt.SECOND_STAGE || c.pgtt === Pgtt.NESTED;
-    const nested = first && second;
-    const bank = this.words.length * 4;
-    if (!first && !second) return false;
-    if (second && (c.secondRoot >= bank || ((this.second.plainTops >>> c.secondTopLevel) & 1) === 0)) return false;
-    if (first && !nested && (c.root >= bank || ((this.first.plainTops >>> c.topLevel) & 1) === 0)) return false;
-    if (nested && ((c.topLevel !== 3 && this.cached === 0) || c.secondPages < 0x10_0000 || c.root >= 2 ** 32)) return false;
-    this.kind = c.pgtt;
-    this.domain = c.domain;
-    this.tag = c.pasid;
-    this.key.set(rid, pasid, c.group, c.pasid);
-    this.limit = first ? c.canonicalPages : c.secondPages;
-    this.secondLimit = c.secondPages;
-    this.firstRoot = nested ? c.root / 4096 : c.root >>> 2;
-    this.firstTop = c.topLevel;
-    this.secondRoot = c.secondRoot >>> 2;
-    this.secondTop = c.secondTopLevel;
-    this.firstNeeds = c.accessedFlags | FirstStage.P | (privileged ? 0 : FirstStage.US);
-    const accessed = c.secondStageDirty ? SecondStage.A : 0;
-    this.pageNeeds = SecondStage.R | accessed;
-    this.tableNeeds = this.pageNeeds | (c.secondStageDirty ? SecondStage.W : 0);
-    this.secondDirty = c.secondStageDirty ? 0 : SecondStage.D;
-    this.snoopMask = snoopControl ? SecondStage.SNP : 0;
-    for (let i = 0; i < this.answers.length; i++) {
-      const through = !second || (i & SECOND_WRITES) !== 0;
-      const user = through && (!first || (i & FIRST_WRITES) !== 0) ? 3 : 1;
-      const supervisor = through && (!first || (i & FIRST_WRITES) !== 0 || !c.writeProtect) ? 3 : 1;
-      this.answers[i] = packRights(privileged ? supervisor : user, c.supervisorEnable ? supervisor : 0, (i & CLEAN_NOT) !== 0, c.pageSnoop);
-    }
-    return true;
+    if (second && !PlainWalk.can(parts.second, c.secondRoot, c.secondTopLevel)) return undefined;
+    if (c.pgtt === Pgtt.FIRST_STAGE && !PlainWalk.can(parts.first, c.root, c.topLevel)) return undefined;
+    if (c.pgtt === Pgtt.NESTED && ((c.topLevel !== 3 && !cached) || c.secondPages < 0x10_0000 || c.root >= 2 ** 32)) return undefined;
+    const walk = new QuickWalk(parts, c, requester, cached);
+    return walk.limit === 0 ? undefined : walk;
   }
 
-  /** What the IOTLB keeps of the page; 0 when `Stages` has to tell. */
-  walk(page: number): number {
-    // 0xFEE: without a PASID, requests there are not translated.
-    if (page >= this.limit || page >>> 8 === 0xfee) return 0;
-    if (this.kind === 1) return this.#firstStage(page);
-    if (this.kind === 2) return this.#secondStage(page);
-    return this.cached === 1 ? this.#cachedNested(page) : this.#nested(page);
-  }
+  constructor(parts: QuickWalkParts, c: Configuration, { rid, pasid, privileged }: Requester, cached: boolean) {
+    const { memory, caches } = parts;
+    this.first = c.pgtt === Pgtt.FIRST_STAGE || c.pgtt === Pgtt.NESTED;
+    this.second = c.pgtt === Pgtt.SECOND_STAGE || c.pgtt === Pgtt.NESTED;
+    const nested = this.first && this.second;
+    const { supervisorEnable, writeProtect, pageSnoop, secondStageDirty } = c;
+    this.#c = { supervisorEnable, writeProtect, pageSnoop, secondStageDirty };
+    this.#privileged = privileged;
+    this.iotlb = caches.iotlb;
+    this.words = memory.words;
+    this.key = caches.iotlb.key(rid, pasid, c.group, c.pasid);
+    this.limit = Math.floor((this.first ? c.canonicalPages : c.secondPages) / PAGES_BELOW_TOP);
+    this.guestLimit = Math.min(c.secondPages, 2 ** 31 - 1);
+    this.guestRoot = (c.root / 4096) | 0;
 
-  #firstStage(page: number): number {
-    const { first, firstNeeds } = this;
-    const lo =
-      this.cached === 1
-        ? this.#leaf(this.firstTables, this.tag, first, page, firstNeeds | 2)
-        : walkPlain(this.memory, first, this.firstRoot, this.firstTop, page, firstNeeds | 2);
-    const out = ((this.memory.hi & first.addressHi) << 20) | (lo >>> 12);
-    if ((lo & firstNeeds) !== firstNeeds || out >>> 8 === 0xfee) return 0;
-    this.outPage = out;
-    // R/W is bit 1, D bit 6.
-    return this.answers[((lo >>> 1) & FIRST_WRITES) | SECOND_WRITES | ((lo >>> 4) & CLEAN_NOT)];
-  }
+    const firstFlags = FirstStage.P | c.accessedFlags | (privileged ? 0 : FirstStage.US);
+    this.tableMask = (parts.first.plainTableMask & (BANK_BYTES - 1)) | firstFlags | FirstStage.RW;
+    this.tableValue = parts.first.plainTableValue | firstFlags | FirstStage.RW;
+    this.pageMask = parts.first.plainPageMask | firstFlags;
+    this.pageValue = parts.first.plainPageValue | firstFlags;
+    this.pageHi = parts.first.plainPageHi;
+    const secondFlags = SecondStage.R | (secondStageDirty ? SecondStage.A : 0);
+    const second = { format: parts.second, root: c.secondRoot, topLevel: c.secondTopLevel };
+    this.pages = this.second
+      ? new PlainWalk(memory, { ...second, flags: secondFlags })
+      : new PlainWalk(memory, { format: parts.first, root: c.root, topLevel: c.topLevel, flags: firstFlags, tableFlags: FirstStage.RW });
+    // A first-stage table is written, too, when there are flags in it.
+    this.tables = nested
+      ? new PlainWalk(memory, { ...second, flags: secondFlags | (secondStageDirty ? SecondStage.W : 0), inBank: true })
+      : this.pages;
+    this.flagMask = this.second ? SecondStage.W | SecondStage.D | (parts.snoopControl ? SecondStage.SNP : 0) : FirstStage.RW | FirstStage.D;
 
-  #secondStage(page: number): number {
-    const { second, pageNeeds, memory } = this;
-    const lo =
-      this.cached === 1
-        ? this.#leaf(this.secondTables, 0, second, page, pageNeeds | 2)
-        : walkPlain(memory, second, this.secondRoot, this.secondTop, page, pageNeeds | 2);
-    return (lo & pageNeeds) === pageNeeds ? this.#answer(lo, memory.hi, FIRST_WRITES, CLEAN_NOT) : 0;
-  }
-
-  /** What `walkPlain` gives, from a table that a paging-structure cache has; 0 when it has none. */
-  #leaf(tables: Iotlb, tag: number, format: PageTableFormat, page: number, flags: number): number {
-    const slot = tables.find(this.domain, tag, page, 21);
-    if (slot === -1) return 0;
-    const at = tables.firstOutput(slot) * 1024 + ((page & 511) << 1);
-    if (at >= this.words.length) return 0;
-    const lo = this.words[at];
-    const hi = this.words[at + 1];
-    this.memory.hi = hi;
-    if ((lo & format.presentMask) === 0 || (lo & format.plainPageMask) !== format.plainPageValue || (hi & format.plainPageHi) !== 0) return 0;
-    return lo & (tables.data(slot) | ~flags);
-  }
-
-  #cachedNested(page: number): number {
-    const { first, firstNeeds, secondTables, memory } = this;
-    const lo = this.#leaf(this.firstTables, this.tag, first, page, firstNeeds | 2);
-    const guest = ((memory.hi & first.addressHi) << 20) | (lo >>> 12);
-    if ((lo & firstNeeds) !== firstNeeds || guest >= this.secondLimit) return 0;
-    const host = this.#leaf(secondTables, 0, this.second, guest, this.pageNeeds | 2);
-    return (host & this.pageNeeds) === this.pageNeeds ? this.#answer(host, memory.hi, (lo >>> 1) & FIRST_WRITES, (lo >>> 4) & CLEAN_NOT) : 0;
+    this.cached = Number(cached);
+    this.#caches = caches;
+    this.#domain = c.domain;
+    this.#tag = c.pasid;
+    this.#firstFlags = firstFlags | FirstStage.RW;
   }
 
   /**
-   * Four levels of the first stage, each table through the second, and then the page. In one loop, because five walks are too much to be
-   * inlined, and a call costs as much as half a walk.
+   * The output page of a read or write, which the IOTLB has then; -1 when `Stages` has to tell. A nested walk takes four levels of the first stage, each
+   * table through the second, and then the page. All is one loop around one walk: with more than one, V8 would not put them in place of the call.
    */
-  #nested(page: number): number {
-    const { first, second, secondRoot, secondTop, tableNeeds, pageNeeds, memory, words } = this;
-    const low = page | 0;
-    let guest = this.firstRoot;
-    let and = -1;
-    for (let level = 3; ; level--) {
-      const host = walkPlain(memory, second, secondRoot, secondTop, guest, tableNeeds | 2);
-      if (level === -1) {
-        // R/W of the first stage is bit 1; the leaf's D was put into bit 31, out of the AND's way.
-        return (host & pageNeeds) === pageNeeds ? this.#answer(host, memory.hi, (and >>> 1) & FIRST_WRITES, (and >>> 29) & CLEAN_NOT) : 0;
-      }
-      if ((host & tableNeeds) !== tableNeeds || host >>> 28 !== 0 || memory.hi !== 0) return 0;
-      const index = level === 3 ? (page / 0x800_0000) | 0 : low >>> (9 * level);
-      const at = ((host & first.addressLo) >>> 2) + ((index & 511) << 1);
-      const lo = words[at];
-      const hi = words[at + 1];
-      guest = lo >>> 12;
-      if (level !== 0) {
-        if ((lo & first.plainTableMask) !== first.plainTableValue || hi !== 0) return 0;
-        and &= lo;
-        continue;
-      }
-      if ((lo & first.plainPageMask) !== first.plainPageValue || (hi & first.plainPageHi) !== 0) return 0;
-      and = (and & lo & 0x7fff_ffff) | ((lo & 0x40) << 25);
-      guest |= (hi & first.addressHi) << 20;
-      if ((and & this.firstNeeds) !== this.firstNeeds || guest >= this.secondLimit) return 0;
+  translate(page: number, access: number): number {
+    const high = (page / 0x800_0000) | 0;
+    // 0xFEE: without a PASID, requests there are not translated.
+    if (high >= this.limit || page >>> 8 === 0xfee) return -1;
+    const { words, pages } = this;
+    let stage = this.tables;
+    let input = page | 0;
+    let above = high;
+    if (stage !== pages) {
+      input = this.guestRoot;
+      above = 0;
     }
+    let index = high << 1;
+    let lo = 0;
+    if (this.cached === 1) lo = this.#cachedEntry(page);
+    else {
+      for (let shift = 18; ; shift -= 9) {
+        lo = stage.walk(input, above);
+        if (lo === 0 || stage === pages) break;
+        const at = ((lo & -4096) >>> 2) | (1022 & index);
+        if (shift < 0) {
+          input = this.#guest(at);
+          above = input >>> 27;
+          stage = pages;
+          if (input === -1) return -1;
+        } else {
+          const entry = words[at];
+          if ((this.tableMask & entry) !== this.tableValue || words[at | 1] !== 0) return -1;
+          input = entry >>> 12;
+          index = (page << 1) >> shift;
+        }
+      }
+    }
+    const out = (pages.hi << 20) | (lo >>> 12);
+    if (lo === 0 || out >>> 8 === 0xfee) return -1;
+    const flags = (this.flagMask & lo) | this.guestFlags;
+    if (flags !== this.flags) this.#decide(flags);
+    const { rights } = this;
+    if ((access & rights) !== access) return -1;
+    this.iotlb.add(this.key, page, out, rights);
+    return out;
   }
 
-  /** From the second stage's leaf, and what the first stage says, as bits of an index into `answers`. */
-  #answer(lo: number, hi: number, writable: number, dirty: number): number {
-    const out = ((hi & this.second.addressHi) << 20) | (lo >>> 12);
-    if (out >>> 8 === 0xfee) return 0;
-    this.outPage = out;
-    // W is bit 1, D bit 9, SNP bit 11.
-    return this.answers[writable | (lo & SECOND_WRITES) | (dirty & ((lo | this.secondDirty) >>> 7))] | ((lo & this.snoopMask) >>> 6);
+  /** The guest page in the first-stage page entry at a word index; -1 when the entry is not plain. */
+  #guest(at: number): number {
+    const lo = this.words[at];
+    const hi = this.words[at | 1];
+    const guest = (hi << 20) | (lo >>> 12);
+    if ((this.pageMask & lo) !== this.pageValue || (this.pageHi & hi) !== 0 || guest >= this.guestLimit) return -1;
+    this.guestFlags = (lo & (FirstStage.RW | FirstStage.D)) << 16;
+    return guest;
+  }
+
+  /** The page's entry, as `PlainWalk` gives it, in a table that a paging-structure cache has. */
+  #cachedEntry(page: number): number {
+    const { firstStageTables, secondStageTables } = this.#caches;
+    let input = page;
+    if (this.first) {
+      const at = this.#inTable(firstStageTables, this.#tag, page, this.#firstFlags);
+      if (at === -1) return 0;
+      if (!this.second) return this.pages.entry(at);
+      input = this.#guest(at);
+      if (input === -1) return 0;
+    }
+    const at = this.#inTable(secondStageTables, 0, input, SecondStage.R | SecondStage.W | (this.#c.secondStageDirty ? SecondStage.A : 0));
+    return at === -1 ? 0 : this.pages.entry(at);
+  }
+
+  /** Word index of the page's entry; -1 when the cache has not the table above, or something above that lacks a flag. */
+  #inTable(tables: Iotlb, tag: number, page: number, flags: number): number {
+    const slot = tables.find(this.#domain, tag, page, 21);
+    if (slot === -1 || (tables.data(slot) & flags) !== flags) return -1;
+    const table = tables.firstOutput(slot);
+    return table < BANK_PAGES ? (table * 1024) | ((page << 1) & 1022) : -1;
+  }
+
+  /** What the IOTLB keeps of pages with these flags. */
+  #decide(flags: number): void {
+    const { supervisorEnable, writeProtect, pageSnoop, secondStageDirty } = this.#c;
+    const guestFlags = this.second ? flags >>> 16 : flags;
+    const firstWrites = !this.first || (guestFlags & FirstStage.RW) !== 0;
+    const secondWrites = !this.second || (flags & SecondStage.W) !== 0;
+    const user = secondWrites && firstWrites ? 3 : 1;
+    const supervisor = secondWrites && (firstWrites || !writeProtect) ? 3 : 1;
+    const dirty = (!this.first || (guestFlags & FirstStage.D) !== 0) && (!this.second || !secondStageDirty || (flags & SecondStage.D) !== 0);
+    const snoop = pageSnoop || (this.second && (flags & SecondStage.SNP) !== 0);
+    this.rights = packRights(this.#privileged ? supervisor : user, supervisorEnable ? supervisor : 0, dirty, snoop);
+    this.flags = flags;
   }
 }

@@ -98,8 +98,8 @@ export class Stages {
   /** The quick way for a configuration's reads; undefined when there is none. */
   quickWalk(c: Configuration, rid: number, pasid: number, privileged: boolean): QuickWalk | undefined {
     if (c.secondStageDirty && this.#policies.dirtyTables === "reads") return undefined;
-    const walk = new QuickWalk(this.#memory, this.#firstFormat, this.#secondFormat, this.#caches);
-    return walk.prepare(c, rid, pasid, privileged, this.#caps.snoopControl) ? walk : undefined;
+    const parts = { memory: this.#memory, first: this.#firstFormat, second: this.#secondFormat, caches: this.#caches, snoopControl: this.#caps.snoopControl };
+    return QuickWalk.create(parts, c, { rid, pasid, privileged });
   }
 
   #first(c: Configuration, page: number, access: number, privileged: boolean, kind: number): number {

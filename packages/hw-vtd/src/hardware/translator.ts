@@ -3,7 +3,6 @@ import { Access, CompletionStatus, type Iotlb, NO_PASID, type PhysicalMemory, ty
 import type { Capabilities } from "../spec/capabilities.js";
 import { Pgtt, TranslationTableMode } from "../spec/entries.js";
 import { FAULTS, faultIndex, outcomeOf } from "../spec/faults.js";
-import { firstStageFormat, secondStageFormat } from "../spec/formats.js";
 import { CLEAN, CONDITION_SHIFT, packRights, PIECE, PRIVILEGED_SHIFT, SNOOP } from "./cached-rights.js";
 import type { Caches } from "./caches.js";
 import { Configuration, ConfigurationReader, Context, NONE } from "./configuration.js";
@@ -35,14 +34,14 @@ export class Translator {
   faultDisable = false;
 
   /** Whose `configuration` it is, and since when. */
-  #recentRid: number = NOBODY;
-  #recentPasid = 0;
-  #recentEpoch = 0;
-  #recentWalk: QuickWalk;
+  private recentRid: number = NOBODY;
+  private recentPasid = 0;
+  private recentEpoch = 0;
+  private recentWalk: QuickWalk | undefined;
   /** Times that RTADDR was latched. */
   #latches = 0;
   /** 1 when `enabled`. */
-  #on = 0;
+  private on = 0;
   #rootTable = 0;
   /** SSIRWE is latched in legacy mode, where it is not allowed. */
   #ioInLegacy = false;
@@ -81,23 +80,22 @@ export class Translator {
     this.tracer = tracer;
     this.#reader = new ConfigurationReader(memory, caps, policies);
     this.#stages = new Stages(memory, caps, policies, caches);
-    this.#recentWalk = new QuickWalk(memory, firstStageFormat(caps), secondStageFormat(caps), caches);
     this.#hostPermissions = new HostPermissions(memory, caps);
     this.#hostPages = 2 ** (caps.haw - 12);
   }
 
   /** GSTS.TES */
   get enabled(): boolean {
-    return this.#on === 1;
+    return this.on === 1;
   }
 
   set enabled(on: boolean) {
-    this.#on = Number(on);
+    this.on = Number(on);
   }
 
   /** SRTP: RTADDR takes effect now (6.6). */
   latchRootTable(value: bigint): void {
-    this.#recentRid = NOBODY;
+    this.recentRid = NOBODY;
     this.#latches++;
     this.#rootTable = Number(value >> 12n) * 4096;
     this.mode = Number((value >> 10n) & 3n);
@@ -109,20 +107,23 @@ export class Translator {
   /** An untranslated request: the output page, or -1 when it is blocked. */
   translate(rid: number, pasid: number, page: number, access: number): number {
     // Plain reads and writes; nothing in the IOTLB covers what is not translated.
-    if (access < EXECUTE && this.#on === 1) {
-      const { iotlb } = this;
+    if (access < EXECUTE && this.on === 1) {
+      const { iotlb, recentWalk: quick } = this;
       const slot = iotlb.lookup(rid, pasid, page);
       if (slot !== -1) {
         const data = iotlb.data(slot);
         // A write that would dirty a clean entry, and a denied request, go to the tables.
         if ((data & access) === access) {
           const out = iotlb.output(slot, page);
-          if (this.tracer?.listener) this.#trace(rid, pasid, page, access, "iotlb", out, (data & SNOOP) !== 0);
+          if (this.tracer?.listener) this.#traceHit(slot, page, access);
           return out;
         }
-      } else if (rid === this.#recentRid && pasid === this.#recentPasid && this.caches.epoch === this.#recentEpoch) {
-        const out = this.#quickMiss(rid, pasid, page, access);
-        if (out !== -1) return out;
+      } else if (quick !== undefined && rid === this.recentRid && pasid === this.recentPasid && this.caches.epoch === this.recentEpoch) {
+        const out = quick.translate(page, access);
+        if (out !== -1) {
+          if (this.tracer?.listener) this.#traceWalk(quick, page, access, out);
+          return out;
+        }
       }
     }
     return this.#miss(rid, pasid, page, access);
@@ -193,17 +194,6 @@ export class Translator {
     return s.outPage;
   }
 
-  /** A read or write by the requester of the last walk; -1 when it needs more than `QuickWalk` knows. */
-  #quickMiss(rid: number, pasid: number, page: number, access: number): number {
-    const quick = this.#recentWalk;
-    const data = quick.walk(page);
-    if ((data & access) !== access || data === 0) return -1;
-    const { outPage } = quick;
-    this.iotlb.add(quick.key, page, outPage, data);
-    if (this.tracer?.listener) this.#trace(rid, pasid, page, access, "walk", outPage, (data & SNOOP) !== 0);
-    return outPage;
-  }
-
   #privilegedHit(rid: number, pasid: number, page: number, access: number): number {
     const { iotlb } = this.caches;
     const slot = iotlb.lookup(rid, pasid, page);
@@ -236,10 +226,10 @@ export class Translator {
       c.quickKey = key;
     }
     if (c.quick === undefined) return;
-    this.#recentWalk = c.quick;
-    this.#recentRid = rid;
-    this.#recentPasid = pasid;
-    this.#recentEpoch = this.caches.epoch;
+    this.recentWalk = c.quick;
+    this.recentRid = rid;
+    this.recentPasid = pasid;
+    this.recentEpoch = this.caches.epoch;
   }
 
   /** From a good context to who translates. */
@@ -254,7 +244,7 @@ export class Translator {
   /** Mode, root and context checks: leaves `#context` and `faultDisable`, and in legacy mode `configuration`. */
   #findContext(kind: number, rid: number, pasid: number, access: number): number {
     this.faultDisable = false;
-    this.#recentRid = NOBODY;
+    this.recentRid = NOBODY;
     const mode = this.#modeCondition(kind, pasid, access);
     if (mode !== NONE) return mode;
     const cached = this.caches.contexts.lookup(rid, NO_PASID);
@@ -455,6 +445,15 @@ export class Translator {
     if (this.tracer?.listener) this.#trace(rid, pasid, page, access, "walk", -1, false);
     this.report(condition, RequestKind.UNTRANSLATED, rid, pasid, page, access);
     return -1;
+  }
+
+  #traceHit(slot: number, page: number, access: number): void {
+    const { iotlb } = this;
+    this.#trace(iotlb.tagA(slot), iotlb.tagB(slot), page, access, "iotlb", iotlb.output(slot, page), (iotlb.data(slot) & SNOOP) !== 0);
+  }
+
+  #traceWalk({ key, rights }: QuickWalk, page: number, access: number, out: number): void {
+    this.#trace(key.tagA, key.tagB, page, access, "walk", out, (rights & SNOOP) !== 0);
   }
 
   #trace(rid: number, pasid: number, page: number, access: number, source: "iotlb" | "walk" | "bypass", out: number, snooped: boolean): void {
