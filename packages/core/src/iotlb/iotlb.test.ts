@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { Iotlb } from "./iotlb.js";
+import { Iotlb, IotlbKey } from "./iotlb.js";
 
 describe("Iotlb", () => {
   it("never answers what was not inserted, or was removed", () => {
@@ -40,6 +40,27 @@ describe("Iotlb", () => {
     );
   });
 
+  it("gives an entry the tags and groups of its own key, whoever's it replaces", () => {
+    const tlb = new Iotlb({ sets: 1, ways: 2 });
+    const changing = new IotlbKey();
+    const keys = [tlb.key(1, 2, 3, 4), tlb.key(1, 5, 3, 4), tlb.key(1, 2, 6, 7)];
+    fc.assert(
+      fc.property(fc.array(fc.tuple(fc.integer({ min: 0, max: 4 }), fc.integer({ min: 0, max: 3 })), { minLength: 1, maxLength: 30 }), (list) => {
+        for (const [which, page] of list) {
+          changing.set(which, 8, which, 9);
+          const key = keys[which] ?? changing;
+          const { tagA, tagB, groupA, groupB } = key;
+          if (tlb.lookup(tagA, tagB, page) !== -1) tlb.removeWhere(0, 0, 0, 0, page, page);
+          const slot = tlb.add(key, page, page + 100, which);
+          expect(tlb.lookup(tagA, tagB, page)).toBe(slot);
+          expect([tlb.tagA(slot), tlb.tagB(slot), tlb.data(slot), tlb.output(slot, page), tlb.shift(slot)]).toEqual([tagA, tagB, which, page + 100, 12]);
+          expect(tlb.removeWhere(-1, groupA, -1, groupB + 1, 0, Infinity)).toBe(0);
+          if (page === 3) expect(tlb.removeWhere(-1, groupA, -1, groupB, page, page)).toBe(1);
+        }
+      }),
+    );
+  });
+
   it("finds what it holds while nothing is evicted", () => {
     const tlb = new Iotlb({ sets: 64, ways: 4 });
     for (let page = 0; page < 64; page++) tlb.insert(1, -1, page * 3, 12, page, 5, 0, 0);
@@ -70,5 +91,15 @@ describe("Iotlb", () => {
     const tlb = new Iotlb({ sets: 0, ways: 1 });
     expect(tlb.insert(1, 1, 1, 12, 1, 0, 0, 0)).toBe(-1);
     expect(tlb.lookup(1, 1, 1)).toBe(-1);
+    for (const page of [1, 1, 2]) tlb.add(tlb.key(1, 1, 1, 1), page, 1, 0);
+    expect(tlb.lookup(1, 1, 1)).toBe(-1);
+    expect([...tlb.entries()]).toEqual([]);
+    expect(tlb.removeWhere(0, 0, 0, 0, 0, 10)).toBe(0);
+    expect(tlb.removeAll()).toBe(0);
+  });
+
+  it("refuses more entries than it can number", () => {
+    expect(() => new Iotlb({ sets: 4096, ways: 16 })).toThrow("65535");
+    expect(new Iotlb({ sets: 4096, ways: 15 }).capacity).toBe(61_440);
   });
 });
