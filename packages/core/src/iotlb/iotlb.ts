@@ -95,7 +95,7 @@ export class Iotlb {
   readonly capacity: number;
 
   // `private`, not `#`: a field that is stored once is a constant to V8, and a #field is stored twice.
-  /** By slot: tags, data, log2 of the entry's bytes, groups, its chain, and the slot after it there. Slot 0 is nobody's. */
+  /** By slot: tags, groups, the key that they are of, data, its chain, the slot after it there, the slot replaced after it. Slot 0 is nobody's. */
   private readonly words: Int32Array;
   /** By slot: first input page, pages (0 = empty slot), output page of the first. */
   private readonly spans: Float64Array;

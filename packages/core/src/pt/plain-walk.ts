@@ -4,7 +4,7 @@
  *
  * Every entry is read at every walk. Those of the upper levels are nearly always what they were before: so the test for a plain one is that it is
  * the one that was found plain last time, and the walk goes on with what is remembered. The processor, which guesses that a comparison comes out as it
- * did before, then reads the next entry while this one is still on its way; through two stages that makes a chain of 24 reads one of 12.
+ * did before, then reads the next entry while this one is still on its way; through two stages that makes a chain of 24 reads one of 14.
  */
 import { BANK_BYTES, type PhysicalMemory } from "../memory/physical-memory.js";
 import type { PageTableFormat } from "./format.js";
