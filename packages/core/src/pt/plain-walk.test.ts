@@ -15,7 +15,7 @@ const format = createFormat({
 const INDICES = [0, 1, 511] as const;
 const OTHER = 0x8000;
 const index = fc.constantFrom(...INDICES);
-const pages = fc.tuple(index, index, index, index, index).map((at) => at.reduce((page, i, level) => page + i * 512 ** level, 0));
+const pages = fc.tuple(index, index, index, index, index).map((at) => at.reduce<number>((page, i, level) => page + i * 512 ** level, 0));
 /** What an entry is besides plain: present, table, page or large, with a flag or without, elsewhere, with high bits. */
 const oddities = fc.constantFrom(0n, 1n, BigInt(ACCESSED), 0x80n, 0x40n, BigInt(OTHER), 1n << 28n, 1n << 32n, 1n << 40n, 1n << 43n, 1n << 50n, 1n << 63n, -1n);
 
