@@ -1,5 +1,5 @@
 /** What decoders of units share: reading structures out of a dump, showing them, and a bound on how much is read. */
-import type { AddressSpaceDump, TableSource, WalkStep } from "./types.js";
+import type { AddressSpaceDump, MappedLeaf, TableSource, WalkStep } from "./types.js";
 
 /** How a step is shown: where its index comes from, and what it was read for. */
 export type StepContext = Pick<WalkStep, "index" | "depth" | "purpose">;
@@ -22,13 +22,38 @@ export function readWords(source: TableSource, pa: number | bigint, bits: number
 }
 
 /** Entries that one dump reads before it gives up: 128 GiB in 4 KiB pages. Damaged tables can name each other without end. */
-export class DumpBudget {
-  readonly limit: number = 2 ** 25;
-  #left = this.limit;
+const ENTRY_LIMIT = 2 ** 25;
 
-  /** Takes one entry. False when there is no more to spend. */
-  spend(): boolean {
-    return this.#left-- > 0;
+export interface DumpBudget {
+  left: number;
+}
+
+export const dumpBudget = (): DumpBudget => ({ left: ENTRY_LIMIT });
+
+/** An address space that is read entry by entry, as far as the dump's budget goes. */
+export abstract class BudgetedSpace implements AddressSpaceDump {
+  readonly rid: number;
+  readonly pasid?: number;
+  readonly type: string;
+  readonly ids: Readonly<Record<string, number>>;
+  problem?: string;
+  readonly #budget: DumpBudget;
+
+  constructor(rid: number, pasid: number | undefined, type: string, ids: Readonly<Record<string, number>>, budget: DumpBudget) {
+    this.rid = rid;
+    if (pasid !== undefined) this.pasid = pasid;
+    this.type = type;
+    this.ids = ids;
+    this.#budget = budget;
+  }
+
+  abstract leaves(): Iterable<MappedLeaf>;
+
+  /** Takes an entry from the budget. True when there was none left: then that is the problem. */
+  protected spent(): boolean {
+    if (this.#budget.left-- > 0) return false;
+    this.problem ??= `the dump has more than ${ENTRY_LIMIT} entries; the rest is left out`;
+    return true;
   }
 }
 

@@ -1,6 +1,6 @@
 /** Everything that a unit's tables map, stream by stream. */
 import type { AddressSpaceDump, MappedLeaf } from "@iommukit/core";
-import { blockedSpace, DumpBudget, readWords, Right, rightLetters } from "@iommukit/core/decode";
+import { blockedSpace, BudgetedSpace, dumpBudget, type DumpBudget, readWords, Right, rightLetters } from "@iommukit/core/decode";
 import { L1_CONTEXT_DESCRIPTOR } from "../spec/context.js";
 import { hasStage1, hasStage2, substreamBits, World } from "../spec/illegal.js";
 import { L1_STREAM_DESCRIPTOR, S1dss, STE } from "../spec/stream-table.js";
@@ -22,7 +22,7 @@ const PAGE_ENTRIES = 512;
 /** @throws RangeError when the stream table is not in the dump */
 export function* dumpUnit(unit: Unit): Generator<AddressSpaceDump> {
   if (!unit.enabled) return;
-  const budget = new DumpBudget();
+  const budget = dumpBudget();
   for (const rid of namedStreams(unit)) yield* dumpStream(unit, rid, budget);
 }
 
@@ -128,25 +128,15 @@ interface TableWalk {
   readonly rights: (word: bigint, above: bigint) => number;
 }
 
-class AddressSpace implements AddressSpaceDump {
-  readonly rid: number;
-  readonly pasid?: number;
-  readonly type: string;
-  readonly ids: Readonly<Record<string, number>>;
-  problem?: string;
+class AddressSpace extends BudgetedSpace {
   readonly #unit: Unit;
   readonly #translation: Translation;
-  readonly #budget: DumpBudget;
 
   constructor(unit: Unit, rid: number, pasid: number | undefined, translation: Translation, budget: DumpBudget) {
-    const { ste, cd, kind } = translation;
-    this.rid = rid;
-    if (pasid !== undefined) this.pasid = pasid;
-    this.type = kind;
-    this.ids = { ...(cd === undefined ? {} : { asid: cd.ASID }), ...(translation.second === undefined ? {} : { vmid: ste.S2VMID }) };
+    const { ste, cd, kind, second } = translation;
+    super(rid, pasid, kind, { ...(cd === undefined ? {} : { asid: cd.ASID }), ...(second === undefined ? {} : { vmid: ste.S2VMID }) }, budget);
     this.#unit = unit;
     this.#translation = translation;
-    this.#budget = budget;
   }
 
   *leaves(): Generator<MappedLeaf> {
@@ -168,7 +158,7 @@ class AddressSpace implements AddressSpaceDump {
   *#nested(leaves: Iterable<MappedLeaf>): Generator<MappedLeaf> {
     for (const leaf of leaves) {
       for (let done = 0; done < leaf.size; ) {
-        if (this.#spent()) return;
+        if (this.spent()) return;
         const ipa = leaf.pa + done;
         const { pa, rights, extent } = this.#host(BigInt(ipa), "the page");
         const size = Math.min(extent - (ipa % extent), leaf.size - done);
@@ -211,12 +201,6 @@ class AddressSpace implements AddressSpaceDump {
     return { tables, reach: (address) => address, rights: (word) => stage2Rights(word, ste.S2HA === 1 && ste.S2HD === 1, executeNever).user & DATA };
   }
 
-  #spent(): boolean {
-    if (this.#budget.spend()) return false;
-    this.problem ??= `the dump has more than ${this.#budget.limit} entries; the rest is left out`;
-    return true;
-  }
-
   *#walk(walk: TableWalk, base: bigint): Generator<MappedLeaf> {
     const { root, level, inputBits, granule } = walk.tables;
     yield* this.#table(walk, { root, level, entries: 2 ** (inputBits - levelShift(granule, level)), base, above: 0n, ancestors: [] });
@@ -234,7 +218,7 @@ class AddressSpace implements AddressSpaceDump {
     for (const [index, word] of this.#words(walk, at)) {
       const kind = descriptorKind(tables, wide, level, word);
       if (kind === "invalid") continue;
-      if (this.#spent()) return;
+      if (this.spent()) return;
       const iova = at.base + (BigInt(index) << shift);
       const output = outputAddress(tables, wide, word);
       if (output >= 1n << BigInt(tables.outputBits)) {

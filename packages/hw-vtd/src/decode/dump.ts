@@ -1,6 +1,6 @@
 /** Everything that a unit's tables map, requester by requester. */
 import { type AddressSpaceDump, extractBits, type MappedLeaf } from "@iommukit/core";
-import { blockedSpace, DumpBudget, readWords, rightLetters } from "@iommukit/core/decode";
+import { blockedSpace, BudgetedSpace, dumpBudget, type DumpBudget, readWords, rightLetters } from "@iommukit/core/decode";
 import { breaksRules } from "../spec/conditions.js";
 import { TranslationTableMode } from "../spec/entries.js";
 import { FIRST_STAGE_LEVELS, SECOND_STAGE_LEVELS } from "../spec/paging-entries.js";
@@ -14,7 +14,7 @@ const ADDRESS = 0x000f_ffff_ffff_f000n;
 /** @throws RangeError when the root table is not in the dump */
 export function* dumpUnit(unit: Unit): Generator<AddressSpaceDump> {
   if (unit.mode > TranslationTableMode.SCALABLE) return;
-  const budget = new DumpBudget();
+  const budget = dumpBudget();
   for (let bus = 0; bus < 256; bus++) {
     const root = readWords(unit.source, unit.rootTable + bus * 16, 128);
     if (root === undefined) throw new RangeError(`the root table at 0x${unit.rootTable.toString(16)} is not in the dump`);
@@ -86,26 +86,16 @@ interface Reader {
   present(word: bigint): boolean;
 }
 
-class AddressSpace implements AddressSpaceDump {
-  readonly rid: number;
-  readonly pasid?: number;
-  readonly type: string;
-  readonly ids: Readonly<Record<string, number>>;
-  problem?: string;
+class AddressSpace extends BudgetedSpace {
   readonly #unit: Unit;
   readonly #trail: Trail;
   readonly #translation: Translation;
-  readonly #budget: DumpBudget;
 
   constructor(unit: Unit, rid: number, pasid: number | undefined, translation: Translation, budget: DumpBudget) {
-    this.rid = rid;
-    if (pasid !== undefined) this.pasid = pasid;
-    this.type = translation.kind;
-    this.ids = { domain: translation.domain, ...(pasid === undefined && translation.pasid ? { RID_PASID: translation.pasid } : {}) };
+    super(rid, pasid, translation.kind, { domain: translation.domain, ...(pasid === undefined && translation.pasid ? { RID_PASID: translation.pasid } : {}) }, budget);
     this.#unit = unit;
     this.#trail = new Trail(unit);
     this.#translation = translation;
-    this.#budget = budget;
   }
 
   *leaves(): Generator<MappedLeaf> {
@@ -123,7 +113,7 @@ class AddressSpace implements AddressSpaceDump {
     for (const leaf of this.#table(reader, t.firstStage, 0n, 3)) {
       const granted = (leaf.permissions.includes("r") ? 1 : 0) | (leaf.permissions.includes("w") ? 2 : 0);
       for (let done = 0; done < leaf.size; ) {
-        if (this.#spent()) return;
+        if (this.spent()) return;
         const { mapped, extent } = this.#host(leaf.pa + done, "the page");
         // Up to the end of the second stage's entry, or of the leaf.
         const size = Math.min(extent - ((leaf.pa + done) % extent), leaf.size - done);
@@ -173,12 +163,6 @@ class AddressSpace implements AddressSpaceDump {
     };
   }
 
-  #spent(): boolean {
-    if (this.#budget.spend()) return false;
-    this.problem ??= `the dump has more than ${this.#budget.limit} entries; the rest is left out`;
-    return true;
-  }
-
   *#table(reader: Reader, { root, topLevel: level }: Stage, base: bigint, granted: number, above: readonly number[] = []): Generator<MappedLeaf> {
     if (above.includes(root)) {
       this.problem ??= `the table at 0x${root.toString(16)} points back to itself`;
@@ -194,7 +178,7 @@ class AddressSpace implements AddressSpaceDump {
     const size = levelSize(level);
     for (const [index, word] of words.entries()) {
       if (!reader.present(word)) continue;
-      if (this.#spent()) return;
+      if (this.spent()) return;
       const entry = entryKind(reader.levels, level, word);
       const iova = this.#canonical(base + BigInt(index) * size);
       if (breaksRules(entry.table, [word], this.#unit)) {
