@@ -285,6 +285,19 @@ it("a guest's device waits for its guest's tables, and for the second stage belo
 });
 
 describe("what becomes of a request that waits", () => {
+  it("when its page table goes before its turn has come", () => {
+    rig = new Rig({ idr5: hex((idr5 & 0xffff) | (1 << 16)) });
+    const [one, two] = rig.devices;
+    const hwpt = rig.hwpt();
+    for (const device of [one, two]) device.attach(hwpt);
+    for (const device of [one, two]) expect(device.dma(DmaTestCommand.READ, IOVA)).toBe(DmaTestStatus.WAITING);
+    two.detach();
+    expect([one.status, two.status]).toEqual([DmaTestStatus.WAITING, DmaTestStatus.REFUSED]);
+    rig.map(IOVA);
+    rig.reply(rig.records()[0], SUCCESS);
+    expect(one.status).toBe(DmaTestStatus.DONE);
+  });
+
   it.each([["without PASID", undefined], ["with PASID", 5]])("when its page table goes: it is refused, and the record is gone: %s", (_name, pasid) => {
     rig = new Rig();
     const [device] = rig.devices;

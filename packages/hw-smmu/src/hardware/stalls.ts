@@ -92,8 +92,13 @@ export class Stalls {
     for (const [number, stream] of held) this.#requesters.get(stream)?.(number, StallEnd.RETRY);
   }
 
-  /** CMD_STALL_TERM, and every stall when translation is turned off. */
+  /** CMD_STALL_TERM, and every stall when translation is turned off; those without a STAG before their turn could come. */
   terminate(stream?: number): void {
+    for (const [number, owner] of [...this.#held]) {
+      if (stream !== undefined && owner !== stream) continue;
+      this.#held.delete(number);
+      this.#requesters.get(owner)?.(number, StallEnd.ABORT);
+    }
     for (const t of [...this.#waiting.values()]) if (stream === undefined || t.stream === stream) this.end(t.stream, t.stag, StallEnd.ABORT);
   }
 }
