@@ -6,13 +6,12 @@ import { dueInvalidation, ownFlags, smmuStructureDecoder, smmuTableDecoder } fro
 import { SmmuDriver } from "./driver/index.js";
 import { smmuFaultCatalogue } from "./faults/index.js";
 import { SmmuUnit, smmuReplayUnitFactory } from "./hardware/index.js";
-import { CACHE_OPTIONS, cacheGeometry, IDENTIFICATION_OPTIONS, identificationOf } from "./options.js";
+import { CACHE_OPTIONS, cacheGeometry, granuleOption, IDENTIFICATION_OPTIONS, identificationOf } from "./options.js";
 import { describePreset, PRESETS } from "./presets.js";
-import { ADDRESS_SIZES } from "./spec/identification.js";
 import { Reg, REGISTER_BYTES } from "./spec/registers.js";
 import { transcriptPlatform } from "./transcripts.js";
 
-const OPTIONS: readonly string[] = [...IDENTIFICATION_OPTIONS, ...CACHE_OPTIONS, "qemuNesting", "mergeEvents", "farAtomics", "tlbConflicts", "cfgConflicts", "contiguousEntries", "contiguousStreams", "iort"];
+const OPTIONS: readonly string[] = [...IDENTIFICATION_OPTIONS, ...CACHE_OPTIONS, "qemuNesting", "mergeEvents", "farAtomics", "tlbConflicts", "cfgConflicts", "contiguousEntries", "contiguousStreams", "granule", "iort"];
 
 /** Registers of 32 bits that say how a transaction is translated. */
 const EXPLAINED = ["STRTAB_BASE_CFG", "CR0", "CR2", "GBPA", "IDR0", "IDR1", "IDR3", "IDR5", "AIDR"] as const;
@@ -38,11 +37,11 @@ function create(environment: IommuEnvironment, options: Readonly<Record<string, 
     onWire: (line) => (line === "sync" ? undefined : driver?.wire(line)),
   });
   memory.addMmio(registerBase, REGISTER_BYTES, hardware);
-  driver = new SmmuDriver({ name, memory, frames, registerBase, interrupts, tracer });
+  driver = new SmmuDriver({ name, memory, frames, registerBase, interrupts, tracer, ...granuleOption(options) });
   return {
     hardware,
     driver,
-    hostAddressWidth: Math.min(ADDRESS_SIZES[identification.idr5 & 7], 48),
+    hostAddressWidth: driver.addressWidth,
     sysfs: { name: `smmu3.0x${registerBase.toString(16).padStart(16, "0")}`, files: {} },
     dueInvalidation,
     ownFlags,

@@ -28,24 +28,34 @@ export class PageTable {
   readonly #frames: FrameAllocator;
   readonly #onWrite: TableWriteListener | undefined;
   readonly #result = new WalkResult();
-  readonly #tableFrames: number;
+  /** Frames of one table: what `unmap` gives back has so many. */
+  readonly tableFrames: number;
+  readonly #startTables: number;
   readonly #entries: number;
 
+  /** @param startTables that lie side by side and are walked as one with a wider index (Arm DDI0487 D8.2, concatenated tables) */
   constructor(
     memory: PhysicalMemory,
     frames: FrameAllocator,
     format: PageTableFormat,
     topLevel: number,
     onWrite?: TableWriteListener,
+    startTables = 1,
   ) {
     this.#memory = memory;
     this.#frames = frames;
     this.format = format;
     this.topLevel = topLevel;
     this.#onWrite = onWrite;
-    this.#tableFrames = 2 ** (format.granuleShift - 12);
+    this.tableFrames = 2 ** (format.granuleShift - 12);
+    this.#startTables = startTables;
     this.#entries = 2 ** format.indexBits;
-    this.root = frames.alloc(this.#tableFrames);
+    this.root = frames.alloc(this.tableFrames * startTables);
+  }
+
+  /** Entries of a table of `level`. */
+  #entriesOf(level: number): number {
+    return level === this.topLevel ? this.#entries * this.#startTables : this.#entries;
   }
 
   /** Input 4 KiB pages that one entry of `level` covers. */
@@ -60,7 +70,7 @@ export class PageTable {
    */
   map(page: number, outPage: number, count: number, leafLo: number, leafHi = 0): void {
     const granule = this.#span(0);
-    const limit = this.#span(this.topLevel) * this.#entries;
+    const limit = this.#span(this.topLevel) * this.#entriesOf(this.topLevel);
     if (page % granule !== 0 || outPage % granule !== 0 || count % granule !== 0 || count <= 0) {
       refuse("EINVAL", `page 0x${page.toString(16)} + ${count} is not made of whole ${this.format.name} pages`, { argument: "iova" });
     }
@@ -72,7 +82,7 @@ export class PageTable {
       while (done < page + count) done += this.#mapInto(done, outPage + (done - page), page + count - done, leafLo, leafHi);
     } catch (error) {
       const { freed } = this.unmap(page, count);
-      for (const table of freed) this.#frames.free(table, this.#tableFrames);
+      for (const table of freed) this.#frames.free(table, this.tableFrames);
       throw error;
     }
   }
@@ -86,8 +96,8 @@ export class PageTable {
       level--;
     }
     const span = this.#span(level);
-    const first = Math.floor(page / span) % this.#entries;
-    const entries = Math.min(this.#entries - first, Math.floor(count / span));
+    const first = Math.floor(page / span) % this.#entriesOf(level);
+    const entries = Math.min(this.#entriesOf(level) - first, Math.floor(count / span));
     const lo = leafLo | (level === 0 ? this.format.pageLo : this.format.blockLo);
     this.#writeRun(table + first * 8, entries, outPage, span, lo, leafHi);
     this.#report(level, true, table + first * 8, entries, page);
@@ -102,10 +112,10 @@ export class PageTable {
 
   /** The table below `table`'s entry for `page`, made when absent. */
   #childTable(table: number, level: number, page: number): number {
-    const entry = table + (Math.floor(page / this.#span(level)) % this.#entries) * 8;
+    const entry = table + (Math.floor(page / this.#span(level)) % this.#entriesOf(level)) * 8;
     const present = this.#next(entry);
     if (present !== -1) return present;
-    const child = this.#frames.alloc(this.#tableFrames);
+    const child = this.#frames.alloc(this.tableFrames);
     this.#link(entry, child, level, page);
     return child;
   }
@@ -167,7 +177,7 @@ export class PageTable {
   #firstMapped(table: number, level: number, base: number, from: number, end: number): number {
     const span = this.#span(level);
     const first = Math.max(0, Math.floor((from - base) / span));
-    const last = Math.min(this.#entries - 1, Math.floor((end - 1 - base) / span));
+    const last = Math.min(this.#entriesOf(level) - 1, Math.floor((end - 1 - base) / span));
     for (let index = first; index <= last; index++) {
       this.#memory.load64(table + index * 8);
       const { lo } = this.#memory;
@@ -190,7 +200,7 @@ export class PageTable {
   #clear(table: number, level: number, base: number, from: number, end: number, freed: number[]): number {
     const span = this.#span(level);
     const first = Math.max(0, Math.floor((from - base) / span));
-    const last = Math.min(this.#entries - 1, Math.floor((end - 1 - base) / span));
+    const last = Math.min(this.#entriesOf(level) - 1, Math.floor((end - 1 - base) / span));
     let removed = 0;
     let runStart = -1;
     const flush = (index: number): void => {
@@ -243,7 +253,7 @@ export class PageTable {
     const outPage = frame - (frame % this.#span(level));
     const bits = lo & ~this.format.addressLo & ~this.format.foldedLo & ~this.format.blockLo & ~this.format.leafMask;
     const leafLo = bits | (level === 1 ? this.format.pageLo : this.format.blockLo | this.format.leafValue);
-    const child = this.#frames.alloc(this.#tableFrames);
+    const child = this.#frames.alloc(this.tableFrames);
     this.#writeRun(child, this.#entries, outPage, span, leafLo, hi & ~this.format.addressHi);
     this.#report(level - 1, true, child, this.#entries, page);
     this.#link(entry, child, level, page);
@@ -251,14 +261,16 @@ export class PageTable {
 
   /** Output page for an input page; -1 when not mapped. */
   lookup(page: number): number {
-    const status = walk(this.#memory, this.format, this.root, this.topLevel, page, this.#result);
+    const above = this.#startTables === 1 ? 0 : Math.floor(page / (this.#span(this.topLevel) * this.#entries));
+    if (above >= this.#startTables) return -1;
+    const status = walk(this.#memory, this.format, this.root + above * this.tableFrames * 4096, this.topLevel, page, this.#result);
     return status === WalkStatus.OK ? this.#result.outPage : -1;
   }
 
   /** Gives back every table. */
   free(): void {
-    const { freed } = this.unmap(0, this.#span(this.topLevel) * this.#entries);
-    for (const table of freed) this.#frames.free(table, this.#tableFrames);
-    this.#frames.free(this.root, this.#tableFrames);
+    const { freed } = this.unmap(0, this.#span(this.topLevel) * this.#entriesOf(this.topLevel));
+    for (const table of freed) this.#frames.free(table, this.tableFrames);
+    this.#frames.free(this.root, this.tableFrames * this.#startTables);
   }
 }

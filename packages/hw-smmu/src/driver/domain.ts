@@ -8,6 +8,8 @@ import type { ContextTable } from "./context-table.js";
 export interface UnitSide {
   readonly name: string;
   readonly caps: Capabilities;
+  /** Of its page tables, as TG0 says it. */
+  readonly granule: number;
   readonly queue: CommandQueue;
   readonly structures: StructureWriter;
   readonly asids: IdPool;

@@ -36,9 +36,10 @@ import { OutputQueue } from "./output-queue.js";
 import { EventLog } from "./event-log.js";
 import { NestedSmmuDomain } from "./nested-domain.js";
 import { PageRequestQueue } from "./page-requests.js";
-import { hasStage1, hasStage2, nests, PagingSmmuDomain, tracksDirty } from "./paging-domain.js";
+import { hasStage1, nests, PagingSmmuDomain, tracksDirty } from "./paging-domain.js";
 import { RegisterAccess } from "./registers.js";
 import { StalledRequests } from "./stalls.js";
+import { chooseGranule, outputBitsOf } from "./table-shape.js";
 import { StreamTable } from "./stream-table.js";
 import { SmmuViommu } from "./viommu.js";
 
@@ -55,10 +56,17 @@ const MESSAGE_WINDOW: ReservedRegion = { start: 0x800_0000n, last: 0x80f_ffffn, 
 /** Interrupt lines of a unit that sends no messages (3.18). */
 export type Wire = "gerror" | "eventq" | "priq";
 
+export interface SmmuDriverOptions extends DriverParts {
+  /** Bytes of the smallest page; the unit's best for a host of 4 KiB pages unless given. */
+  readonly granule?: number;
+}
+
 export class SmmuDriver implements IommuDriver {
   readonly name: string;
   readonly kind = "smmuv3";
   readonly events: EventLog;
+  /** Physical addresses that its page tables can hold, in bits. */
+  readonly addressWidth: number;
   readonly #options: DriverParts;
   readonly #identification: Identification;
   readonly #caps: Capabilities;
@@ -71,7 +79,7 @@ export class SmmuDriver implements IommuDriver {
   readonly #stalled: PageRequestService;
 
   /** Probes the unit, gives it empty tables and turns it on, in the order of 6.3.9: from then on every DMA is blocked. */
-  constructor(options: DriverParts) {
+  constructor(options: SmmuDriverOptions) {
     this.name = options.name;
     this.#options = options;
     const { name, memory, frames, tracer } = options;
@@ -80,7 +88,8 @@ export class SmmuDriver implements IommuDriver {
     this.#identification = identify(registers);
     const caps = readCapabilities(this.#identification);
     this.#caps = caps;
-    if (!hasStage1(caps) && !hasStage2(caps)) refuse("ENODEV", `${name} has no AArch64 tables with pages of 4 KiB, which this driver needs`, { rule: "IDR0.TTF, IDR5.GRAN4K" });
+    const granule = chooseGranule(caps, name, options.granule);
+    this.addressWidth = outputBitsOf(caps, granule);
     registers.control(Reg.CR0, Reg.CR0ACK, 0);
     registers.control(Reg.IRQ_CTRL, Reg.IRQ_CTRLACK, 0);
     registers.write32(Reg.CR1, CR1);
@@ -88,7 +97,7 @@ export class SmmuDriver implements IommuDriver {
     const structures = new StructureWriter(memory, name, tracer);
     const streams = new StreamTable(memory, frames, structures, registers, caps);
     const queue = new CommandQueue(memory, frames, registers, caps, this.#deferred, () => this.#attacher.atsLost());
-    this.#unit = { name, caps, queue, structures, asids: new IdPool(`ASID of ${name}`, "IDR0.ASID16", caps.asid16 ? 16 : 8, FIRST_ID), vmids: new IdPool(`VMID of ${name}`, "IDR0.VMID16", caps.vmid16 ? 16 : 8, FIRST_ID) };
+    this.#unit = { name, caps, granule, queue, structures, asids: new IdPool(`ASID of ${name}`, "IDR0.ASID16", caps.asid16 ? 16 : 8, FIRST_ID), vmids: new IdPool(`VMID of ${name}`, "IDR0.VMID16", caps.vmid16 ? 16 : 8, FIRST_ID) };
     this.#attacher = new Attacher(this.#unit, streams, (device) => this.#contexts(device, structures), tracer);
     let enabled: number = Cr0.CMDQEN;
     registers.control(Reg.CR0, Reg.CR0ACK, enabled);

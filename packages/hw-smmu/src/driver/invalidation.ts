@@ -1,11 +1,11 @@
 /** Ranges as commands name them (SMMU 4.4.1, 4.5.1). */
 import type { FieldValues } from "@iommukit/core";
 import { Op } from "../spec/commands.js";
+import { GRANULE_SHIFTS } from "../spec/tables.js";
 import type { DeviceRecord, SmmuDomain, UnitSide } from "./domain.js";
+import { commandGranule } from "./table-shape.js";
 
-/** TG of 4 KiB pages in a command. */
-const TG_4K = 1n;
-/** Pages of one range command: (NUM + 1) << SCALE. */
+/** Granules of one range command: (NUM + 1) << SCALE. */
 const NUM_VALUES = 32;
 /** Beyond so many commands, everything goes at once. */
 const MOST = 512;
@@ -16,25 +16,26 @@ const EVERYTHING = 52n;
  * Gathers the invalidation of `count` pages from `page` on, one command after another. False, with nothing gathered, when it would take
  * too many: then everything has to go.
  */
-export function invalidateRange({ caps, queue }: UnitSide, opcode: number, ids: FieldValues, page: number, count: number): boolean {
-  if (!caps.rangeInvalidation && count > MOST) return false;
-  for (let at = page, left = count; left > 0; ) {
-    const range = caps.rangeInvalidation && left > 1 ? pagesAtOnce(left) : { pages: 1, fields: {} };
-    queue.add(opcode, { ...ids, ...range.fields, Addr: BigInt(at) });
-    at += range.pages;
-    left -= range.pages;
+export function invalidateRange({ caps, queue, granule }: UnitSide, opcode: number, ids: FieldValues, page: number, count: number): boolean {
+  const pages = 2 ** (GRANULE_SHIFTS[granule] - 12);
+  if (!caps.rangeInvalidation && count / pages > MOST) return false;
+  for (let at = Math.floor(page / pages), left = Math.ceil((page + count) / pages) - at; left > 0; ) {
+    const range = caps.rangeInvalidation && left > 1 ? granulesAtOnce(left, granule) : { granules: 1, fields: {} };
+    queue.add(opcode, { ...ids, ...range.fields, Addr: BigInt(at * pages) });
+    at += range.granules;
+    left -= range.granules;
   }
   return true;
 }
 
-/** The lowest run of set bits of the count, up to 31 units of it. A single page needs no range, and may not have one. */
-function pagesAtOnce(count: number): { readonly pages: number; readonly fields: FieldValues } {
+/** The lowest run of set bits of the count, up to 31 units of it. A single granule needs no range, and may not have one. */
+function granulesAtOnce(count: number, granule: number): { readonly granules: number; readonly fields: FieldValues } {
   let scale = 0;
   while ((count / 2 ** scale) % 2 === 0) scale++;
   const units = (count / 2 ** scale) % NUM_VALUES;
-  const pages = units * 2 ** scale;
-  if (pages === 1) return { pages, fields: {} };
-  return { pages, fields: { TG: TG_4K, NUM: BigInt(units - 1), SCALE: BigInt(scale) } };
+  const granules = units * 2 ** scale;
+  if (granules === 1) return { granules, fields: {} };
+  return { granules, fields: { TG: BigInt(commandGranule(granule)), NUM: BigInt(units - 1), SCALE: BigInt(scale) } };
 }
 
 /** Gathers invalidations of the translation caches of a domain's devices: an aligned block around the pages, or everything. */

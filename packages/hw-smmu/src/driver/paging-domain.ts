@@ -3,11 +3,12 @@ import { type DirtyTracking, type DomainParts, type FieldValues, type FrameAlloc
 import { Op } from "../spec/commands.js";
 import { ADDRESS_SIZES, type Capabilities } from "../spec/identification.js";
 import { SteConfig, S1dss } from "../spec/stream-table.js";
-import { Hi, LAST_LEVEL, Lo, vmsaFormat } from "../spec/tables.js";
+import { Hi, LAST_LEVEL, Lo } from "../spec/tables.js";
 import { Stage1Dirty } from "./dirty.js";
 import { type DeviceRecord, SmmuDomain, type UnitSide } from "./domain.js";
 import { invalidateDevices, invalidateRange } from "./invalidation.js";
 import type { NestedSmmuDomain } from "./nested-domain.js";
+import { stage1Shape, stage2Shape, startLevelFields, type TableShape } from "./table-shape.js";
 
 export interface PagingKind {
   readonly stage1: boolean;
@@ -16,12 +17,6 @@ export interface PagingKind {
   readonly dirtyTracking: boolean;
 }
 
-/** Input addresses of a stage-1 table: the lower half, of 48 bits. */
-const STAGE1_BITS = 48;
-/** Least size of output addresses with which a stage-2 table of 4K pages may start a level above the manual's level 1 (DDI0487 D8.2.8). */
-const LEVEL0_BITS = 44;
-/** Bits that three levels of 4K tables translate. */
-const THREE_LEVELS = 39;
 /** Inner shareable, write-back, read and write allocate: of table walks (SH, OR, IR). */
 const WALK = { shareable: 3n, cacheable: 1n } as const;
 /** MAIR: non-cacheable, write-back, device, and inner write-back with outer non-cacheable; leaves use the second (AttrIndx=1). */
@@ -44,7 +39,7 @@ export class PagingSmmuDomain extends SmmuDomain implements PagingDomain {
   readonly id: number;
   /** HD of the descriptors that use it: a write sets the dirty state. */
   tracksDirty = false;
-  readonly #inputBits: number;
+  readonly #shape: TableShape;
   readonly #frames: FrameAllocator;
 
   constructor(parts: DomainParts, unit: UnitSide, kind: PagingKind) {
@@ -52,12 +47,11 @@ export class PagingSmmuDomain extends SmmuDomain implements PagingDomain {
     const { caps } = unit;
     this.kind = kind;
     this.#frames = parts.frames;
-    this.#inputBits = kind.stage1 ? STAGE1_BITS : stage2Bits(caps);
-    const topLevel = !kind.stage1 && this.#inputBits <= THREE_LEVELS ? LAST_LEVEL - 1 : LAST_LEVEL;
-    const format = vmsaFormat({ granule: 0, outputBits: Math.min(caps.oas, 48), ds: false, wide: false });
-    this.table = new PageTable(parts.memory, parts.frames, format, topLevel, tableListener(parts.tracer, unit.name, tableWords(kind.stage1)));
+    this.#shape = kind.stage1 ? stage1Shape(caps, unit.granule) : stage2Shape(caps, unit.granule);
+    const { format, topLevel, startTables, inputBits } = this.#shape;
+    this.table = new PageTable(parts.memory, parts.frames, format, topLevel, tableListener(parts.tracer, unit.name, tableWords(kind.stage1)), startTables);
     this.pageSizes = pageSizesOf(format);
-    this.aperture = { start: 0n, last: (1n << BigInt(this.#inputBits)) - 1n };
+    this.aperture = { start: 0n, last: (1n << BigInt(inputBits)) - 1n };
     this.id = (kind.stage1 ? unit.asids : unit.vmids).take();
     if (kind.stage1) this.contextFields = () => this.#contextFields();
     if (kind.dirtyTracking) this.dirty = new Stage1Dirty(this, parts.memory);
@@ -86,16 +80,17 @@ export class PagingSmmuDomain extends SmmuDomain implements PagingDomain {
 
   /** Of an entry whose second stage it is. */
   stage2Fields(): FieldValues {
-    const { caps } = this.unit;
+    const shape = this.#shape;
     return {
       S2VMID: BigInt(this.id),
-      S2T0SZ: BigInt(64 - this.#inputBits),
-      // The level that walks start at, counted from the manual's level 2 upwards.
-      S2SL0: BigInt(this.table.topLevel - 1),
+      S2T0SZ: BigInt(64 - shape.inputBits),
+      S2TG: BigInt(shape.granule),
+      S2DS: shape.ds ? 1n : 0n,
+      ...startLevelFields(this.unit.caps, shape),
       S2IR0: WALK.cacheable,
       S2OR0: WALK.cacheable,
       S2SH0: WALK.shareable,
-      S2PS: BigInt(ADDRESS_SIZES.indexOf(Math.min(caps.oas, 48))),
+      S2PS: BigInt(ADDRESS_SIZES.indexOf(shape.outputBits)),
       S2AA64: 1n,
       S2PTW: 1n,
       S2R: 1n,
@@ -104,15 +99,17 @@ export class PagingSmmuDomain extends SmmuDomain implements PagingDomain {
   }
 
   #contextFields(): FieldValues {
-    const size = BigInt(64 - this.#inputBits);
+    const shape = this.#shape;
     return {
-      T0SZ: size,
+      T0SZ: BigInt(64 - shape.inputBits),
+      TG0: BigInt(shape.granule),
+      DS: shape.ds ? 1n : 0n,
       IR0: WALK.cacheable,
       OR0: WALK.cacheable,
       SH0: WALK.shareable,
       EPD1: 1n,
       V: 1n,
-      IPS: BigInt(ADDRESS_SIZES.indexOf(Math.min(this.unit.caps.oas, 48))),
+      IPS: BigInt(ADDRESS_SIZES.indexOf(shape.outputBits)),
       AA64: 1n,
       HA: this.tracksDirty ? 1n : 0n,
       HD: this.tracksDirty ? 1n : 0n,
@@ -129,12 +126,13 @@ export class PagingSmmuDomain extends SmmuDomain implements PagingDomain {
   map(iova: bigint, pa: number, length: number, prot: number): void {
     const write = (prot & Prot.WRITE) !== 0;
     const [lo, hi] = this.kind.stage1 ? this.#stage1Leaf(write) : [stage2Leaf(prot), 0];
-    this.table.map(Number(iova >> 12n), pa / 4096, length / 4096, lo, hi);
+    // With LPA2 a descriptor has address bits where others have SH, which is then that of walks.
+    this.table.map(Number(iova >> 12n), pa / 4096, length / 4096, this.#shape.ds ? lo : lo | INNER_SHAREABLE, hi);
   }
 
   /** A write brings the right to read. With dirty tracking a writable page is clean: read-only until the first write (DDI0487 D8.5). */
   #stage1Leaf(write: boolean): [number, number] {
-    const common = WRITE_BACK | Lo.AP1 | INNER_SHAREABLE | Lo.AF | Lo.NG;
+    const common = WRITE_BACK | Lo.AP1 | Lo.AF | Lo.NG;
     if (!write) return [common | Lo.AP2, 0];
     return this.kind.dirtyTracking ? [common | Lo.AP2, Hi.DBM] : [common, 0];
   }
@@ -144,7 +142,7 @@ export class PagingSmmuDomain extends SmmuDomain implements PagingDomain {
     const page = Number(iova >> 12n);
     const { removed, freed } = this.table.unmap(page, length / 4096);
     if (removed > 0) this.flush(page, length / 4096);
-    for (const frame of freed) this.#frames.free(frame);
+    for (const table of freed) this.#frames.free(table, this.table.tableFrames);
   }
 
   flush(page: number, count: number): void {
@@ -183,22 +181,15 @@ export class PagingSmmuDomain extends SmmuDomain implements PagingDomain {
 
 function stage2Leaf(prot: number): number {
   const rights = ((prot & Prot.READ) !== 0 ? Lo.S2R : 0) | ((prot & Prot.WRITE) !== 0 ? Lo.S2W : 0);
-  return STAGE2_WRITE_BACK | rights | INNER_SHAREABLE | Lo.AF;
+  return STAGE2_WRITE_BACK | rights | Lo.AF;
 }
 
-/** As much as IAS says, without tables side by side at the top: those that units with 40 or 42 bits would need are left out. */
-function stage2Bits({ oas }: Capabilities): number {
-  const bits = Math.min(oas, 48);
-  return bits >= LEVEL0_BITS ? bits : Math.min(bits, THREE_LEVELS);
-}
-
-/** Stage 1 with 4K pages, as `PagingSmmuDomain` makes it. */
 export function hasStage1(caps: Capabilities): boolean {
-  return caps.stage1 && caps.aarch64 && caps.granules[0];
+  return caps.stage1 && caps.aarch64;
 }
 
 export function hasStage2(caps: Capabilities): boolean {
-  return caps.stage2 && caps.aarch64 && caps.granules[0];
+  return caps.stage2 && caps.aarch64;
 }
 
 export function nests(caps: Capabilities): boolean {
