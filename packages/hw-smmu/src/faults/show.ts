@@ -89,13 +89,14 @@ const FROM: Readonly<Record<Exclude<Kind, "command">, string>> = {
   untranslated: "", translation: "translation request, ", translated: "translated request, ", page: "page request, ",
 };
 const DOES = { read: "a read", write: "a write", atomic: "an atomic access", execute: "an instruction fetch" } as const;
+const ASKS = { read: "asks to read", write: "asks to read and to write", atomic: "asks to read and to write", execute: "asks to execute" } as const;
 
 export function requestLine(kind: Kind, { request }: FaultRun): string {
   if (kind === "command") return "CMDQ_PROD=2: two commands";
   const { stream, substream, access, privileged, address } = request;
   const who = stream === STREAM ? "00:03.0" : `StreamID ${hex(stream)}`;
   const at = kind === "untranslated" ? address : address & ~0xfffn;
-  return `${who}${substream === NO_PASID ? "" : ` SubstreamID ${hex(substream)}`} ${FROM[kind]}${DOES[access]}${privileged ? ", privileged" : ""}, at ${hex(at)}`;
+  return `${who}${substream === NO_PASID ? "" : ` SubstreamID ${hex(substream)}`} ${FROM[kind]}${kind === "translation" ? ASKS[access] : DOES[access]}${privileged ? ", privileged" : ""}, at ${hex(at)}`;
 }
 
 /** What the unit was seen to answer. */
