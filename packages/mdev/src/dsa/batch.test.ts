@@ -38,6 +38,15 @@ describe("a batch", () => {
     expect([...rig.unit.seen]).toEqual(["3"]);
   });
 
+  it("of a shared queue lends its members its PASID and privilege: theirs say nothing", () => {
+    const rig = new Rig();
+    rig.start([{ dedicated: false, pasid: 0 }]);
+    put(rig, [{ opcode: Opcode.FILL, pasid: 0x8000_0009, destination: A, size: 8 }, noop]);
+    rig.submit(descriptor(batch(2, { pasid: 4 })), { deferrable: true });
+    expect([rig.record().status, ...statuses(rig, 2)]).toEqual([1, 1, 1]);
+    expect([...rig.unit.seen]).toEqual(["4"]);
+  });
+
   it("of which one fails does the rest", () => {
     const rig = started();
     put(rig, [noop, bad, noop]);

@@ -293,9 +293,10 @@ describe("reset", () => {
 
   it("of the function ends a command that does not end", () => {
     const rig = waiting();
-    expect(rig.command(Command.DRAIN_ALL)).toBe(ACTIVE);
+    rig.write32(Register.CMD, 0x8000_0000 + (Command.DRAIN_ALL << 20));
+    expect(rig.commandError()).toBe(ACTIVE);
     rig.device.reset();
-    expect(rig.commandError()).toBe(0);
+    expect([rig.commandError(), rig.vectors]).toEqual([0, []]);
     rig.unit.questions.length = 0;
     rig.start();
     expect(rig.command(Command.DRAIN_ALL)).toBe(0);
@@ -316,6 +317,29 @@ describe("a halt", () => {
     expect(rig.record().status).toBe(Status.NONE);
     expect(rig.command(Command.RESET_DEVICE)).toBe(error);
     expect(rig.read32(Register.GENSTS) & 3).toBe(error === 0 ? DeviceState.DISABLED : DeviceState.HALT);
+  });
+});
+
+describe("configuration", () => {
+  const PLACES = [Register.GENCFG, Register.EVLCFG, Register.EVLCFG + 8, 0x4000, 0x5000];
+
+  it("can be written while the device is disabled, and then no more", () => {
+    const rig = new Rig();
+    rig.start();
+    const before = PLACES.map((at) => rig.read32(at));
+    for (const at of PLACES) rig.write32(at, 0xffff_ffff);
+    expect(PLACES.map((at) => rig.read32(at))).toEqual(before);
+    rig.command(Command.DISABLE_DEVICE);
+    for (const at of PLACES) rig.write32(at, 0xffff_ffff);
+    expect(PLACES.map((at) => rig.read32(at))).toEqual([GENCFG_EVENT_LOG, 0xffff_f003, 0xffff_ffff, 0xffff_ffff, 0xffff]);
+  });
+
+  it("ignores what is smaller than a register, or out of line", () => {
+    const rig = new Rig();
+    rig.device.writeBar(0, Register.EVLCFG, 2, 0xffffn);
+    rig.device.writeBar(0, Register.EVLCFG + 2, 4, 0xffff_ffffn);
+    rig.device.writeBar(0, 0xfffc, 8, 1n);
+    expect([rig.read32(Register.EVLCFG), rig.device.readBar(0, Register.VERSION + 1, 1), rig.device.readBar(0, Register.VERSION, 2)]).toEqual([0, 2n, 0x200n]);
   });
 });
 
