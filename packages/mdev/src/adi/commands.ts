@@ -109,3 +109,6 @@ export const VIRTUAL_COMMANDS: Readonly<Record<number, Run>> = {
   },
   [Command.RELEASE_INT_HANDLE]: (target, operand, done) => done(target.releaseHandle(operand) ? NONE : HANDLE_INDEX),
 };
+
+/** CMDCAP: a bit for each. */
+export const VIRTUAL_COMMAND_CAPABILITIES: number = Object.keys(VIRTUAL_COMMANDS).reduce((bits, command) => bits | (1 << Number(command)), 0);

@@ -31,7 +31,7 @@ const PASID_BITS = 20;
 export class VirtualDsa implements PciDevice, CommandTarget {
   readonly identity: PciIdentity = { vendorId: 0x8086, deviceId: 0x0b25, classCode: 0x08_80_00, revision: 0 };
   readonly bars: readonly PciBar[] = [
-    { index: 0, size: BAR0_BYTES, msixTable: { start: Table.MSIX, end: Table.MSIX + 16 * VECTORS }, mappable: [] },
+    { index: 0, size: BAR0_BYTES, msixTable: { start: Table.MSIX, end: Table.MSIX + 16 * VECTORS } },
     { index: 2, size: PORTAL_PAGES * PAGE },
   ];
   readonly interrupts: PciInterrupts = { intx: false, msiVectors: 0, msixVectors: VECTORS };

@@ -4,6 +4,7 @@
  */
 import type { DsaParent } from "../dsa/parent.js";
 import { GrpWord, WQ_WORDS, WqLimits, WqMode, WqStatus, WqWord } from "../dsa/spec/queues.js";
+import { VIRTUAL_COMMAND_CAPABILITIES } from "./commands.js";
 import { DeviceState, GenCap, GENCTRL_WRITABLE, Register, Table, WqCap } from "../dsa/spec/registers.js";
 
 export const GENERAL_BYTES = 0x200;
@@ -36,9 +37,10 @@ export class VirtualRegisters {
   reset(): void {
     const { general } = this;
     for (let at = 0; at < GENERAL_BYTES; at += 4) general.setUint32(at, 0, true);
-    const copied = [Register.VERSION, Register.OPCAP, Register.OPCAP + 8, Register.OPCAP + 16, Register.OPCAP + 24, Register.CMDCAP];
+    const copied = [Register.VERSION, Register.OPCAP, Register.OPCAP + 8, Register.OPCAP + 16, Register.OPCAP + 24];
     for (const offset of copied) general.setBigUint64(offset, this.#parent.readBar(0, offset, 8), true);
     general.setBigUint64(Register.GENCAP, this.#generalCapabilities, true);
+    general.setBigUint64(Register.CMDCAP, BigInt(VIRTUAL_COMMAND_CAPABILITIES), true);
     general.setBigUint64(Register.WQCAP, this.#queueCapabilities, true);
     general.setBigUint64(Register.GRPCAP, 1n, true);
     general.setBigUint64(Register.ENGCAP, 1n, true);

@@ -1,5 +1,5 @@
 /** What the capability registers say (341204, 9.2.2 to 9.2.9). */
-import { COMMAND_CAPABILITIES } from "./commands.js";
+import { commandCapabilities } from "./commands.js";
 import type { DsaOptions } from "./options.js";
 import { OPERATIONS } from "./spec/descriptor.js";
 import { GenCap, IMS_ENTRIES, Register, Table, VERSION, WqCap } from "./spec/registers.js";
@@ -42,6 +42,6 @@ export function capabilityWords(options: DsaOptions): [offset: number, value: bi
     [Register.ENGCAP, BigInt(options.engines)],
     ...operations,
     [Register.OFFSETS, offsets],
-    [Register.CMDCAP, BigInt(COMMAND_CAPABILITIES)],
+    [Register.CMDCAP, BigInt(commandCapabilities(options.interruptHandles))],
   ];
 }

@@ -1,4 +1,5 @@
 /** Device commands: each error, each state, draining and aborting. */
+import { CompletionStatus } from "@iommukit/core";
 import { describe, expect, it } from "vitest";
 import { descriptor, Rig } from "./rig.test-support.js";
 import { Command, CommandError } from "./spec/commands.js";
@@ -49,9 +50,19 @@ describe("ENABLE_DEVICE", () => {
     expect(rig.command(Command.ENABLE_DEVICE)).toBe(error);
   });
 
-  it("fails where PASIDs are on without ATS", () => {
-    expect(configured({}, false).command(Command.ENABLE_DEVICE)).toBe(CommandError.PASID_COMBINATION);
-    expect(configured({ pasid: false, ats: false, pri: false }, false).command(Command.ENABLE_DEVICE)).toBe(0);
+  it("fails where PASIDs are on, and the unit has ended ATS", () => {
+    const rig = configured();
+    rig.unit.status = () => CompletionStatus.UNSUPPORTED_REQUEST;
+    expect([rig.command(Command.ENABLE_DEVICE), rig.command(Command.ENABLE_WQ)]).toEqual([0, 0]);
+    rig.run({ opcode: Opcode.MEMMOVE, source: 0x2000, destination: 0x3000, size: 8 });
+    expect([rig.command(Command.DISABLE_DEVICE), rig.command(Command.ENABLE_DEVICE)]).toEqual([0, CommandError.PASID_COMBINATION]);
+  });
+
+  it("needs neither where the unit has no ATS: then PASIDs stay off", () => {
+    const rig = configured({}, false);
+    expect(rig.command(Command.ENABLE_DEVICE)).toBe(0);
+    rig.write32(rig.wqWord(0, WqWord.MODE), 0x1000_0011);
+    expect(rig.command(Command.ENABLE_WQ)).toBe(CommandError.WQ_PASID);
   });
 });
 

@@ -120,8 +120,12 @@ const ROWS: readonly CommandRow[] = [
   },
 ];
 
-/** CMDCAP: a bit for each. */
-export const COMMAND_CAPABILITIES: number = ROWS.reduce((bits, { command }) => bits | (1 << command), 0);
+const HANDLE_COMMANDS: readonly number[] = [Command.REQUEST_INT_HANDLE, Command.RELEASE_INT_HANDLE];
+
+/** CMDCAP: a bit for each. @param handles those about interrupt handles, too */
+export function commandCapabilities(handles: boolean): number {
+  return ROWS.reduce((bits, { command }) => (handles || !HANDLE_COMMANDS.includes(command) ? bits | (1 << command) : bits), 0);
+}
 
 export class Commands {
   readonly #context: Context;
@@ -159,7 +163,7 @@ export class Commands {
       this.#view.setUint32(Register.CMDSTS, error | (result << CmdSts.RESULT_SHIFT), true);
       if (word >= Cmd.INTERRUPT) this.#cause(IntCause.COMMAND);
     };
-    const row = ROWS.find((candidate) => candidate.command === command);
+    const row = ROWS.find((candidate) => candidate.command === command && (this.#view.getUint32(Register.CMDCAP, true) >>> command) & 1);
     if (row === undefined) return done(CommandError.INVALID_COMMAND);
     if (this.#context.control.halted && command !== Command.RESET_DEVICE) return done(CommandError.HARDWARE);
     row.run(this.#context, word & Cmd.OPERAND_MASK, done);

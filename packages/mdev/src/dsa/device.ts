@@ -86,7 +86,7 @@ export class DsaDevice implements PciDevice, DsaParent {
     const extended = new AtsCapabilities(this.#tlb, { pageRequests: options.pri, pasidBits: PASID_BITS }).list;
     this.extendedCapabilities = extended.filter(({ id }) => (id === 0x1b ? options.pasid : options.ats));
 
-    this.#handles = new Interrupts({ vector: (index) => host.interrupt(index), message: (address, data) => void port.interrupt(address, data) }, vectors);
+    this.#handles = new Interrupts({ vector: (index) => host.interrupt(index), message: (address, data) => void port.interrupt(address, data) }, vectors, options.interruptHandles);
     this.#log = new EventLog(this.#view, this.#tlb);
     this.#errors = new Errors(this.#view, this.#log, (bits) => this.#cause(bits));
     this.#queues = Array.from({ length: options.workQueues }, (_, index) => new WorkQueue(index));
@@ -116,7 +116,8 @@ export class DsaDevice implements PciDevice, DsaParent {
       get busMaster() {
         return host.busMaster ?? true;
       },
-      pasidEnabled: options.pasid,
+      // An operating system turns PASIDs on together with ATS, where the unit has it.
+      pasidEnabled: options.pasid && this.#translates,
       get atsEnabled() {
         return tlb.enabled;
       },

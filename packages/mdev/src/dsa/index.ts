@@ -5,7 +5,7 @@ import { readDsaOptions } from "./options.js";
 
 export const dsaModel: DeviceModel = {
   name: "dsa",
-  about: "Intel Data Streaming Accelerator, 8086:0b25; options: ats, pri, pasid, workQueues, entries, engines, groups, maxTransferShift, maxBatchShift, engine",
+  about: "Intel Data Streaming Accelerator, 8086:0b25; options: ats, pri, pasid, workQueues, entries, engines, groups, maxTransferShift, maxBatchShift, interruptHandles, engine",
   create: (port, options, host) => new DsaDevice(port, host, readDsaOptions(options)),
 };
 

@@ -38,6 +38,15 @@ describe("interrupt handles", () => {
     expect(rig.command(Command.RELEASE_INT_HANDLE, 3)).toBe(CommandError.HANDLE_INDEX);
   });
 
+  it("are the entries' numbers on a device that does not have them asked for", () => {
+    const rig = new Rig({ interruptHandles: false });
+    rig.start([{ dedicated: false, pasid: 0 }]);
+    const [requests, releases] = [Command.REQUEST_INT_HANDLE, Command.RELEASE_INT_HANDLE];
+    expect([(rig.read32(Register.CMDCAP) >>> requests) & 3, rig.command(requests, 3), rig.command(releases, 3)]).toEqual([0, CommandError.INVALID_COMMAND, CommandError.INVALID_COMMAND]);
+    rig.write32(Table.MSIX_PERM + 16, Owner.PASID_ENABLE | (PASID << Owner.PASID_SHIFT));
+    expect([ring(rig, 2), ring(rig, 3), ring(rig, 9), rig.vectors]).toEqual([Status.SUCCESS, Status.INTERRUPT_HANDLE, Status.INTERRUPT_HANDLE, [2]]);
+  });
+
   it("of the MSI-X table belong to the PASID that MSIX_PERM names", () => {
     const rig = started();
     rig.command(Command.REQUEST_INT_HANDLE, 2);

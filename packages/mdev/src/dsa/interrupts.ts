@@ -18,13 +18,16 @@ export class Interrupts {
   readonly permissions: Uint32Array;
   readonly storage: Uint32Array = new Uint32Array((IMS_ENTRIES * IMS_ENTRY_BYTES) / 4);
   readonly #port: InterruptPort;
+  /** A handle has to be asked for; else it is the entry's number. */
+  readonly #requested: boolean;
   /** Handles that software asked for, of both kinds. */
   readonly #msix = new Set<number>();
   readonly #ims = new Set<number>();
   readonly #listeners = new Map<number, Listener>();
 
-  constructor(port: InterruptPort, vectors: number) {
+  constructor(port: InterruptPort, vectors: number, requested: boolean) {
     this.#port = port;
+    this.#requested = requested;
     this.permissions = new Uint32Array(vectors);
     this.reset();
   }
@@ -51,7 +54,7 @@ export class Interrupts {
   }
 
   release(handle: number, ims: boolean): boolean {
-    if (ims) this.#listeners.delete(handle);
+    if (ims && this.#listeners.delete(handle)) this.storage[4 * handle + ImsWord.CONTROL] = Owner.MASKED;
     return (ims ? this.#ims : this.#msix).delete(handle);
   }
 
@@ -66,9 +69,13 @@ export class Interrupts {
     return undefined;
   }
 
+  #exists(handle: number, ims: boolean): boolean {
+    return this.#requested ? (ims ? this.#ims : this.#msix).has(handle) : handle < this.entries(ims);
+  }
+
   /** A descriptor with `pasid` may use the handle. */
   owns(handle: number, ims: boolean, pasid: number): boolean {
-    if (!(ims ? this.#ims : this.#msix).has(handle)) return false;
+    if (!this.#exists(handle, ims)) return false;
     const word = ims ? this.storage[4 * handle + ImsWord.CONTROL] : this.permissions[handle];
     if ((word & Owner.IGNORE_PASID) !== 0) return true;
     const owner = (word & Owner.PASID_ENABLE) !== 0 ? word >>> Owner.PASID_SHIFT : NO_PASID;
@@ -77,7 +84,7 @@ export class Interrupts {
 
   /** A handle that was given back meanwhile is silent. */
   raise(handle: number, ims: boolean): void {
-    if (!(ims ? this.#ims : this.#msix).has(handle)) return;
+    if (!this.#exists(handle, ims)) return;
     if (!ims) return this.#port.vector(handle);
     const control = 4 * handle + ImsWord.CONTROL;
     if ((this.storage[control] & Owner.MASKED) !== 0) this.storage[control] |= Owner.PENDING;

@@ -12,11 +12,13 @@ export interface DsaOptions {
   /** Log2 of the longest transfer, and of the most descriptors in a batch. */
   readonly maxTransferShift: number;
   readonly maxBatchShift: number;
+  /** Software has to ask for interrupt handles: parts of the first generation take entry numbers as they are. */
+  readonly interruptHandles: boolean;
   /** "manual": descriptors wait until a test steps an engine. */
   readonly engine: "automatic" | "manual";
 }
 
-const DEFAULTS: DsaOptions = { ats: true, pri: true, pasid: true, workQueues: 8, entries: 128, engines: 4, groups: 4, maxTransferShift: 31, maxBatchShift: 10, engine: "automatic" };
+const DEFAULTS: DsaOptions = { ats: true, pri: true, pasid: true, workQueues: 8, entries: 128, engines: 4, groups: 4, maxTransferShift: 31, maxBatchShift: 10, interruptHandles: false, engine: "automatic" };
 
 /** Least and most of the numbers: what the tables in BAR 0 and the fields that count them have room for. */
 const RANGES: Readonly<Record<string, readonly [number, number]>> = {

@@ -176,7 +176,7 @@ export class Rig {
         return masters();
       },
     };
-    this.device = new DsaDevice(this.unit, host, readDsaOptions(options));
+    this.device = new DsaDevice(this.unit, host, readDsaOptions({ interruptHandles: true, ...options }));
   }
 
   read32 = (offset: number): number => Number(this.device.readBar(0, offset, 4));
