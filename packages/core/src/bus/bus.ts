@@ -97,7 +97,11 @@ export class Bus {
   /** @param bytes inside the page @returns `PageAccess` */
   #page(iommu: IommuHardware, rid: number, pasid: number, page: number, offset: number, access: number, bytes: Uint8Array): number {
     const out = iommu.translate(rid, pasid, page, access, offset);
-    if (out === -1) return PageAccess.BLOCKED;
+    if (out === -1) {
+      if (iommu.answersZero !== true) return PageAccess.BLOCKED;
+      if ((access & Access.WRITE) === 0) bytes.fill(0);
+      return PageAccess.MOVED;
+    }
     const pa = out * PAGE + offset;
     const done = (access & Access.WRITE) !== 0 ? this.#memory.write(pa, bytes) || this.#message(iommu, rid, pa, bytes) : this.#memory.read(pa, bytes);
     return done ? PageAccess.MOVED : PageAccess.NOWHERE;

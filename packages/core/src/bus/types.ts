@@ -57,6 +57,8 @@ export interface IommuHardware {
    * @returns the output page number (PA >> 12), or -1 when the request was blocked
    */
   translate(rid: number, pasid: number, page: number, access: number, offset?: number): number;
+  /** Right after `translate` gave -1: the request is not aborted, but a read gets zeros and a write goes nowhere. Absent: it is aborted. */
+  readonly answersZero?: boolean;
   /** Absent: a unit without ATS and page requests. */
   readonly ats?: AtsHardware;
   /** Absent: a unit that refuses at once. */

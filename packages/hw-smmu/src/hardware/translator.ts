@@ -37,6 +37,8 @@ export class Translator {
   readonly #tracer: Tracer | undefined;
   readonly #stage1: Stage1;
   readonly #stage2: Stage2;
+  /** The last request that was blocked ends without an abort: CD.A is 0 (5.5). */
+  answersZero = false;
   /** Of the last request that was blocked: the number of its stall, -1 when it was terminated. */
   stall = -1;
   /** What the last `resolve` found: rights that both stages give, six bits, and log2 of the bytes they hold for. */
@@ -247,11 +249,13 @@ export class Translator {
     this.#blocked(stream, substream, page, access);
     // Last: others may have been blocked while the record was handled.
     this.stall = stall;
+    this.answersZero = fault.controlled && !fault.stage2 && !c.aborts && !c.stalls;
     return -1;
   }
 
   #blocked(stream: number, substream: number, page: number, access: number): -1 {
     this.stall = -1;
+    this.answersZero = false;
     if (this.#tracer?.listener) this.#trace(stream, substream, page, access, "walk", -1);
     return -1;
   }

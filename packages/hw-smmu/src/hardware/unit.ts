@@ -171,7 +171,13 @@ export class SmmuUnit implements IommuHardware, MmioHandler {
   #unsupported(rid: number, pasid: number, page: number, access: number, offset: number): -1 {
     this.#events.recordPlain(Event.F_UUT, rid, pasid, page, { PnU: (access & Access.PRIVILEGED) === 0 ? 0 : 1 }, true, offset);
     this.translator.stall = -1;
+    this.translator.answersZero = false;
     return -1;
+  }
+
+  /** CD.A = 0: a fault of stage 1 reads as zero, and a write is dropped. */
+  get answersZero(): boolean {
+    return this.translator.answersZero;
   }
 
   *cached(): Generator<CachedTranslation> {

@@ -9,7 +9,9 @@ export function stopped(s: State, stop: Stop, r: Request): Answer {
   if (more.controlled === true) {
     stalled = more.stage2 === true ? bit(s.ste, 185) : bit(s.cd, 44);
     const recorded = more.stage2 === true ? bit(s.ste, 186) : bit(s.cd, 45);
-    if (!stalled && !recorded) return {};
+    // CD.A: zeros, and no abort.
+    const zero = !stalled && more.stage2 !== true && !bit(s.cd, 46);
+    return !stalled && !recorded ? { zero } : { zero, record: fields(s, stop, r, stalled) };
   }
   return { record: fields(s, stop, r, stalled) };
 }

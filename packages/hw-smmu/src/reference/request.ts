@@ -41,7 +41,7 @@ export interface Record {
 }
 
 /** An access that passes has its memory attributes with it, in the manual's notation. */
-export type Answer = { readonly address: bigint; readonly attributes: string } | { readonly record?: Record };
+export type Answer = { readonly address: bigint; readonly attributes: string } | { readonly record?: Record; readonly zero?: boolean };
 
 export type Need = { readonly read: boolean; readonly write: boolean; readonly fetch: boolean; readonly privileged: boolean };
 export type Cause = "CD" | "TT" | "IN";
