@@ -184,4 +184,6 @@ export type { Platform } from "./machine/platforms.js";
 export { openedBy } from "./files/opened-by.js";
 export type { Interval } from "./memory/interval.js";
 export { sysfsLink, SysfsTree } from "./files/sysfs-tree.js";
+export { MigrationState } from "./vfio/migration.js";
+export type { Migratable } from "./vfio/migration.js";
 export { PciFunction } from "./vfio/pci-function.js";

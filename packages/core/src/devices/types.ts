@@ -1,6 +1,7 @@
 /** Device models: what a vendor's package registers under `DEVICE_MODELS`. */
 import type { DmaPort } from "../bus/types.js";
 import type { MdevFoundation, MdevParent } from "../mdev/types.js";
+import type { Migratable } from "../vfio/migration.js";
 import type { SharedPages } from "../memory/shared-pages.js";
 
 /** One PCI base address register's region. */
@@ -96,6 +97,8 @@ export interface PciDevice {
   writeBlock?(bar: number, offset: number, bytes: Uint8Array, deferrable: boolean): boolean;
   /** Function-level reset. */
   reset(): void;
+  /** It can be moved to another machine while it is stopped. */
+  readonly migratable?: Migratable;
   /** It can be divided into mediated devices: asked once, when its machine is built. */
   mediate?(foundation: MdevFoundation): MdevParent;
 }

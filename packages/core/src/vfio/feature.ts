@@ -3,6 +3,7 @@ import { refuse } from "../errors.js";
 import type { CallContext } from "../files/types.js";
 import { DMA_BUF_BYTES, exportBar } from "./bar-export.js";
 import { eventFile } from "./events.js";
+import { MIGRATION_STOP_COPY } from "./migration.js";
 import type { OpenDevice } from "./open-device.js";
 
 const INDEX_MASK = 0xffff;
@@ -10,11 +11,14 @@ const GET = 1 << 16;
 const SET = 1 << 17;
 const PROBE = 1 << 18;
 const DMA_BUF = 11;
+const MIGRATION = 1;
+const MIG_DEVICE_STATE = 2;
 
 /** The payload in the caller's memory. */
 interface Payload {
   readonly call: CallContext;
   readonly address: bigint;
+  readonly set: boolean;
 }
 
 interface Feature {
@@ -35,13 +39,20 @@ const FEATURES: ReadonlyMap<number, Feature> = new Map<number, Feature>([
   [12, { name: "MIG_PRECOPY_INFOv2", offers: 0, bytes: 0 }],
 ]);
 
+/** Those of a device that migrates. */
+const MIGRATING: ReadonlyMap<number, Feature> = new Map<number, Feature>([
+  [MIGRATION, { name: "MIGRATION", offers: GET, bytes: 8, run: (_open, { call, address }) => store(call, address, BigUint64Array.of(MIGRATION_STOP_COPY)) }],
+  [MIG_DEVICE_STATE, { name: "MIG_DEVICE_STATE", offers: GET | SET, bytes: 8, run: migrate }],
+]);
+
 /** @returns 0, or a descriptor for a feature that makes one @throws IommuError EINVAL, ENOTTY, and what the feature refuses */
 export function deviceFeature(open: OpenDevice, call: CallContext, flags: number, address: bigint, length: number): number {
   if ((flags & ~(INDEX_MASK | GET | SET | PROBE)) !== 0) refuse("EINVAL", `flags has 0x${(flags >>> 0).toString(16)}`, { argument: "flags" });
   if ((flags & PROBE) === 0 && (flags & GET) !== 0 && (flags & SET) !== 0) refuse("EINVAL", "flags ask for GET and SET together, which is for a probe", { argument: "flags" });
   const index = flags & INDEX_MASK;
   const { mediated, exportsBars } = open.node;
-  const known = mediated || (index === DMA_BUF && !exportsBars) ? undefined : FEATURES.get(index);
+  const own = mediated || (index === DMA_BUF && !exportsBars) ? undefined : FEATURES.get(index);
+  const known = open.migration ? (MIGRATING.get(index) ?? own) : own;
   const feature = known ?? refuse("ENOTTY", `flags name feature ${index}, which the device lacks`, { argument: "flags" });
   const asked = flags & (GET | SET);
   if ((asked & ~feature.offers) !== 0) refuse("EINVAL", `feature ${feature.name} does not offer ${(asked & ~feature.offers & GET) !== 0 ? "GET" : "SET"}`, { argument: "flags" });
@@ -50,7 +61,7 @@ export function deviceFeature(open: OpenDevice, call: CallContext, flags: number
   if ((flags & PROBE) !== 0) return 0;
   if (asked === 0) refuse("EINVAL", "flags ask for neither GET, SET nor PROBE", { argument: "flags" });
   if (length < feature.bytes) refuse("EINVAL", `argsz leaves ${length} bytes for the ${feature.bytes} of ${feature.name}`, { argument: "argsz" });
-  return run(open, { call, address });
+  return run(open, { call, address, set: (flags & SET) !== 0 });
 }
 
 /** Mapped registers raise SIGBUS until the device wakes up; read(2) and ioctl wake it for themselves. */
@@ -72,5 +83,25 @@ function enterWithWakeup(open: OpenDevice, { call, address }: Payload): number {
 
 function leaveLowPower({ node: { pci } }: OpenDevice): number {
   pci.lowPower = false;
+  return 0;
+}
+
+/** vfio_device_feature_mig_state: state, data_fd. */
+function migrate({ migration }: OpenDevice, { call, address, set }: Payload): number {
+  if (migration === undefined) return refuse("ENOTTY", "the device does not migrate", { argument: "flags" });
+  const bytes = new Uint8Array(8);
+  call.memory.read(address, bytes);
+  const [wanted] = new Uint32Array(bytes.buffer);
+  let fd = -1;
+  try {
+    if (set) fd = migration.go(call, wanted);
+  } finally {
+    store(call, address, Int32Array.of(migration.state, fd));
+  }
+  return 0;
+}
+
+function store(call: CallContext, address: bigint, values: { readonly buffer: ArrayBufferLike }): number {
+  call.memory.write(address, new Uint8Array(values.buffer));
   return 0;
 }

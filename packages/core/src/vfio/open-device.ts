@@ -7,6 +7,7 @@ import type { DeviceGroup } from "../iommufd/device.js";
 import type { DmabufFile } from "../iommufd/dmabuf.js";
 import { eventFile, watchEvent } from "./events.js";
 import { type InterruptPath, VfioInterrupts } from "./irqs.js";
+import { Migration } from "./migration.js";
 import type { PasidAbilities } from "./pasid-capability.js";
 import type { PciFunction } from "./pci-function.js";
 
@@ -48,6 +49,8 @@ export class OpenDevice {
   readonly node: VfioDevice;
   readonly bound: BoundDevice;
   readonly irqs: VfioInterrupts;
+  /** Of a device that can be moved to another machine. */
+  readonly migration: Migration | undefined;
   /** dma-bufs that show its BARs. */
   readonly exports: Set<DmabufFile> = new Set<DmabufFile>();
   /** Files: one for a device node, any number through the group. */
@@ -61,6 +64,8 @@ export class OpenDevice {
     this.node = node;
     this.bound = bound;
     this.irqs = new VfioInterrupts(node.pci, node.interruptPath);
+    const { migratable } = node.pci.device;
+    this.migration = migratable && new Migration(migratable);
     bound.context.hold();
     node.open = this;
     node.pci.enable();
@@ -125,6 +130,7 @@ export class OpenDevice {
 
   /** Resets the function; who mapped its BARs through a dma-buf loses them. */
   reset(): void {
+    this.migration?.reset();
     for (const buffer of this.exports) buffer.revoke(true);
     this.node.pci.resetFunction();
     for (const buffer of this.exports) buffer.revoke(!this.node.pci.answers);

@@ -3,12 +3,12 @@
  * one work queue of the parent, a PASID that marks whatever it does by default, registers that are emulated here, and portals that lead
  * to the parent.
  */
-import type { IommufdContext, MdevEnvironment, PciBar, PciCapability, PciDevice, PciExtendedCapability, PciIdentity, PciInterrupts } from "@iommukit/core";
+import { type IommufdContext, type MdevEnvironment, type Migratable, type PciBar, type PciCapability, type PciDevice, type PciExtendedCapability, type PciIdentity, type PciInterrupts, refuse } from "@iommukit/core";
 import type { DeviceErrorRecord, DsaParent } from "../dsa/parent.js";
 import { Cmd, CmdSts, CommandError } from "../dsa/spec/commands.js";
 import { DESCRIPTOR_BYTES } from "../dsa/spec/descriptor.js";
 import { DeviceError, SwErr } from "../dsa/spec/errors.js";
-import { WqMode } from "../dsa/spec/queues.js";
+import { WqMode, WqWord } from "../dsa/spec/queues.js";
 import { BAR0_BYTES, DeviceState, GenCtrl, IntCause, Portal, PORTAL_PAGES, Register, Table } from "../dsa/spec/registers.js";
 import { storeError } from "../dsa/errors.js";
 import type { Portal as CpuPortal } from "../pasid/enqcmd.js";
@@ -17,6 +17,7 @@ import { pasidKind, type PasidKind } from "../pasid/kinds.js";
 import type { SharedPasids } from "../pasid/shared-pasids.js";
 import type { VirtualMachine } from "../pasid/virtual-machine.js";
 import { type CommandTarget, VIRTUAL_COMMANDS } from "./commands.js";
+import { decodeState, encodeState } from "./migration.js";
 import { extendedCapabilities, msixCapability } from "./configuration.js";
 import type { DsaHostDriver } from "./host-driver.js";
 import { VirtualRegisters } from "./registers.js";
@@ -27,6 +28,8 @@ const VECTORS = 9;
 const MISC_VECTOR = 0;
 const PASID_MASK = 0xf_ffff;
 const PASID_BITS = 20;
+/** Registers that migrate, by their offsets in BAR 0. */
+const MIGRATED: readonly number[] = [Register.GENCTRL, Register.GENSTS, Register.INTCAUSE, Register.CMDSTS, ...[0, 4, 8, 12, 16, 20, 24, 28].map((at) => Register.SWERR + at)];
 
 export class VirtualDsa implements PciDevice, CommandTarget {
   readonly identity: PciIdentity = { vendorId: 0x8086, deviceId: 0x0b25, classCode: 0x08_80_00, revision: 0 };
@@ -41,6 +44,7 @@ export class VirtualDsa implements PciDevice, CommandTarget {
   readonly ats: boolean;
   readonly pageRequests: boolean;
   readonly resettable = true;
+  readonly migratable: Migratable = { stop: () => this.#stop(), resume: () => this.#resume(), save: () => this.#save(), load: (bytes) => this.#load(bytes) };
   readonly vectors: number = VECTORS;
   readonly kind: PasidKind;
   /** Marks everything that names no PASID of the guest. */
@@ -56,6 +60,9 @@ export class VirtualDsa implements PciDevice, CommandTarget {
   readonly #handles = new Set<number>();
   /** Error sinks by PASID on the wire. */
   readonly #errors = new Map<number, () => void>();
+  /** Stopped: descriptors are kept until it goes on. */
+  #stopped = false;
+  #kept: { readonly bytes: Uint8Array; readonly deferrable: boolean }[] = [];
   /** Counts commands: one that a reset cut off does not end another. */
   #issued = 0;
 
@@ -186,7 +193,12 @@ export class VirtualDsa implements PciDevice, CommandTarget {
       this.#error({ error: this.registers.queueEnabled ? DeviceError.PORTAL_MODE : DeviceError.PORTAL_DISABLED, queue: 0 });
       return false;
     }
-    if (this.#dedicated) return this.#parent.submit(this.queue, bytes, deferrable, kind === Portal.LIMITED_MSIX);
+    if (this.#stopped) return this.#keep(bytes, deferrable);
+    return this.#submit(bytes, deferrable, kind === Portal.LIMITED_MSIX);
+  }
+
+  #submit(bytes: Uint8Array, deferrable: boolean, limited: boolean): boolean {
+    if (this.#dedicated) return this.#parent.submit(this.queue, bytes, deferrable, limited);
     const sent = bytes.slice();
     const view = new DataView(sent.buffer);
     const word = view.getUint32(0, true);
@@ -205,13 +217,61 @@ export class VirtualDsa implements PciDevice, CommandTarget {
    * translate, since a guest's own number would reach any address space of the parent.
    */
   mapPortal(machine: VirtualMachine, ready: (portal: CpuPortal) => void): void {
-    machine.link(() => ready((bytes) => this.registers.queueEnabled && this.#direct(bytes)));
+    machine.link(() => ready((bytes) => this.registers.queueEnabled && !this.#stopped && this.#direct(bytes)));
   }
 
   #direct(bytes: Uint8Array): boolean {
     const wire = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true) & PASID_MASK;
     if (this.#pasids?.toUser(wire) !== undefined) this.#listen(wire);
     return this.#parent.submit(this.queue, bytes, true, true);
+  }
+
+  // Migration.
+
+  #keep(bytes: Uint8Array, deferrable: boolean): boolean {
+    if (this.#kept.length >= this.registers.queue[WqWord.SIZE]) return false;
+    this.#kept.push({ bytes: bytes.slice(), deferrable });
+    return true;
+  }
+
+  /** Nothing of it may be under way: what waits for a page is to be answered first. */
+  #stop(): void {
+    let waiting = this.queueEnabled;
+    if (waiting) this.drainQueue(() => (waiting = false));
+    if (waiting) refuse("EBUSY", "descriptors wait for pages: answer their faults first", { argument: "device_state", rule: "vfio_device_mig_state STOP" });
+    this.#stopped = true;
+  }
+
+  #resume(): void {
+    if (this.#dedicated && this.registers.queueEnabled && !this.#parent.queueState(this.queue).enabled) {
+      this.registers.queueEnabled = false;
+      const error = this.enableQueue();
+      if (error !== CommandError.NONE) {
+        this.registers.queueEnabled = true;
+        refuse("EINVAL", `its queue cannot be turned on (command error 0x${error.toString(16)}): attach its vPASIDs first`, { argument: "device_state" });
+      }
+    }
+    this.#stopped = false;
+    for (const { bytes, deferrable } of this.#kept.splice(0)) this.#submit(bytes, deferrable, true);
+  }
+
+  #save(): Uint8Array {
+    const { general } = this.registers;
+    const words = Uint32Array.from([...MIGRATED.map((offset) => general.getUint32(offset, true)), this.registers.mode, Number(this.queueEnabled)]);
+    return encodeState({ dedicated: this.#dedicated, words, waiting: this.#kept.map(({ bytes }) => bytes) });
+  }
+
+  #load(bytes: Uint8Array): void {
+    const { words, waiting } = decodeState(bytes, this.#dedicated, MIGRATED.length + 2);
+    this.abortQueue();
+    this.disableQueue();
+    this.clear();
+    const { general } = this.registers;
+    MIGRATED.forEach((offset, i) => general.setUint32(offset, words[i], true));
+    this.registers.write(Table.WQCFG + 4 * WqWord.MODE, words[MIGRATED.length]);
+    this.registers.queueEnabled = words[MIGRATED.length + 1] === 1;
+    this.#kept = waiting.map((descriptor) => ({ bytes: descriptor, deferrable: !this.#dedicated }));
+    this.#cause(IntCause.HANDLES_REVOKED);
   }
 
   // What commands do.
@@ -328,6 +388,8 @@ export class VirtualDsa implements PciDevice, CommandTarget {
   /** A function-level reset ends what a command waits for, too. */
   reset(): void {
     this.#issued++;
+    this.#stopped = false;
+    this.#kept = [];
     this.abortQueue();
     this.disableQueue();
     this.clear();
