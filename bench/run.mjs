@@ -150,6 +150,10 @@ const benches = [
     return { value: ns / 1000, unit: "us", baseline: ns / 1000, ratio: waiting };
   }],
   // KiB of heap that 10 million descriptors leave behind.
+  ["mdevs", 1024 + 64, "above", () => {
+    const { arrived, copied, us, kib } = js("mdevs");
+    return { value: arrived + copied, unit: "mediated devices that work at once", baseline: `${(us / 1000).toFixed(0)} ms a round, ${kib.toFixed(0)} KiB a virtual DSA`, ratio: arrived + copied };
+  }],
   ["dsa-heap", 256, "below", () => {
     const { bytes, ns } = js("dsa", "heap");
     return { value: ns / 1000, unit: "us", baseline: ns / 1000, ratio: bytes / 1024 };
