@@ -17,8 +17,9 @@ export interface PlainWalkOptions {
   readonly topLevel: number;
   /** Bits that every entry must have set, tables' and the page's. Some of them say that an entry is present. */
   readonly flags: number;
-  /** Bits that only tables' entries must have set as well. */
+  /** Bits that only tables' entries must have set as well, and bits that only the page's must. */
   readonly tableFlags?: number;
+  readonly pageFlags?: number;
   /** The page must be in the bank, as one that holds a table of another stage is. */
   readonly inBank?: boolean;
 }
@@ -46,15 +47,15 @@ export class PlainWalk {
     return root < BANK_BYTES && ((format.plainTops >>> topLevel) & 1) !== 0;
   }
 
-  constructor(memory: PhysicalMemory, { format, root, topLevel, flags, tableFlags = 0, inBank = false }: PlainWalkOptions) {
+  constructor(memory: PhysicalMemory, { format, root, topLevel, flags, tableFlags = 0, pageFlags = 0, inBank = false }: PlainWalkOptions) {
     this.words = memory.words;
     this.root = (root / 4) | 0;
     this.topLevel = topLevel;
     this.tableMask = format.plainTableMask | flags | tableFlags;
     this.tableValue = format.plainTableValue | flags | tableFlags;
-    this.pageMask = format.plainPageMask | flags | (inBank ? -BANK_BYTES : 0);
-    this.pageValue = format.plainPageValue | flags;
-    this.pageHi = inBank ? -1 : format.plainPageHi;
+    this.pageMask = format.plainPageMask | flags | pageFlags | (inBank ? -BANK_BYTES : 0);
+    this.pageValue = format.plainPageValue | flags | pageFlags;
+    this.pageHi = format.plainPageHi | (inBank ? format.addressHi : 0);
     // As if the last walk had met plain entries that point to a table at address 0.
     this.third = this.tableValue;
     this.second = this.tableValue;

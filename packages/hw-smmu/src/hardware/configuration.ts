@@ -48,6 +48,8 @@ export class Configuration {
   groupB = 0;
   /** The input page is the cache's page: neither a top byte to ignore nor rights that the cache does not know. */
   plain = false;
+  /** `tlb`, when this is valid and plain. */
+  plainTlb: Iotlb | undefined = undefined;
   /** Row of NEEDED. */
   needed = 0;
   /** For plain tables. */

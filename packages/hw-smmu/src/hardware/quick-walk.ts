@@ -3,68 +3,75 @@
  * needs when it misses the TLBs. Everything about the configuration is worked out once, in small integers, because a test for a truth value or an
  * imported constant costs as much as a level of the walk (ARCHITECTURE, "Speed"). Whatever is not so plain goes to `Stage1` and `Stage2`.
  */
-import { type Iotlb, IotlbKey, type PageTableFormat, type PhysicalMemory, walkPlain } from "@iommukit/core";
+import { BANK_BYTES, type Iotlb, type IotlbKey, type PageTableFormat, type PhysicalMemory, PlainWalk } from "@iommukit/core";
 import type { Capabilities } from "../spec/identification.js";
 import { World } from "../spec/illegal.js";
 import { Hi, Lo } from "../spec/tables.js";
 import type { Configuration } from "./configuration.js";
-import { ANY_WRITE, R, stage1Rights, stage2Rights, withoutUpdates } from "./rights.js";
+import { ALL, ANY_WRITE, R, stage1Rights, stage2Rights, withoutUpdates } from "./rights.js";
 import { deviceMemory, DEVICE } from "./stage2.js";
 import { intermediateTags } from "./tlb-groups.js";
 import type { TableCache } from "./table-cache.js";
 import type { Tlbs } from "./tlbs.js";
 
-/** Index of a leaf's rights: AP or S2AP, and bits 22:19 of the high word (DBM, contiguous, XN). */
-const RIGHTS = 64;
-const lowOf = (index: number): number => (index & 3) << 6;
-const highOf = (index: number): number => (index >>> 2) << 19;
+/** Index of a leaf's rights: bits 7:2 of the low word (AP or S2AP, and MemAttr), and 22:19 of the high word (DBM, contiguous, XN). */
+const RIGHTS = 1024;
+const lowOf = (index: number): number => (index & 0x3f) << 2;
+const highOf = (index: number): number => (index >>> 6) << 19;
 
-const KIND = { STAGE1: 1, STAGE2: 2, NESTED: 3 } as const;
+/** Intermediate pages are 32-bit integers, and those of plain tables below this. */
+const MOST_PAGES = 2 ** 31 - 1;
+const TABLE_PAGES = 2 ** 20;
+const BANK_PAGES = BANK_BYTES / 4096;
 
 export class QuickWalk {
-  private readonly memory: PhysicalMemory;
+  // `private`, not `#`: see `Iotlb`.
   private readonly words: Int32Array;
-  private readonly input: Iotlb;
+  /** Where the pages are cached, with their key. */
+  private readonly target: Iotlb;
+  private readonly key: IotlbKey;
   private readonly intermediate: Iotlb;
-  private readonly first: PageTableFormat;
-  private readonly second: PageTableFormat;
-  private readonly kind: number;
-  private readonly key: IotlbKey = new IotlbKey();
-  private readonly intermediateKey: IotlbKey = new IotlbKey();
-  private readonly vmid: number;
+  private readonly intermediateKey: IotlbKey;
+  /** To the tables of stage 1, when nested, and to the pages; the same when there is one stage. */
+  private readonly tables: PlainWalk;
+  private readonly pages: PlainWalk;
   /** Input pages, and intermediate ones, end here. */
   private readonly limit: number;
-  private readonly secondLimit: number;
-  /** Roots as word indices, that of a nested first stage as a page. */
-  private readonly firstRoot: number;
-  private readonly firstTop: number;
-  private readonly secondRoot: number;
-  private readonly secondTop: number;
-  /** Bits that a leaf must have: AF, and nG where an entry could be global. */
-  private readonly firstNeeds: number;
+  private readonly guestLimit: number;
+  /** Intermediate page of the top table of a nested stage 1, and log2 of the pages that an entry below the top covers. */
+  private readonly guestRoot: number;
+  private readonly guestShift: number;
+  /** Bits of a nested stage-1 entry, and what they must be: a table's, a page's. */
+  private readonly tableMask: number;
+  private readonly tableValue: number;
+  private readonly pageMask: number;
+  private readonly pageValue: number;
+  private readonly pageHi: number;
   /** Some of these bits must be set in a leaf of stage 2 under a table: it is not Device memory. */
   private readonly normal: number;
   /** Cached rights that make a table unreadable. */
   private readonly unreadable: number;
-  private readonly firstRights = new Int32Array(RIGHTS);
-  private readonly secondRights = new Int32Array(RIGHTS);
-  /** In cached rights of stage 2, by MemAttr. */
-  private readonly devices = new Int32Array(16);
+  /** By a leaf's index: what the stage that leads to the pages gives, and a nested stage 1; the latter of the last page. */
+  private readonly rights = new Uint8Array(RIGHTS);
+  private readonly guestRights = new Uint8Array(RIGHTS);
+  private guest = 0xff;
+  /** 1 when caches of intermediate addresses or of tables are to be looked into. */
   private readonly cached: number;
+  readonly #c: Pick<Configuration, "stage1" | "stage2" | "vmid">;
+  readonly #topLevel: number;
   /** Walk caches, and whether they are on. */
-  private readonly firstTables: TableCache;
-  private readonly secondTables: TableCache;
-  private readonly tabled: number;
+  readonly #firstTables: TableCache;
+  readonly #secondTables: TableCache;
+  readonly #tabled: boolean;
 
   /** Undefined when the configuration's tables are not of a kind to be read here. */
   static for(c: Configuration, memory: PhysicalMemory, caps: Capabilities, tlbs: Tlbs): QuickWalk | undefined {
     const [half] = c.halves;
-    const bank = memory.words.length * 4;
-    const isPlain = (format: PageTableFormat | undefined, top: number): boolean => format !== undefined && ((format.plainTops >>> top) & 1) === 1;
+    const isPlain = (format: PageTableFormat | undefined, top: number): boolean => format !== undefined && PlainWalk.can(format, 0, top);
     if (c.stage1 && (!half.enabled || c.bigEndian || c.updatesTables || !isPlain(half.format, half.topLevel))) return undefined;
-    if (c.stage2 && (c.s2BigEndian || c.s2UpdatesTables || c.s2Pages > c.s2TableSpan || c.s2Root >= bank || !isPlain(c.s2Format, c.s2TopLevel))) return undefined;
-    if (c.stage1 && !c.stage2 && half.root >= bank) return undefined;
-    if (c.stage1 && c.stage2 && (half.topLevel > 3 || half.fixedRoot !== -1 || half.root % 4096 !== 0 || half.root >= 2 ** 32)) return undefined;
+    if (c.stage2 && (c.s2BigEndian || c.s2UpdatesTables || c.s2Pages > c.s2TableSpan || c.s2Root >= BANK_BYTES || !isPlain(c.s2Format, c.s2TopLevel))) return undefined;
+    if (c.stage1 && !c.stage2 && half.root >= BANK_BYTES) return undefined;
+    if (c.stage1 && c.stage2 && (half.topLevel > 3 || half.fixedRoot !== -1 || half.root % 4096 !== 0 || half.root >= 2 ** 32 || c.s2Pages < TABLE_PAGES)) return undefined;
     // A page of a run is cached as the run.
     if (tlbs.contiguous) return undefined;
     // One walk cache of two is left to others.
@@ -75,186 +82,203 @@ export class QuickWalk {
 
   private constructor(c: Configuration, memory: PhysicalMemory, caps: Capabilities, tlbs: Tlbs, first: PageTableFormat, second: PageTableFormat) {
     const [half] = c.halves;
+    const nested = c.stage1 && c.stage2;
     const onePrivilege = c.world === World.EL2;
-    this.memory = memory;
+    const { stage1, stage2, vmid } = c;
+    this.#c = { stage1, stage2, vmid };
     this.words = memory.words;
-    this.input = tlbs.input;
     this.intermediate = tlbs.intermediate;
-    this.first = first;
-    this.second = second;
-    this.kind = c.stage1 ? (c.stage2 ? KIND.NESTED : KIND.STAGE1) : KIND.STAGE2;
-    this.cached = tlbs.intermediate.capacity === 0 ? 0 : 1;
-    this.firstTables = tlbs.inputTables;
-    this.secondTables = tlbs.intermediateTables;
-    this.tabled = Number(c.stage1 ? tlbs.inputTables.on : tlbs.intermediateTables.on);
-    this.key.set(c.tagA, c.tagB, c.groupA, c.groupB);
-    const tags = intermediateTags(c.vmid);
-    this.intermediateKey.set(tags.tagA, tags.tagB, tags.groupA, tags.groupB);
-    this.vmid = c.vmid;
-    this.limit = c.stage1 ? half.pages : c.s2Pages;
-    this.secondLimit = c.s2Pages;
-    this.firstRoot = c.stage2 ? half.root / 4096 : half.root >>> 2;
-    this.firstTop = half.topLevel;
-    this.secondRoot = c.s2Root >>> 2;
-    this.secondTop = c.s2TopLevel;
-    this.firstNeeds = Lo.AF | (onePrivilege ? 0 : Lo.NG);
+    const tags = intermediateTags(vmid);
+    this.intermediateKey = tlbs.intermediate.key(tags.tagA, tags.tagB, tags.groupA, tags.groupB);
+    this.target = stage1 ? tlbs.input : tlbs.intermediate;
+    this.key = stage1 ? tlbs.input.key(c.tagA, c.tagB, c.groupA, c.groupB) : this.intermediateKey;
+    this.limit = stage1 ? half.pages : c.s2Pages;
+    this.guestLimit = Math.min(c.s2Pages, MOST_PAGES);
+    this.guestRoot = (half.root / 4096) | 0;
+    this.guestShift = 9 * half.topLevel - 9;
+    this.#topLevel = half.topLevel;
+    this.#firstTables = tlbs.inputTables;
+    this.#secondTables = tlbs.intermediateTables;
+    this.#tabled = stage1 ? tlbs.inputTables.on : tlbs.intermediateTables.on;
+    this.cached = Number(this.#tabled || (nested && tlbs.intermediate.capacity !== 0));
+
+    // What lacks nG could be a global entry.
+    const firstFlags = Lo.AF | (onePrivilege ? 0 : Lo.NG);
+    this.tableMask = (first.plainTableMask & (BANK_BYTES - 1)) | Lo.VALID;
+    this.tableValue = first.plainTableValue | Lo.VALID;
+    this.pageMask = first.plainPageMask | first.presentMask | firstFlags;
+    this.pageValue = first.plainPageValue | first.presentMask | firstFlags;
+    this.pageHi = first.plainPageHi;
+    const toPages = { format: second, root: c.s2Root, topLevel: c.s2TopLevel, flags: Lo.VALID, pageFlags: Lo.AF };
+    this.pages = new PlainWalk(memory, stage2 ? toPages : { format: first, root: half.root, topLevel: half.topLevel, flags: Lo.VALID, pageFlags: firstFlags });
+    this.tables = nested ? new PlainWalk(memory, { ...toPages, pageFlags: Lo.AF | Lo.S2R, inBank: true }) : this.pages;
     // MemAttr is bits 5:2.
     this.normal = c.s2ProtectsWalks ? (c.s2ForceWriteBack ? 0x10 : 0x30) : Lo.VALID;
     this.unreadable = c.s2ProtectsWalks ? DEVICE : 0;
     for (let i = 0; i < RIGHTS; i++) {
       const [lo, hi] = [lowOf(i), highOf(i)];
-      const one = c.stage1 ? stage1Rights(c, false, lo, hi, 0, onePrivilege) : 0;
-      this.firstRights[i] = withoutUpdates(one, (lo & Lo.AP2) !== 0 && (one & ANY_WRITE) !== 0);
+      const one = stage1 ? stage1Rights(c, false, lo, hi, 0, onePrivilege) : ALL;
+      const given = withoutUpdates(one, (lo & Lo.AP2) !== 0 && (one & ANY_WRITE) !== 0);
+      this.guestRights[i] = given;
+      if (!stage2) {
+        this.rights[i] = given;
+        continue;
+      }
       const two = stage2Rights(c.s2UpdatesDirty, caps.executeNever, lo, hi);
-      this.secondRights[i] = withoutUpdates(two, (lo & Lo.S2W) === 0 && (hi & Hi.DBM) !== 0 && c.s2UpdatesDirty);
+      const dirties = (lo & Lo.S2W) === 0 && (hi & Hi.DBM) !== 0 && c.s2UpdatesDirty;
+      this.rights[i] = withoutUpdates(two, dirties) | (deviceMemory(c, lo) ? DEVICE : 0);
     }
-    for (let i = 0; i < 16; i++) this.devices[i] = deviceMemory(c, i << 2) ? DEVICE : 0;
-  }
-
-  /** The output page, kept in the TLBs; -1 when others have to tell. @param needed rights, six bits */
-  walk(page: number, needed: number): number {
-    if (page >= this.limit) return -1;
-    if (this.kind === 1) return this.#stage1(page, needed);
-    if (this.kind === 2) return this.#stage2(page, needed);
-    if (this.tabled === 1) return this.#tabledNested(page, needed);
-    return this.cached === 1 ? this.#cachedNested(page, needed) : this.#nested(page, needed);
-  }
-
-  #stage1(page: number, needed: number): number {
-    const { first, firstNeeds, memory } = this;
-    const lo =
-      this.tabled === 1
-        ? this.#leaf(this.firstTables, this.key.tagA, this.key.tagB, first, page)
-        : walkPlain(memory, first, this.firstRoot, this.firstTop, page, 0);
-    const { hi } = memory;
-    if ((lo & firstNeeds) !== firstNeeds) return -1;
-    const rights = this.firstRights[((lo >>> 6) & 3) | ((hi >>> 17) & 0x3c)];
-    if ((rights & needed) !== needed) return -1;
-    const out = ((hi & first.addressHi) << 20) | (lo >>> 12);
-    this.input.add(this.key, page, out, rights);
-    return out;
-  }
-
-  #stage2(page: number, needed: number): number {
-    const slot = this.#fill(page);
-    return slot === -1 || (this.intermediate.data(slot) & needed) !== needed ? -1 : this.intermediate.output(slot, page);
-  }
-
-  /** Slot of a stage-2 translation that was not cached before; -1 when it is not plain, or nothing is cached. */
-  #fill(page: number): number {
-    const { second, memory } = this;
-    const lo =
-      this.tabled === 1
-        ? this.#leaf(this.secondTables, this.vmid, World.IPA, second, page)
-        : walkPlain(memory, second, this.secondRoot, this.secondTop, page, 0);
-    const { hi } = memory;
-    // AF is bit 10.
-    if ((lo & 0x400) === 0) return -1;
-    const rights = this.secondRights[((lo >>> 6) & 3) | ((hi >>> 17) & 0x3c)] | this.devices[(lo >>> 2) & 15];
-    return this.intermediate.add(this.intermediateKey, page, ((hi & second.addressHi) << 20) | (lo >>> 12), rights);
-  }
-
-  /** What `walkPlain` gives, from a table that a walk cache has; 0 when it has none, or one that takes rights away. */
-  #leaf(tables: TableCache, tagA: number, tagB: number, format: PageTableFormat, page: number): number {
-    const { words, memory } = this;
-    const slot = tables.entries.find(tagA, tagB, page, 21);
-    if (slot === -1 || tables.entries.data(slot) !== 0) return 0;
-    const at = tables.entries.firstOutput(slot) * 1024 + ((page & 511) << 1);
-    if (at >= words.length) return 0;
-    const lo = words[at];
-    const hi = words[at + 1];
-    memory.hi = hi;
-    return (lo & format.presentMask) === 0 || (lo & format.plainPageMask) !== format.plainPageValue || (hi & format.plainPageHi) !== 0 ? 0 : lo;
-  }
-
-  /** Nested, with walk caches: the last table of stage 1, through stage 2, and the page. */
-  #tabledNested(page: number, needed: number): number {
-    const { firstTables, intermediate, words, unreadable } = this;
-    const table = firstTables.entries.find(this.key.tagA, this.key.tagB, page, 21);
-    if (table === -1 || firstTables.entries.data(table) !== 0) return -1;
-    const guest = firstTables.entries.firstOutput(table);
-    const slot = guest < this.secondLimit ? this.#host(guest) : -1;
-    if (slot === -1 || (intermediate.data(slot) & (R | unreadable)) !== R) return -1;
-    const at = intermediate.output(slot, guest) * 1024 + ((page & 511) << 1);
-    if (at >= words.length) return -1;
-    return this.#finish(page, needed, words[at], words[at + 1]);
-  }
-
-  /** Slot of the stage-2 translation of a page. */
-  #host(page: number): number {
-    const slot = this.intermediate.lookup(this.vmid, World.IPA, page);
-    return slot === -1 ? this.#fill(page) : slot;
-  }
-
-  /** Nested, with a cache of intermediate addresses: it is looked into for each table and for the page, as `Stage2` does. */
-  #cachedNested(page: number, needed: number): number {
-    const { first, intermediate, words, unreadable } = this;
-    const low = page | 0;
-    let guest = this.firstRoot;
-    for (let level = this.firstTop; ; level--) {
-      const slot = guest < this.secondLimit ? this.#host(guest) : -1;
-      if (slot === -1) return -1;
-      if ((intermediate.data(slot) & (R | unreadable)) !== R) return -1;
-      const index = level === 3 ? (page / 0x800_0000) | 0 : low >>> (9 * level);
-      const at = intermediate.output(slot, guest) * 1024 + ((index & 511) << 1);
-      if (at >= words.length) return -1;
-      const lo = words[at];
-      const hi = words[at + 1];
-      if (level === 0) return this.#finish(page, needed, lo, hi);
-      if ((lo & first.plainTableMask) !== first.plainTableValue || hi !== 0) return -1;
-      guest = lo >>> 12;
-    }
-  }
-
-  #finish(page: number, needed: number, lo: number, hi: number): number {
-    const { first, firstNeeds, intermediate } = this;
-    if ((lo & first.presentMask) === 0 || (lo & first.plainPageMask) !== first.plainPageValue || (hi & first.plainPageHi) !== 0 || (lo & firstNeeds) !== firstNeeds) return -1;
-    const guest = ((hi & first.addressHi) << 20) | (lo >>> 12);
-    const slot = guest < this.secondLimit ? this.#host(guest) : -1;
-    if (slot === -1) return -1;
-    const rights = this.firstRights[((lo >>> 6) & 3) | ((hi >>> 17) & 0x3c)] & intermediate.data(slot);
-    if ((rights & needed) !== needed) return -1;
-    const out = intermediate.output(slot, guest);
-    // A larger leaf of stage 2 gives no more than this page of stage 1.
-    this.input.add(this.key, page, out, rights);
-    return out;
   }
 
   /**
-   * Each table of stage 1 through stage 2, and then the page. In one loop, because five walks are too much to be inlined, and
-   * a call costs as much as half a walk.
+   * The output page, kept in the TLBs; -1 when others have to tell. A nested walk takes the levels of stage 1, each table through stage 2, and then the
+   * page. All is one loop around one walk: with more than one, V8 would not put them in place of the call.
+   * @param needed rights, six bits
    */
-  #nested(page: number, needed: number): number {
-    const { first, second, secondRoot, secondTop, memory, words, normal, secondLimit } = this;
-    const low = page | 0;
-    let guest = this.firstRoot;
-    let rights = -1;
-    for (let level = this.firstTop; ; level--) {
-      const host = guest < secondLimit ? walkPlain(memory, second, secondRoot, secondTop, guest, 0) : 0;
-      const { hi: hostHi } = memory;
-      // AF is bit 10, S2AP[0] bit 6.
-      if ((host & 0x400) === 0) return -1;
-      if (level === -1) {
-        rights &= this.secondRights[((host >>> 6) & 3) | ((hostHi >>> 17) & 0x3c)];
-        if ((rights & needed) !== needed) return -1;
-        const out = ((hostHi & second.addressHi) << 20) | (host >>> 12);
-        this.input.add(this.key, page, out, rights);
-        return out;
+  translate(page: number, needed: number): number {
+    if (page >= this.limit) return -1;
+    if (this.cached === 1) return this.#throughCaches(page, needed);
+    const { words, pages } = this;
+    let stage = this.tables;
+    let input = page | 0;
+    let above = (page / 0x800_0000) | 0;
+    let index = above << 1;
+    let shift = this.guestShift;
+    if (stage !== pages) {
+      if (shift === 9) index = input >>> 17;
+      input = this.guestRoot;
+      above = 0;
+    }
+    let lo = 0;
+    for (; ; shift -= 9) {
+      lo = stage.walk(input, above);
+      if (lo === 0) return -1;
+      if (stage === pages) break;
+      if ((this.normal & lo) === 0) return -1;
+      const at = ((lo & -4096) >>> 2) | (1022 & index);
+      if (shift < 0) {
+        input = this.#guest(at);
+        if (input === -1) return -1;
+        above = input >>> 27;
+        stage = pages;
+      } else {
+        const entry = words[at];
+        if ((this.tableMask & entry) !== this.tableValue || words[at | 1] !== 0) return -1;
+        input = entry >>> 12;
+        index = (page << 1) >> shift;
       }
-      if ((host & 0x40) === 0 || (host & normal) === 0 || host >>> 28 !== 0 || (hostHi & second.addressHi) !== 0) return -1;
-      const index = level === 3 ? (page / 0x800_0000) | 0 : low >>> (9 * level);
-      const at = ((host & second.addressLo) >>> 2) + ((index & 511) << 1);
-      const lo = words[at];
-      const hi = words[at + 1];
-      guest = lo >>> 12;
-      if (level !== 0) {
-        if ((lo & first.plainTableMask) !== first.plainTableValue || hi !== 0) return -1;
-        continue;
-      }
-      if ((lo & first.presentMask) === 0 || (lo & first.plainPageMask) !== first.plainPageValue || (hi & first.plainPageHi) !== 0) return -1;
-      if ((lo & this.firstNeeds) !== this.firstNeeds) return -1;
-      guest |= (hi & first.addressHi) << 20;
-      rights = this.firstRights[((lo >>> 6) & 3) | ((hi >>> 17) & 0x3c)];
+    }
+    const { hi } = pages;
+    const rights = this.rights[((lo >>> 2) & 0x3f) | ((hi >>> 13) & 0x3c0)] & this.guest;
+    if ((rights & needed) !== needed) return -1;
+    const out = (hi << 20) | (lo >>> 12);
+    this.target.add(this.key, page, out, rights);
+    return out;
+  }
+
+  /** The intermediate page in the stage-1 page entry at a word index; -1 when the entry is not plain. */
+  #guest(at: number): number {
+    const lo = this.words[at];
+    const hi = this.words[at | 1];
+    const guest = (hi << 20) | (lo >>> 12);
+    if ((this.pageMask & lo) !== this.pageValue || (this.pageHi & hi) !== 0 || guest >= this.guestLimit) return -1;
+    this.guest = this.guestRights[((lo >>> 2) & 0x3f) | ((hi >>> 13) & 0x3c0)];
+    return guest;
+  }
+
+  #throughCaches(page: number, needed: number): number {
+    if (!this.#c.stage1) return this.#stage2(page, needed);
+    const at = this.#tabled ? this.#lastEntry(page) : this.#nestedEntry(page);
+    if (at === -1) return -1;
+    return this.#c.stage2 ? this.#nested(page, needed, at) : this.#stage1(page, needed, at);
+  }
+
+  #stage2(page: number, needed: number): number {
+    const { intermediate } = this;
+    const slot = this.#fill(page);
+    return slot === -1 || (intermediate.data(slot) & needed) !== needed ? -1 : intermediate.output(slot, page);
+  }
+
+  #stage1(page: number, needed: number, at: number): number {
+    const lo = this.pages.entry(at);
+    const { hi } = this.pages;
+    const rights = this.rights[((lo >>> 2) & 0x3f) | ((hi >>> 13) & 0x3c0)];
+    if (lo === 0 || (rights & needed) !== needed) return -1;
+    const out = (hi << 20) | (lo >>> 12);
+    this.target.add(this.key, page, out, rights);
+    return out;
+  }
+
+  #nested(page: number, needed: number, at: number): number {
+    const { intermediate } = this;
+    const guest = this.#guest(at);
+    const slot = guest === -1 ? -1 : this.#host(guest);
+    if (slot === -1) return -1;
+    const rights = this.guest & intermediate.data(slot);
+    if ((rights & needed) !== needed) return -1;
+    const out = intermediate.output(slot, guest);
+    // A larger leaf of stage 2 gives no more than this page of stage 1.
+    this.target.add(this.key, page, out, rights);
+    return out;
+  }
+
+  /** Word index of the stage-1 entry of a page, in a table that a walk cache has; -1 when it has none, or one that takes rights away. */
+  #lastEntry(page: number): number {
+    const { entries } = this.#firstTables;
+    const slot = entries.find(this.key.tagA, this.key.tagB, page, 21);
+    if (slot === -1 || entries.data(slot) !== 0) return -1;
+    const table = entries.firstOutput(slot);
+    if (!this.#c.stage2) return entryOf(table, page);
+    return this.#guestEntry(table, page);
+  }
+
+  /** The same with a cache of intermediate addresses: it is looked into for each table, as `Stage2` does. */
+  #nestedEntry(page: number): number {
+    const { words } = this;
+    let guest = this.guestRoot;
+    for (let level = this.#topLevel; ; level--) {
+      const at = this.#guestEntry(guest, level === 3 ? (page / 0x800_0000) | 0 : (page | 0) >>> (9 * level));
+      if (level === 0 || at === -1) return at;
+      const entry = words[at];
+      if ((this.tableMask & entry) !== this.tableValue || words[at | 1] !== 0) return -1;
+      guest = entry >>> 12;
     }
   }
+
+  /** Word index of an entry in the table at an intermediate page. */
+  #guestEntry(guest: number, index: number): number {
+    const { intermediate, unreadable } = this;
+    const slot = guest < this.guestLimit ? this.#host(guest) : -1;
+    return slot === -1 || (intermediate.data(slot) & (R | unreadable)) !== R ? -1 : entryOf(intermediate.output(slot, guest), index);
+  }
+
+  /** Slot of the stage-2 translation of a page; -1 when it is not plain, or nothing is cached. */
+  #host(page: number): number {
+    const { vmid } = this.#c;
+    const slot = this.intermediate.lookup(vmid, World.IPA, page);
+    return slot === -1 ? this.#fill(page) : slot;
+  }
+
+  /** The same when it was not cached before. */
+  #fill(page: number): number {
+    const { pages } = this;
+    const lo = this.#tabled ? this.#knownEntry(page) : pages.walk(page | 0, (page / 0x800_0000) | 0);
+    if (lo === 0) return -1;
+    const { hi } = pages;
+    return this.intermediate.add(this.intermediateKey, page, (hi << 20) | (lo >>> 12), this.rights[((lo >>> 2) & 0x3f) | ((hi >>> 13) & 0x3c0)]);
+  }
+
+  /** The page's entry, as `PlainWalk` gives it, in a stage-2 table that a walk cache has. */
+  #knownEntry(page: number): number {
+    const { entries } = this.#secondTables;
+    const slot = entries.find(this.#c.vmid, World.IPA, page, 21);
+    if (slot === -1 || entries.data(slot) !== 0) return 0;
+    const at = entryOf(entries.firstOutput(slot), page);
+    return at === -1 ? 0 : this.pages.entry(at);
+  }
+}
+
+/** Word index of an entry, its index modulo 512, in a table at a physical page; -1 outside the bank. */
+function entryOf(table: number, index: number): number {
+  return table < BANK_PAGES ? (table * 1024) | ((index << 1) & 1022) : -1;
 }

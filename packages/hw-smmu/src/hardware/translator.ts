@@ -29,12 +29,13 @@ export class Translator {
   // `private`, not `#`: stored once, it is a constant to V8.
   private readonly configurations: readonly Configuration[];
   private readonly mask: number;
+  private readonly needed: Uint8Array = NEEDED;
   readonly #name: string;
   readonly #memory: PhysicalMemory;
   readonly #caps: Capabilities;
-  readonly #tlbs: Tlbs;
+  private readonly tlbs: Tlbs;
   readonly #events: EventQueue;
-  readonly #tracer: Tracer | undefined;
+  private readonly tracer: Tracer | undefined;
   readonly #stage1: Stage1;
   readonly #stage2: Stage2;
   /** The last request that was blocked ends without an abort: CD.A is 0 (5.5). */
@@ -54,9 +55,9 @@ export class Translator {
     this.#name = name;
     this.#memory = memory;
     this.#caps = caps;
-    this.#tlbs = tlbs;
+    this.tlbs = tlbs;
     this.#events = events;
-    this.#tracer = tracer;
+    this.tracer = tracer;
     const tables = new Stage2(memory, caps, tlbs, this.fault);
     this.#stage2 = new Stage2(memory, caps, tlbs, this.fault);
     this.#stage1 = new Stage1(memory, caps, tlbs, tables, this.fault);
@@ -67,19 +68,20 @@ export class Translator {
 
   translate(stream: number, substream: number, page: number, access: number, offset: number): number {
     const c = this.configurations[(stream ^ Math.imul(substream, 0x9e3779b1)) & this.mask];
-    if (c.stream === stream && c.substream === substream && c.valid && c.plain && c.tlb !== undefined) {
-      const slot = c.tlb.lookup(c.tagA, c.tagB, page);
+    const tlb = c.plainTlb;
+    if (tlb !== undefined && c.stream === stream && c.substream === substream) {
+      const needed = this.needed[c.needed + (access & 15)];
+      const slot = tlb.lookup(c.tagA, c.tagB, page);
       if (slot !== -1) {
-        const needed = NEEDED[c.needed + (access & 15)];
-        if ((c.tlb.data(slot) & needed) === needed) {
-          const out = c.tlb.output(slot, page);
-          if (this.#tracer?.listener) this.#trace(stream, substream, page, access, "iotlb", out);
+        if ((tlb.data(slot) & needed) === needed) {
+          const out = tlb.output(slot, page);
+          if (this.tracer?.listener) this.#trace(stream, substream, page, access, "iotlb", out);
           return out;
         }
-      } else if (c.quick !== undefined && !this.#tlbs.globals) {
-        const out = c.quick.walk(page, NEEDED[c.needed + (access & 15)]);
+      } else if (c.quick !== undefined && !this.tlbs.globals) {
+        const out = c.quick.translate(page, needed);
         if (out !== -1) {
-          if (this.#tracer?.listener) this.#trace(stream, substream, page, access, "walk", out);
+          if (this.tracer?.listener) this.#trace(stream, substream, page, access, "walk", out);
           return out;
         }
       }
@@ -90,20 +92,20 @@ export class Translator {
   #miss(stream: number, substream: number, page: number, access: number, offset: number): number {
     if (!this.enabled) return this.#disabled(stream, substream, page, access);
     const known = this.#slot(stream, substream);
-    const missed = known.valid && known.plain && known.stream === stream && known.substream === substream;
+    const missed = known.plainTlb !== undefined && known.stream === stream && known.substream === substream;
     const c = this.configure(stream, substream);
     if (c === undefined) return this.#refuse(this.#slot(stream, substream), stream, substream, page, access, offset);
     if (c.action === Action.ABORT) return this.#blocked(stream, substream, page, access);
     const out = this.resolve(c, page, access, missed ? Look.MISSED : Look.CACHE);
     if (out === -1) return this.#refuse(c, stream, substream, page, access, offset);
-    if (this.#tracer?.listener) this.#trace(stream, substream, page, access, c.action === Action.BYPASS ? "bypass" : "walk", out);
+    if (this.tracer?.listener) this.#trace(stream, substream, page, access, c.action === Action.BYPASS ? "bypass" : "walk", out);
     return out;
   }
 
   /** SMMUEN = 0: GBPA decides, and nothing is recorded (3.3.4). */
   #disabled(stream: number, substream: number, page: number, access: number): number {
     if (this.bypassAborts || page >= 2 ** (this.#caps.oas - 12)) return this.#blocked(stream, substream, page, access);
-    if (this.#tracer?.listener) this.#trace(stream, substream, page, access, "bypass", page);
+    if (this.tracer?.listener) this.#trace(stream, substream, page, access, "bypass", page);
     return page;
   }
 
@@ -113,10 +115,13 @@ export class Translator {
     if (c.valid && c.stream === stream && c.substream === substream) return c;
     c.valid = false;
     c.plain = false;
+    c.plainTlb = undefined;
     c.quick = undefined;
     if (!this.reader.read(stream, substream, c)) return undefined;
     c.valid = this.mask > 0;
-    if (c.valid && c.plain && c.action === Action.TRANSLATE && !this.#tlbs.conflicts) c.quick = QuickWalk.for(c, this.#memory, this.#caps, this.#tlbs);
+    if (!c.valid || !c.plain) return c;
+    c.plainTlb = c.tlb;
+    if (c.action === Action.TRANSLATE && !this.tlbs.conflicts) c.quick = QuickWalk.for(c, this.#memory, this.#caps, this.tlbs);
     return c;
   }
 
@@ -134,12 +139,12 @@ export class Translator {
   }
 
   cached(): Iterable<CachedTranslation> {
-    return this.enabled ? cachedTranslations(this.configurations, this.#tlbs) : [];
+    return this.enabled ? cachedTranslations(this.configurations, this.tlbs) : [];
   }
 
   /** A translation request was answered with an output page (3.9.1). */
   granted(stream: number, substream: number, page: number, access: number, out: number): void {
-    if (this.#tracer?.listener) this.#trace(stream, substream, page, access, this.fromCache ? "iotlb" : "walk", out);
+    if (this.tracer?.listener) this.#trace(stream, substream, page, access, this.fromCache ? "iotlb" : "walk", out);
   }
 
   /** True when devices get intermediate addresses of this stream. */
@@ -149,7 +154,11 @@ export class Translator {
 
   /** Forgets what was made of structures that are no longer cached. */
   forget(matches: (stream: number, substream: number) => boolean): void {
-    for (const c of this.configurations) if (matches(c.stream, c.substream)) c.valid = false;
+    for (const c of this.configurations) {
+      if (!matches(c.stream, c.substream)) continue;
+      c.valid = false;
+      c.plainTlb = undefined;
+    }
   }
 
   /**
@@ -208,8 +217,8 @@ export class Translator {
       this.shift = Math.min(this.shift, second.shift);
       ({ outPage } = second);
     } else if (!first.commit(c)) return -1;
-    if (this.#tlbs.conflicts) return this.#keepApart(c, key, outPage);
-    this.#tlbs.insertInput(c, key, this.shift, outPage, this.rights, first.granule, first.level, first.global);
+    if (this.tlbs.conflicts) return this.#keepApart(c, key, outPage);
+    this.tlbs.insertInput(c, key, this.shift, outPage, this.rights, first.granule, first.level, first.global);
     return outPage;
   }
 
@@ -217,11 +226,11 @@ export class Translator {
   #keepApart(c: Configuration, key: number, outPage: number): number {
     const first = this.#stage1;
     if (first.isTransient || (c.stage2 && this.#stage2.isTransient)) return outPage;
-    if (this.#tlbs.overlapsInput(c, key, this.shift, first.global)) {
+    if (this.tlbs.overlapsInput(c, key, this.shift, first.global)) {
       this.fault.structure(Event.F_TLB_CONFLICT);
       return -1;
     }
-    this.#tlbs.insertInput(c, key, this.shift, outPage, this.rights, first.granule, first.level, first.global);
+    this.tlbs.insertInput(c, key, this.shift, outPage, this.rights, first.granule, first.level, first.global);
     return outPage;
   }
 
@@ -233,7 +242,7 @@ export class Translator {
     if (key !== page && !half.topByteIgnored) return -1;
     if (half.privilegedOnly && (needed & 7) !== 0) return -1;
     let slot = missed ? -1 : tlb.lookup(c.tagA, c.tagB, key);
-    if (slot === -1 && this.#tlbs.globals) slot = tlb.lookup(c.tagA & ~0xffff, c.tagB | GLOBAL_TAG, key);
+    if (slot === -1 && this.tlbs.globals) slot = tlb.lookup(c.tagA & ~0xffff, c.tagB | GLOBAL_TAG, key);
     if (slot === -1 || (tlb.data(slot) & needed) !== needed) return -1;
     this.rights = tlb.data(slot);
     this.shift = tlb.shift(slot);
@@ -256,12 +265,12 @@ export class Translator {
   #blocked(stream: number, substream: number, page: number, access: number): -1 {
     this.stall = -1;
     this.answersZero = false;
-    if (this.#tracer?.listener) this.#trace(stream, substream, page, access, "walk", -1);
+    if (this.tracer?.listener) this.#trace(stream, substream, page, access, "walk", -1);
     return -1;
   }
 
   #trace(stream: number, substream: number, page: number, access: number, source: "iotlb" | "walk" | "bypass", out: number): void {
-    this.#tracer?.listener?.({
+    this.tracer?.listener?.({
       kind: "translation",
       unit: this.#name,
       rid: stream,
