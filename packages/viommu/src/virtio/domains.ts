@@ -16,6 +16,8 @@ export interface HostDomain {
 /** The host behind a device: makes a domain when its first endpoint is attached. */
 export interface HostDomains {
   create(domain: number, bypass: boolean): HostDomain;
+  /** An endpoint has no domain: its accesses pass, or they are stopped. Cannot fail. */
+  rest?(endpoint: number, passes: boolean): void;
 }
 
 interface Mapping {
@@ -53,9 +55,12 @@ export class Domains {
   readonly #host: HostDomains | undefined;
   /** Of mappings, by page: the tree answers in 64-bit numbers. */
   readonly #tlb = new Iotlb({ sets: 64, ways: 8 });
+  readonly #passes: () => boolean;
   #last: Endpoint | undefined;
 
-  constructor(endpoints: readonly number[], host: HostDomains | undefined) {
+  /** @param passes accesses of an endpoint without a domain do */
+  constructor(endpoints: readonly number[], passes: () => boolean, host: HostDomains | undefined) {
+    this.#passes = passes;
     this.#endpoints = new Map(endpoints.map((id) => [id, { id, domain: undefined, seen: false }]));
     this.#host = host;
   }
@@ -90,10 +95,16 @@ export class Domains {
     domain.host?.detach(endpoint.id);
     endpoint.domain = undefined;
     domain.endpoints.delete(endpoint.id);
+    this.#host?.rest?.(endpoint.id, this.#passes());
     if (domain.endpoints.size > 0) return;
     this.#domains.delete(domain.id);
     this.#tlb.removeWhere(WHOLE, domain.id | 0, 0, 0, 0, 2 ** 52);
     domain.host?.free();
+  }
+
+  /** What becomes of endpoints without a domain has changed. */
+  settle(): void {
+    for (const { id, domain } of this.#endpoints.values()) if (domain === undefined) this.#host?.rest?.(id, this.#passes());
   }
 
   reset(): void {

@@ -2,6 +2,8 @@
 export { Domain, Domains } from "./domains.js";
 export type { Endpoint, HostDomain, HostDomains } from "./domains.js";
 export { DRIVER_BYTES, VirtioIommuGuestDriver } from "./guest-driver.js";
+export { IommufdHost } from "./iommufd-host.js";
+export type { Calls, GuestRam } from "./iommufd-host.js";
 export { VirtioMmio } from "./mmio.js";
 export { virtioReplayUnitFactory } from "./replay.js";
 export type { Limits, Mode, ReservedMemory } from "./requests.js";

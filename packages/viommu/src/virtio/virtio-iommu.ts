@@ -56,11 +56,12 @@ export class VirtioIommu implements IommuHardware, VirtioDevice {
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
     this.#mode = options.mode ?? "strict";
     this.#bootBypass = Number(options.bootBypass ?? true);
-    this.#domains = new Domains(options.endpoints, options.host);
+    this.#domains = new Domains(options.endpoints, () => this.#bypasses, options.host);
     this.#reserved = options.reserved ?? (() => []);
     this.#tracer = options.tracer;
     this.#fillConfig();
     this.transport = new VirtioTransport(this, memory, options.onInterrupt ?? (() => undefined));
+    this.#domains.settle();
   }
 
   #fillConfig(): void {
@@ -81,22 +82,26 @@ export class VirtioIommu implements IommuHardware, VirtioDevice {
     if (((this.#taken ?? 0n) & Feature.BYPASS_CONFIG) === 0n) throw new BrokenDevice("bypass was written without VIRTIO_IOMMU_F_BYPASS_CONFIG (5.13.4.1)");
     if (bytes[0] > 1) throw new BrokenDevice(`bypass was set to ${bytes[0]}, which is neither 0 nor 1 (5.13.4.1)`);
     this.config[Config.BYPASS] = bytes[0];
+    this.#domains.settle();
   }
 
   negotiated(features: bigint): void {
     this.#taken = features;
+    this.#domains.settle();
   }
 
   /** A device reset: `bypass` stays as the driver left it (5.13.4.2). */
   reset(): void {
     this.#taken = undefined;
     this.#domains.reset();
+    this.#domains.settle();
   }
 
   /** A reset of the system: everything as it was at the start. */
   resetSystem(): void {
     this.transport.status = 0;
     this.config[Config.BYPASS] = this.#bootBypass;
+    this.#domains.settle();
   }
 
   /** Answers what is on the request queue, at most as much as it has room for: then it is the driver's turn to ring again. */

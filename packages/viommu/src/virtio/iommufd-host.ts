@@ -1,0 +1,110 @@
+/**
+ * Devices of the host behind a virtio-iommu: each domain of the guest is an IOAS, each mapping a mapping of the guest's memory there. What
+ * the host refuses undoes what was done of the request before, and is thrown: the device makes a status of it.
+ */
+import { refuse } from "@iommukit/core";
+import type { HostDomain, HostDomains } from "./domains.js";
+import { MapFlag } from "./spec.js";
+
+/** The calls of a program: ioctl(2) by names. */
+export interface Calls {
+  ioctl(fd: number, name: string, fields?: Readonly<Record<string, number | bigint>>): Readonly<Record<string, unknown>>;
+}
+
+/** A part of the guest's memory in the program that runs it. */
+export interface GuestRam {
+  readonly base: bigint;
+  readonly size: bigint;
+  /** Address in the program. */
+  readonly address: bigint;
+}
+
+/** iommu_ioas_map.flags */
+const FIXED = 1;
+const WRITEABLE = 2;
+const READABLE = 4;
+
+/** A piece of a mapping that lies in one part of memory. */
+interface Piece {
+  readonly iova: bigint;
+  readonly address: bigint;
+  readonly length: bigint;
+}
+
+export class IommufdHost implements HostDomains {
+  readonly #calls: Calls;
+  readonly #iommufd: number;
+  readonly #ram: readonly GuestRam[];
+  readonly #devices: ReadonlyMap<number, number>;
+  /** All of the guest's memory at its own addresses, for accesses that pass; nothing, for those that are stopped. */
+  readonly #whole: number;
+  readonly #empty: number;
+
+  /** @param devices descriptors of VFIO devices that are bound to `iommufd`, by endpoint; others are not the host's */
+  constructor(calls: Calls, iommufd: number, ram: readonly GuestRam[], devices: ReadonlyMap<number, number>) {
+    this.#calls = calls;
+    this.#iommufd = iommufd;
+    this.#ram = ram;
+    this.#devices = devices;
+    this.#whole = this.#allocate();
+    this.#empty = this.#allocate();
+    for (const { base, size } of ram) this.#map(this.#whole, base, base + size - 1n, base, MapFlag.READ | MapFlag.WRITE);
+  }
+
+  create(_domain: number, bypass: boolean): HostDomain {
+    const ioas = bypass ? this.#whole : this.#allocate();
+    return {
+      attach: (endpoint) => this.#attach(endpoint, ioas),
+      detach: () => undefined,
+      map: (start, last, physical, flags) => this.#map(ioas, start, last, physical, flags),
+      unmap: (start, last) => this.#unmap(ioas, start, last),
+      free: () => {
+        if (!bypass) this.#calls.ioctl(this.#iommufd, "IOMMU_DESTROY", { id: ioas });
+      },
+    };
+  }
+
+  rest(endpoint: number, passes: boolean): void {
+    this.#attach(endpoint, passes ? this.#whole : this.#empty);
+  }
+
+  #allocate(): number {
+    return Number(this.#calls.ioctl(this.#iommufd, "IOMMU_IOAS_ALLOC").out_ioas_id);
+  }
+
+  /** A second attach replaces the first, without a moment between in which accesses pass. */
+  #attach(endpoint: number, ioas: number): void {
+    const fd = this.#devices.get(endpoint);
+    if (fd !== undefined) this.#calls.ioctl(fd, "VFIO_DEVICE_ATTACH_IOMMUFD_PT", { pt_id: ioas, argsz: 12 });
+  }
+
+  #map(ioas: number, start: bigint, last: bigint, physical: bigint, flags: number): void {
+    const done: Piece[] = [];
+    try {
+      for (const piece of this.#pieces(start, last, physical)) {
+        const rights = ((flags & MapFlag.READ) !== 0 ? READABLE : 0) | ((flags & MapFlag.WRITE) !== 0 ? WRITEABLE : 0);
+        this.#calls.ioctl(this.#iommufd, "IOMMU_IOAS_MAP", { flags: FIXED | rights, ioas_id: ioas, user_va: piece.address, length: piece.length, iova: piece.iova });
+        done.push(piece);
+      }
+    } catch (error) {
+      for (const { iova, length } of done) this.#calls.ioctl(this.#iommufd, "IOMMU_IOAS_UNMAP", { ioas_id: ioas, iova, length });
+      throw error;
+    }
+  }
+
+  /** Guest-physical addresses as the program has them. @throws IommuError EFAULT where the guest has no memory */
+  *#pieces(start: bigint, last: bigint, physical: bigint): Generator<Piece> {
+    for (let iova = start; iova <= last; ) {
+      const at = physical + (iova - start);
+      const part = this.#ram.find(({ base, size }) => at >= base && at < base + size) ?? refuse("EFAULT", `the guest has no memory at 0x${at.toString(16)}`, { argument: "phys_start" });
+      const left = part.base + part.size - at;
+      const length = last - iova + 1n < left ? last - iova + 1n : left;
+      yield { iova, address: part.address + (at - part.base), length };
+      iova += length;
+    }
+  }
+
+  #unmap(ioas: number, start: bigint, last: bigint): void {
+    this.#calls.ioctl(this.#iommufd, "IOMMU_IOAS_UNMAP", { ioas_id: ioas, iova: start, length: last - start + 1n });
+  }
+}
