@@ -14,10 +14,13 @@ import { intermediateTags } from "./tlb-groups.js";
 import type { TableCache } from "./table-cache.js";
 import type { Tlbs } from "./tlbs.js";
 
-/** Index of a leaf's rights: bits 7:2 of the low word (AP or S2AP, and MemAttr), and 22:19 of the high word (DBM, contiguous, XN). */
+/** Flags of a leaf that decide about rights: bits 7:2 of the low word (AP or S2AP, and MemAttr), and 22:19 of the high word (DBM, contiguous, XN). */
+const LOW_FLAGS = 0xfc;
+const HIGH_FLAGS = 0x78_0000;
+/** The same without a gap. */
 const RIGHTS = 1024;
-const lowOf = (index: number): number => (index & 0x3f) << 2;
-const highOf = (index: number): number => (index >>> 6) << 19;
+const indexOf = (flags: number): number => ((flags >>> 2) & 0x3f) | ((flags >>> 13) & 0x3c0);
+const flagsOf = (index: number): number => ((index & 0x3f) << 2) | ((index >>> 6) << 19);
 
 /** Intermediate pages are 32-bit integers, and those of plain tables below this. */
 const MOST_PAGES = 2 ** 31 - 1;
@@ -51,10 +54,13 @@ export class QuickWalk {
   private readonly normal: number;
   /** Cached rights that make a table unreadable. */
   private readonly unreadable: number;
-  /** By a leaf's index: what the stage that leads to the pages gives, and a nested stage 1; the latter of the last page. */
-  private readonly rights = new Uint8Array(RIGHTS);
-  private readonly guestRights = new Uint8Array(RIGHTS);
-  private guest = 0xff;
+  /** By a leaf's flags: what the stage that leads to the pages gives, and a nested stage 1. */
+  readonly #pageRights = new Uint8Array(RIGHTS);
+  readonly #guestRights = new Uint8Array(RIGHTS);
+  /** Flags of the last page, those of a nested stage 1 in bits that the others leave, and the rights that they give. */
+  private guestFlags = 0;
+  private flags = -1;
+  private rights = 0;
   /** 1 when caches of intermediate addresses or of tables are to be looked into. */
   private readonly cached: number;
   readonly #c: Pick<Configuration, "stage1" | "stage2" | "vmid">;
@@ -116,23 +122,21 @@ export class QuickWalk {
     this.normal = c.s2ProtectsWalks ? (c.s2ForceWriteBack ? 0x10 : 0x30) : Lo.VALID;
     this.unreadable = c.s2ProtectsWalks ? DEVICE : 0;
     for (let i = 0; i < RIGHTS; i++) {
-      const [lo, hi] = [lowOf(i), highOf(i)];
-      const one = stage1 ? stage1Rights(c, false, lo, hi, 0, onePrivilege) : ALL;
-      const given = withoutUpdates(one, (lo & Lo.AP2) !== 0 && (one & ANY_WRITE) !== 0);
-      this.guestRights[i] = given;
-      if (!stage2) {
-        this.rights[i] = given;
-        continue;
-      }
-      const two = stage2Rights(c.s2UpdatesDirty, caps.executeNever, lo, hi);
-      const dirties = (lo & Lo.S2W) === 0 && (hi & Hi.DBM) !== 0 && c.s2UpdatesDirty;
-      this.rights[i] = withoutUpdates(two, dirties) | (deviceMemory(c, lo) ? DEVICE : 0);
+      const flags = flagsOf(i);
+      const one = stage1 ? stage1Rights(c, false, flags, flags, 0, onePrivilege) : ALL;
+      const first = withoutUpdates(one, (flags & Lo.AP2) !== 0 && (one & ANY_WRITE) !== 0);
+      const two = stage2 ? stage2Rights(c.s2UpdatesDirty, caps.executeNever, flags, flags) : ALL;
+      const second = withoutUpdates(two, (flags & Lo.S2W) === 0 && (flags & Hi.DBM) !== 0 && c.s2UpdatesDirty);
+      this.#guestRights[i] = nested ? first : 0xff;
+      this.#pageRights[i] = stage2 ? second | (deviceMemory(c, flags) ? DEVICE : 0) : first;
     }
   }
 
   /**
    * The output page, kept in the TLBs; -1 when others have to tell. A nested walk takes the levels of stage 1, each table through stage 2, and then the
    * page. All is one loop around one walk: with more than one, V8 would not put them in place of the call.
+   * What is longer than 460 bytes of bytecode V8 does not put into the caller, where it would leave no room for the walk. The bare masks are `LOW_FLAGS`
+   * and `HIGH_FLAGS`.
    * @param needed rights, six bits
    */
   translate(page: number, needed: number): number {
@@ -156,20 +160,25 @@ export class QuickWalk {
       if (stage === pages) break;
       if ((this.normal & lo) === 0) return -1;
       const at = ((lo & -4096) >>> 2) | (1022 & index);
+      const entry = words[at];
+      const entryHi = words[at | 1];
       if (shift < 0) {
-        input = this.#guest(at);
-        if (input === -1) return -1;
+        // As in `#guest`.
+        input = (entryHi << 20) | (entry >>> 12);
+        if ((this.pageMask & entry) !== this.pageValue || (this.pageHi & entryHi) !== 0 || input >= this.guestLimit) return -1;
+        this.guestFlags = ((entry & 0xc0) << 2) | ((entryHi & 0x78_0000) << 4);
         above = input >>> 27;
         stage = pages;
       } else {
-        const entry = words[at];
-        if ((this.tableMask & entry) !== this.tableValue || words[at | 1] !== 0) return -1;
+        if ((this.tableMask & entry) !== this.tableValue || entryHi !== 0) return -1;
         input = entry >>> 12;
         index = (page << 1) >> shift;
       }
     }
     const { hi } = pages;
-    const rights = this.rights[((lo >>> 2) & 0x3f) | ((hi >>> 13) & 0x3c0)] & this.guest;
+    const flags = (0xfc & lo) | (0x78_0000 & hi) | this.guestFlags;
+    if (flags !== this.flags) this.#decide(flags);
+    const { rights } = this;
     if ((rights & needed) !== needed) return -1;
     const out = (hi << 20) | (lo >>> 12);
     this.target.add(this.key, page, out, rights);
@@ -182,8 +191,22 @@ export class QuickWalk {
     const hi = this.words[at | 1];
     const guest = (hi << 20) | (lo >>> 12);
     if ((this.pageMask & lo) !== this.pageValue || (this.pageHi & hi) !== 0 || guest >= this.guestLimit) return -1;
-    this.guest = this.guestRights[((lo >>> 2) & 0x3f) | ((hi >>> 13) & 0x3c0)];
+    this.guestFlags = ((lo & 0xc0) << 2) | ((hi & 0x78_0000) << 4);
     return guest;
+  }
+
+  #decide(flags: number): void {
+    this.rights = this.#pageRights[indexOf(flags)] & this.#rightsOfGuest(flags);
+    this.flags = flags;
+  }
+
+  /** Of `guestFlags`, among other flags or alone. */
+  #rightsOfGuest(flags: number): number {
+    return this.#guestRights[indexOf(((flags >>> 2) & 0xc0) | ((flags >>> 4) & HIGH_FLAGS))];
+  }
+
+  #rightsOfPage(lo: number, hi: number): number {
+    return this.#pageRights[indexOf((lo & LOW_FLAGS) | (hi & HIGH_FLAGS))];
   }
 
   #throughCaches(page: number, needed: number): number {
@@ -202,7 +225,7 @@ export class QuickWalk {
   #stage1(page: number, needed: number, at: number): number {
     const lo = this.pages.entry(at);
     const { hi } = this.pages;
-    const rights = this.rights[((lo >>> 2) & 0x3f) | ((hi >>> 13) & 0x3c0)];
+    const rights = this.#rightsOfPage(lo, hi);
     if (lo === 0 || (rights & needed) !== needed) return -1;
     const out = (hi << 20) | (lo >>> 12);
     this.target.add(this.key, page, out, rights);
@@ -214,7 +237,7 @@ export class QuickWalk {
     const guest = this.#guest(at);
     const slot = guest === -1 ? -1 : this.#host(guest);
     if (slot === -1) return -1;
-    const rights = this.guest & intermediate.data(slot);
+    const rights = this.#rightsOfGuest(this.guestFlags) & intermediate.data(slot);
     if ((rights & needed) !== needed) return -1;
     const out = intermediate.output(slot, guest);
     // A larger leaf of stage 2 gives no more than this page of stage 1.
@@ -265,7 +288,7 @@ export class QuickWalk {
     const lo = this.#tabled ? this.#knownEntry(page) : pages.walk(page | 0, (page / 0x800_0000) | 0);
     if (lo === 0) return -1;
     const { hi } = pages;
-    return this.intermediate.add(this.intermediateKey, page, (hi << 20) | (lo >>> 12), this.rights[((lo >>> 2) & 0x3f) | ((hi >>> 13) & 0x3c0)]);
+    return this.intermediate.add(this.intermediateKey, page, (hi << 20) | (lo >>> 12), this.#rightsOfPage(lo, hi));
   }
 
   /** The page's entry, as `PlainWalk` gives it, in a stage-2 table that a walk cache has. */
