@@ -32,6 +32,9 @@ describe.each(CACHES)("with caches %s", (_, caches) => {
     rig.stage1.map(PAGE, OUT, 1, PLAIN);
     rig.stage1.map(FAR, OUT, 1, PLAIN);
     rig.nestedStream({}, ste);
+    // Small pages of stage 2: a block is not for `QuickWalk`.
+    rig.stage2.unmap(0, 2 ** 11);
+    for (let page = 0; page < 2 ** 11; page++) rig.stage2.map(page, page, 1, LEAF2);
     return rig;
   }
 
@@ -93,7 +96,7 @@ describe.each(CACHES)("with caches %s", (_, caches) => {
     rig.stage2.map(0x600, 0x600, 1, LEAF2 & ~0x80);
     rig.start();
     expect(rig.dma(PAGE)).toBe(OUT);
-    for (const [page, access, out] of [[PAGE, 2, OUT], [BESIDE, 2, -1], [BESIDE, 1, OUT], [BESIDE + 1, 2, -1], [BESIDE + 1, 1, 0x600], [FAR, 2, OUT]] as const) {
+    for (const [page, access, out] of [[FAR, 2, OUT], [BESIDE, 2, -1], [BESIDE, 1, OUT], [BESIDE + 1, 2, -1], [BESIDE + 1, 1, 0x600], [PAGE, 2, OUT], [BESIDE + 1, 2, -1]] as const) {
       expect(rig.dma(page, { access })).toBe(out);
       rig.command("TLBI_NSNH_ALL");
     }
