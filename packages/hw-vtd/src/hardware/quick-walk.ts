@@ -59,6 +59,7 @@ export class QuickWalk {
   private readonly pageHi: number;
   /** Flags of the page that decide about `rights`, those of a nested first stage 16 bits higher, and what they were last time. */
   private readonly flagMask: number;
+  private readonly guestFlagMask: number = FirstStage.RW | FirstStage.D;
   private guestFlags = 0;
   private flags = -1;
   readonly #c: Pick<Configuration, "supervisorEnable" | "writeProtect" | "pageSnoop" | "secondStageDirty">;
@@ -123,7 +124,8 @@ export class QuickWalk {
 
   /**
    * The output page of a read or write, which the IOTLB has then; -1 when `Stages` has to tell. A nested walk takes four levels of the first stage, each
-   * table through the second, and then the page. All is one loop around one walk: with more than one, V8 would not put them in place of the call.
+   * table through the second, and then the page. All is one loop around one walk: with more than one, V8 would not put them in place of the call. What is
+   * longer than 460 bytes of bytecode V8 does not put into the caller, where it would leave no room for the walk: so `#guest` is written out here.
    */
   translate(page: number, access: number): number {
     const high = (page / 0x800_0000) | 0;
@@ -145,14 +147,16 @@ export class QuickWalk {
         lo = stage.walk(input, above);
         if (lo === 0 || stage === pages) break;
         const at = ((lo & -4096) >>> 2) | (1022 & index);
+        const entry = words[at];
+        const entryHi = words[at | 1];
         if (shift < 0) {
-          input = this.#guest(at);
+          input = (entryHi << 20) | (entry >>> 12);
+          if ((this.pageMask & entry) !== this.pageValue || (this.pageHi & entryHi) !== 0 || input >= this.guestLimit) return -1;
+          this.guestFlags = (this.guestFlagMask & entry) << 16;
           above = input >>> 27;
           stage = pages;
-          if (input === -1) return -1;
         } else {
-          const entry = words[at];
-          if ((this.tableMask & entry) !== this.tableValue || words[at | 1] !== 0) return -1;
+          if ((this.tableMask & entry) !== this.tableValue || entryHi !== 0) return -1;
           input = entry >>> 12;
           index = (page << 1) >> shift;
         }
@@ -174,7 +178,7 @@ export class QuickWalk {
     const hi = this.words[at | 1];
     const guest = (hi << 20) | (lo >>> 12);
     if ((this.pageMask & lo) !== this.pageValue || (this.pageHi & hi) !== 0 || guest >= this.guestLimit) return -1;
-    this.guestFlags = (lo & (FirstStage.RW | FirstStage.D)) << 16;
+    this.guestFlags = (this.guestFlagMask & lo) << 16;
     return guest;
   }
 
