@@ -56,6 +56,8 @@ export class Domains {
   /** Of mappings, by page: the tree answers in 64-bit numbers. */
   readonly #tlb = new Iotlb({ sets: 64, ways: 8 });
   readonly #passes: () => boolean;
+  /** Mappings of all domains. */
+  mappings = 0;
   #last: Endpoint | undefined;
 
   /** @param passes accesses of an endpoint without a domain do */
@@ -98,6 +100,7 @@ export class Domains {
     this.#host?.rest?.(endpoint.id, this.#passes());
     if (domain.endpoints.size > 0) return;
     this.#domains.delete(domain.id);
+    this.mappings -= domain.mappings.size;
     this.#tlb.removeWhere(WHOLE, domain.id | 0, 0, 0, 0, 2 ** 52);
     domain.host?.free();
   }
@@ -118,6 +121,7 @@ export class Domains {
   map(domain: Domain, start: bigint, last: bigint, physical: bigint, flags: number): void {
     if ((flags & MapFlag.MMIO) === 0) domain.host?.map(start, last, physical, flags);
     domain.mappings.add(start, last, { physical, flags });
+    this.mappings++;
   }
 
   /** Mappings that meet the range, in order. */
@@ -135,6 +139,7 @@ export class Domains {
   unmap(domain: Domain, { start, last, value }: Entry<Mapping>): void {
     if ((value.flags & MapFlag.MMIO) === 0) domain.host?.unmap(start, last);
     domain.mappings.delete(start);
+    this.mappings--;
     this.#tlb.removeWhere(WHOLE, domain.id | 0, 0, 0, Number(start >> PAGE_SHIFT), Number(last >> PAGE_SHIFT));
   }
 

@@ -1,6 +1,5 @@
 // virtio-iommu: a guest asks for mappings, and needs no tables.
-export { Domain, Domains } from "./domains.js";
-export type { Endpoint, HostDomain, HostDomains } from "./domains.js";
+export type { HostDomain, HostDomains } from "./domains.js";
 export { DRIVER_BYTES, VirtioIommuGuestDriver } from "./guest-driver.js";
 export { IommufdHost } from "./iommufd-host.js";
 export type { Calls, GuestRam } from "./iommufd-host.js";

@@ -40,7 +40,10 @@ export class IommufdHost implements HostDomains {
   readonly #whole: number;
   readonly #empty: number;
 
-  /** @param devices descriptors of VFIO devices that are bound to `iommufd`, by endpoint; others are not the host's */
+  /**
+   * @param devices descriptors of VFIO devices that are bound to `iommufd`, by endpoint; others are not the host's
+   * @throws IommuError when the guest's memory cannot be mapped, or a device cannot be attached to it: later, `rest` may not fail
+   */
   constructor(calls: Calls, iommufd: number, ram: readonly GuestRam[], devices: ReadonlyMap<number, number>) {
     this.#calls = calls;
     this.#iommufd = iommufd;
@@ -49,6 +52,7 @@ export class IommufdHost implements HostDomains {
     this.#whole = this.#allocate();
     this.#empty = this.#allocate();
     for (const { base, size } of ram) this.#map(this.#whole, base, base + size - 1n, base, MapFlag.READ | MapFlag.WRITE);
+    for (const endpoint of devices.keys()) for (const ioas of [this.#whole, this.#empty]) this.#attach(endpoint, ioas);
   }
 
   create(_domain: number, bypass: boolean): HostDomain {

@@ -22,6 +22,8 @@ export interface Limits {
   readonly inputRange: { readonly start: bigint; readonly last: bigint };
   readonly domainRange: { readonly start: number; readonly last: number };
   readonly probeSize: number;
+  /** Of all domains together: a guest may ask for any number. */
+  readonly mappings: number;
 }
 
 export interface RequestContext {
@@ -113,6 +115,7 @@ function map(context: RequestContext, request: DataView): number {
   if (mode === "strict" && has(context, Feature.INPUT_RANGE) && (start < limits.inputRange.start || last > limits.inputRange.last)) return Status.RANGE;
   if (physical + (last - start) >= 2n ** 64n) return Status.RANGE;
   if (domains.meeting(domain, start, last).length > 0) return Status.INVAL;
+  if (domains.mappings >= limits.mappings) return Status.NOMEM;
   const status = onHost(() => domains.map(domain, start, last, physical, flags));
   // QEMU tells its log of what the host refused, and the guest that all is well: the accesses fail later.
   return mode === "qemu" ? Status.OK : status;

@@ -9,8 +9,6 @@ export const Feature = {
   INPUT_RANGE: 0x1n,
   DOMAIN_RANGE: 0x2n,
   MAP_UNMAP: 0x4n,
-  /** Before BYPASS_CONFIG: accesses of endpoints without a domain pass. */
-  BYPASS: 0x8n,
   PROBE: 0x10n,
   MMIO: 0x20n,
   BYPASS_CONFIG: 0x40n,

@@ -27,6 +27,7 @@ export const DEFAULT_LIMITS: Limits = {
   inputRange: { start: 0n, last: 2n ** 48n - 1n },
   domainRange: { start: 0, last: 2 ** 32 - 1 },
   probeSize: 512,
+  mappings: 2 ** 20,
 };
 
 const FEATURES = Feature.INPUT_RANGE | Feature.DOMAIN_RANGE | Feature.MAP_UNMAP | Feature.PROBE | Feature.MMIO | Feature.BYPASS_CONFIG;
@@ -147,10 +148,9 @@ export class VirtioIommu implements IommuHardware, VirtioDevice {
     return handler(context, new DataView(request.buffer, request.byteOffset, request.length));
   }
 
-  /** Accesses of endpoints without a domain pass (5.13.6.1). */
+  /** Accesses of endpoints without a domain pass (5.13.6.1). A driver that does not know the field has them stopped. */
   get #bypasses(): boolean {
-    if (this.#taken === undefined || (this.#taken & Feature.BYPASS_CONFIG) !== 0n) return this.config[Config.BYPASS] === 1;
-    return (this.#taken & Feature.BYPASS) !== 0n;
+    return (this.#taken === undefined || (this.#taken & Feature.BYPASS_CONFIG) !== 0n) && this.config[Config.BYPASS] === 1;
   }
 
   translate(rid: number, pasid: number, page: number, access: number, offset = 0): number {
