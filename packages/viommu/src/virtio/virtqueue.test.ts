@@ -123,6 +123,10 @@ describe("a split virtqueue (virtio 1.3, 2.7)", () => {
   });
 });
 
+/** Accesses of a guest: `FUZZ=1000000` for a long run. */
+const ACCESSES = Number(process.env.FUZZ ?? 45_000);
+const LONGEST = 300;
+
 describe("a hostile guest", () => {
   it("can write anything to registers and rings: no exception, no work without bound", () => {
     const SIZES = [1, 2, 4, 8] as const;
@@ -133,7 +137,7 @@ describe("a hostile guest", () => {
       { weight: 4, arbitrary: fc.record({ kind: fc.constant("memory" as const), offset: fc.oneof(address, fc.integer({ min: DESC, max: DATA + 64 })), size: fc.constantFrom(...SIZES), value: fc.oneof(fc.nat(7), address, fc.nat(2 ** 31 - 1)) }) },
     );
     fc.assert(
-      fc.property(fc.array(access, { maxLength: 300 }), (accesses) => {
+      fc.property(fc.array(access, { minLength: LONGEST / 2, maxLength: LONGEST, size: "max" }), (accesses) => {
         const memory = new PhysicalMemory();
         memory.addRam(0, 0x8000);
         const device = new VirtioIommu(memory, { endpoints: [8] });
@@ -162,7 +166,7 @@ describe("a hostile guest", () => {
           device.translate(8, -1, value % 8, 1);
         }
       }),
-      { numRuns: 300 },
+      { numRuns: Math.ceil(ACCESSES / (LONGEST * 0.75)) },
     );
   });
 });
