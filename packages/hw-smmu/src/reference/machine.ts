@@ -12,6 +12,8 @@ const GRANULES = [12, 16, 14];
 
 /** Of a leaf: the hint, the access flag, and what could make one leaf of a run need an update (AF is set, DBM and AP[2] are not). */
 const CONTIGUOUS = 1n << 52n;
+/** STE.CONT in the second word of an STE. */
+const STREAMS_ALIKE = 15n << 13n;
 const AF = 1n << 10n;
 const RUN_OPEN = (1n << 51n) | AF;
 
@@ -30,6 +32,8 @@ class MachineBuilder {
   readonly #ds: boolean;
   readonly #httu: number;
   readonly #requests: Request[] = [];
+  /** Where the STE is. */
+  #ste = 0;
   #second: Tables | undefined;
   #mapped: bigint[] = [];
   #hasRun = false;
@@ -67,6 +71,7 @@ class MachineBuilder {
     const registers = this.#streamTable(stream, this.#bend(ste, 1.5));
     this.#ask(stream, substream, (config & 1) === 0);
     this.#damage();
+    this.#setApart();
     return { registers, requests: this.#requests };
   }
 
@@ -93,14 +98,16 @@ class MachineBuilder {
     const cr2 = (b.chance(70) ? 2 : 0) | (b.chance(50) ? 1 : 0);
     if (((this.#id.idr0 >> 27) & 3) === 0 || b.chance(40)) {
       const at = b.frame(64 * 2 ** Math.min(log2, 12));
-      b.record(at + stream * 64, ste);
+      this.#ste = at + stream * 64;
+      b.record(this.#ste, ste);
       return { strtabBase: BigInt(at) | 1n << 62n, strtabCfg: log2 | (b.random(2) << 6), cr2 };
     }
     const split = b.pick(6, 6, 8, 10);
     const span = b.chance(90) ? split + 1 : b.random(32);
     const level1 = b.frame(Math.max(64, 8 * 2 ** Math.max(log2 - split, 0)));
     const level2 = b.frame(64 * 2 ** Math.min(Math.max(span - 1, 0), 10));
-    b.record(level2 + (stream % 2 ** split) * 64, ste);
+    this.#ste = level2 + (stream % 2 ** split) * 64;
+    b.record(this.#ste, ste);
     b.put(level1 + Math.floor(stream / 2 ** split) * 8, BigInt(level2) | BigInt(span));
     return { strtabBase: BigInt(level1), strtabCfg: log2 | (split << 6) | (1 << 16), cr2 };
   }
@@ -313,6 +320,12 @@ class MachineBuilder {
         privileged: b.chance(40),
       });
     }
+  }
+
+  /** The STE says nothing of its neighbours, which are not alike: what a unit makes of CONT then is its own choice (5.2). */
+  #setApart(): void {
+    const b = this.#b;
+    b.put(this.#ste + 8, b.get(this.#ste + 8) & ~STREAMS_ALIKE);
   }
 
   /** Bits of tables turned over after they were built. Runs of contiguous entries stay as they are: what units make of others is their own choice. */
