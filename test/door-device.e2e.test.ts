@@ -3,27 +3,11 @@ import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { C, CLI, compiler, doors, type Ended, Workshop } from "./native.js";
+import { CLI, compiler, DEVICE_C, doors, type Ended, Workshop } from "./native.js";
 
-const DEVICE = `${C}
-#include <dirent.h>
+const DEVICE = `${DEVICE_C}#include <dirent.h>
 #include <sys/eventfd.h>
 #include <sys/sysmacros.h>
-#define REGION(n) ((off_t)(n) << 40)
-static int iommufd, device, ioas;
-static void attach(void)
-{
-  CHECK((iommufd = open("/dev/iommu", O_RDWR)) >= 0 && (device = open("/dev/vfio/devices/vfio0", O_RDWR)) >= 0);
-  struct vfio_device_bind_iommufd bind = { .argsz = sizeof(bind), .iommufd = iommufd };
-  CHECK(ioctl(device, VFIO_DEVICE_BIND_IOMMUFD, &bind) == 0);
-  struct iommu_ioas_alloc a = { .size = sizeof(a) };
-  CHECK(ioctl(iommufd, IOMMU_IOAS_ALLOC, &a) == 0);
-  ioas = (int)a.out_ioas_id;
-  struct vfio_device_attach_iommufd_pt attach = { .argsz = sizeof(attach), .pt_id = a.out_ioas_id };
-  CHECK(ioctl(device, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach) == 0);
-  uint16_t command = 6;
-  CHECK(pwrite(device, &command, 2, REGION(7) + 4) == 2);
-}
 static int irqs(uint32_t index, uint32_t flags, uint32_t start, uint32_t count, const int *fds)
 {
   char bytes[sizeof(struct vfio_irq_set) + 64] = { 0 };

@@ -118,3 +118,22 @@ export class Workshop {
     rmSync(this.folder, { recursive: true, force: true });
   }
 }
+
+/** The same, with `attach`, which binds the first device to an IOAS of its own and turns its bus mastering on. */
+export const DEVICE_C: string = `${C}
+#define REGION(n) ((off_t)(n) << 40)
+static int iommufd, device, ioas;
+static void attach(void)
+{
+  CHECK((iommufd = open("/dev/iommu", O_RDWR)) >= 0 && (device = open("/dev/vfio/devices/vfio0", O_RDWR)) >= 0);
+  struct vfio_device_bind_iommufd bind = { .argsz = sizeof(bind), .iommufd = iommufd };
+  CHECK(ioctl(device, VFIO_DEVICE_BIND_IOMMUFD, &bind) == 0);
+  struct iommu_ioas_alloc a = { .size = sizeof(a) };
+  CHECK(ioctl(iommufd, IOMMU_IOAS_ALLOC, &a) == 0);
+  ioas = (int)a.out_ioas_id;
+  struct vfio_device_attach_iommufd_pt attach = { .argsz = sizeof(attach), .pt_id = a.out_ioas_id };
+  CHECK(ioctl(device, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach) == 0);
+  uint16_t command = 6;
+  CHECK(pwrite(device, &command, 2, REGION(7) + 4) == 2);
+}
+`;

@@ -1,7 +1,7 @@
 /** What programs that map a device's registers begin with. */
 import { buildMachine, type DeviceModel, type DeviceNodes, type PciDevice } from "@iommukit/core";
 import { vtdIommuFactory } from "@iommukit/hw-vtd/plugin";
-import { C } from "./native.js";
+import { DEVICE_C } from "./native.js";
 
 const REGISTER_BYTES = 0x4000;
 
@@ -49,23 +49,7 @@ export class Ledger {
   }
 }
 
-export const REGISTERS: string = `${C}
-#define REGION(n) ((off_t)(n) << 40)
-static int iommufd, device, ioas;
-static void attach(void)
-{
-  CHECK((iommufd = open("/dev/iommu", O_RDWR)) >= 0 && (device = open("/dev/vfio/devices/vfio0", O_RDWR)) >= 0);
-  struct vfio_device_bind_iommufd bind = { .argsz = sizeof(bind), .iommufd = iommufd };
-  CHECK(ioctl(device, VFIO_DEVICE_BIND_IOMMUFD, &bind) == 0);
-  struct iommu_ioas_alloc a = { .size = sizeof(a) };
-  CHECK(ioctl(iommufd, IOMMU_IOAS_ALLOC, &a) == 0);
-  ioas = (int)a.out_ioas_id;
-  struct vfio_device_attach_iommufd_pt attach = { .argsz = sizeof(attach), .pt_id = a.out_ioas_id };
-  CHECK(ioctl(device, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach) == 0);
-  uint16_t command = 6;
-  CHECK(pwrite(device, &command, 2, REGION(7) + 4) == 2);
-}
-static volatile char *map_bar(unsigned int bar, size_t length, int prot)
+export const REGISTERS: string = `${DEVICE_C}static volatile char *map_bar(unsigned int bar, size_t length, int prot)
 {
   struct vfio_region_info info = { .argsz = sizeof(info), .index = bar };
   CHECK(ioctl(device, VFIO_DEVICE_GET_REGION_INFO, &info) == 0 && (info.flags & VFIO_REGION_INFO_FLAG_MMAP));
