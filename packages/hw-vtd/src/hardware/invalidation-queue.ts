@@ -3,6 +3,7 @@ import { decodeFields, type FieldTable, NO_PASID, type PhysicalMemory, type Regi
 import type { Capabilities } from "../spec/capabilities.js";
 import { DescriptorType, QueueError } from "../spec/descriptors.js";
 import { TranslationTableMode } from "../spec/entries.js";
+import type { UnitOrder } from "../spec/orders.js";
 import { Fsts, Gcmd, Iqa, Reg } from "../spec/registers.js";
 import type { Caches } from "./caches.js";
 import { type DescriptorLayout, descriptorLayouts } from "./descriptor-layout.js";
@@ -23,6 +24,8 @@ export interface QueueParts {
   /** Latched translation table mode. */
   mode(): number;
   invalidateInterrupts(global: boolean, index: number, mask: number): number;
+  /** Tells whoever stands behind the unit. */
+  tell(order: UnitOrder): void;
   readonly name: string;
   readonly tracer: Tracer | undefined;
 }
@@ -73,6 +76,7 @@ export class InvalidationQueue {
     this.#running = true;
     try {
       this.#lap();
+      this.#parts.tell({ kind: "idle" });
     } finally {
       this.#running = false;
     }
@@ -197,21 +201,21 @@ export class InvalidationQueue {
 
   /** Returns how many cache entries went, or why the descriptor was not executed. */
   #invalidate(type: number, layout: DescriptorLayout): number {
-    const { caches, caps } = this.#parts;
+    const { caps } = this.#parts;
     const f = (name: string): number => layout.value(this.#words, name);
     const granularity = f("G");
     // Descriptors ignore DID bits above the unit's width (8.4), table entries do not.
     const domain = f("DID") & (2 ** caps.domainIdBits - 1);
     switch (type) {
       case DescriptorType.CC:
-        return granularity === 0 ? BAD_FIELD : caches.context(granularity, domain, f("SID"), f("FM"));
+        return granularity === 0 ? BAD_FIELD : this.#contexts(granularity, domain, f("SID"), f("FM"));
       case DescriptorType.PC:
-        return granularity === 2 ? BAD_FIELD : caches.pasid(granularity, domain, f("PASID"));
+        return granularity === 2 ? BAD_FIELD : this.#pasids(granularity, domain, f("PASID"));
       case DescriptorType.IOTLB:
         if (granularity === 0 || (granularity === 3 && (!caps.pageSelective || f("AM") > caps.maxAddressMask))) return BAD_FIELD;
-        return caches.iotlbDomain(granularity, domain, f("ADDR"), f("AM"), f("IH") === 1);
+        return this.#translations(granularity, domain, undefined, f);
       case DescriptorType.P_IOTLB:
-        return granularity < 2 ? BAD_FIELD : caches.iotlbPasid(granularity, domain, f("PASID"), f("ADDR"), f("AM"), f("IH") === 1);
+        return granularity < 2 ? BAD_FIELD : this.#translations(granularity, domain, f("PASID"), f);
       case DescriptorType.IEC:
         return this.#parts.invalidateInterrupts(granularity === 0, f("IIDX"), f("IM"));
       case DescriptorType.DEV_TLB:
@@ -225,6 +229,26 @@ export class InvalidationQueue {
       default:
         return this.#wait(f);
     }
+  }
+
+  #contexts(granularity: number, domain: number, source: number, functionMask: number): number {
+    const removed = this.#parts.caches.context(granularity, domain, source, functionMask);
+    this.#parts.tell({ kind: "contexts", granularity, domain, source, functionMask });
+    return removed;
+  }
+
+  #pasids(granularity: number, domain: number, pasid: number): number {
+    const removed = this.#parts.caches.pasid(granularity, domain, pasid);
+    this.#parts.tell({ kind: "pasids", granularity, domain, pasid });
+    return removed;
+  }
+
+  #translations(granularity: number, domain: number, pasid: number | undefined, f: Fields): number {
+    const { caches } = this.#parts;
+    const [page, addressMask, leavesOnly] = [f("ADDR"), f("AM"), f("IH") === 1];
+    const removed = pasid === undefined ? caches.iotlbDomain(granularity, domain, page, addressMask, leavesOnly) : caches.iotlbPasid(granularity, domain, pasid, page, addressMask, leavesOnly);
+    this.#parts.tell({ kind: "translations", granularity, domain, page, addressMask, leavesOnly, ...(pasid === undefined ? {} : { pasid }) });
+    return removed;
   }
 
   #deviceTlb(f: Fields, pasid: number): number {
@@ -249,6 +273,7 @@ export class InvalidationQueue {
   #wait(f: Fields): number {
     // Status address bits from the host address width on are ignored (6.5.2.8).
     const high = this.#words[3] & (2 ** (this.#parts.caps.haw - 32) - 1);
+    this.#parts.tell({ kind: "barrier" });
     const status = f("SW") === 1 ? high * 2 ** 32 + ((this.#words[2] & ~3) >>> 0) : undefined;
     this.#waits.push({ status, data: f("DATA"), interrupts: f("IF") === 1, fence: f("FN") === 1, tags: this.#parts.deviceTlbs.pending });
     this.#finishWaits();

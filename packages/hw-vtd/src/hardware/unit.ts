@@ -4,7 +4,9 @@
  */
 import { Access, type AtsHardware, type CachedTranslation, type IommuHardware, isRegisterAccess, type MmioHandler, NO_PASID, type PhysicalMemory, RegisterBank, Tracer } from "@iommukit/core";
 import { type Capabilities, readCapabilities } from "../spec/capabilities.js";
+import { TranslationTableMode } from "../spec/entries.js";
 import { faultIndex } from "../spec/faults.js";
+import type { TranslationView, UnitObserver, UnitOrder } from "../spec/orders.js";
 import { Fsts, Reg, type Register } from "../spec/registers.js";
 import { ANY_RIGHTS, PRIVILEGED_SHIFT } from "./cached-rights.js";
 import { type CacheGeometry, Caches } from "./caches.js";
@@ -21,6 +23,7 @@ import { ProtectedMemory } from "./protected-memory.js";
 import { registersOf } from "./registers.js";
 import { RequestKind } from "./request.js";
 import { RegisterInvalidation, TRIGGER } from "./register-invalidation.js";
+import { TableView } from "./table-view.js";
 import { Translator } from "./translator.js";
 
 export interface VtdUnitOptions {
@@ -44,6 +47,8 @@ export interface VtdUnitOptions {
   readonly tracer?: Tracer;
   /** Takes the messages that leave the unit: its own events', and devices' once they are remapped. False when nobody waits for one. */
   readonly onMessage?: (address: bigint, data: number) => boolean;
+  /** Carries out what software orders, where the unit stands for another one: see `spec/orders.ts`. */
+  readonly observer?: UnitObserver;
 }
 
 export const DEFAULT_INTERRUPT_ENTRIES = 256;
@@ -53,6 +58,9 @@ export const DEFAULT_DEVICE_TLB_TIMEOUT = 512;
 export const REGISTER_BYTES = 0x8000;
 
 const NO_INTERRUPT = faultIndex("IRR.29");
+/** "Not supported" is the nearest that the manual has to "refused by who carries it out" (PGTT, TT). */
+const REFUSED_PASID = faultIndex("SPT.4.2");
+const REFUSED_CONTEXT = faultIndex("LCT.4.2");
 
 /** TTM and SSIRWE of RTADDR (11.4.5). */
 const MODE_BITS = 0xc80n;
@@ -75,6 +83,9 @@ export class VtdUnit implements IommuHardware, MmioHandler {
   readonly #pageEvent: EventMessage;
   readonly #registerInvalidation: RegisterInvalidation;
   readonly #interrupts: InterruptRemapper;
+  readonly #tables: TableView;
+  /** May be set once the unit is there: whoever observes it looks into it, too. */
+  observer: UnitObserver | undefined;
   /** What passes the translator is looked at once more. */
   #guarded = false;
   /** Latched RTADDR. */
@@ -84,6 +95,8 @@ export class VtdUnit implements IommuHardware, MmioHandler {
   constructor(memory: PhysicalMemory, options: VtdUnitOptions) {
     this.name = options.name ?? "vtd";
     const { tracer } = options;
+    this.observer = options.observer;
+    const tell = (order: UnitOrder): void => this.observer?.(order);
     const caps = readCapabilities(options.version, options.cap, options.ecap, options.haw);
     this.capabilities = caps;
     this.bank = new RegisterBank(registersOf(caps));
@@ -94,6 +107,7 @@ export class VtdUnit implements IommuHardware, MmioHandler {
     this.caches = new Caches(options.caches ?? {}, policies);
     const send = (address: bigint, data: number): boolean => options.onMessage?.(address, data) ?? false;
     this.#faults = new FaultRecorder(this.name, this.bank, caps, new EventMessage(this.bank, Reg.FECTL, send), options.compressFaults ?? false, tracer);
+    this.#tables = new TableView(memory, caps, policies);
     this.translator = new Translator(this.name, memory, caps, policies, this.caches, this.#faults, tracer);
     this.#interrupts = new InterruptRemapper(memory, caps, this.#faults, send, {
       name: this.name,
@@ -104,7 +118,7 @@ export class VtdUnit implements IommuHardware, MmioHandler {
     this.#deviceTlbs = new DeviceTlbs(options.deviceTlbTimeout ?? DEFAULT_DEVICE_TLB_TIMEOUT);
     this.#completion = new EventMessage(this.bank, Reg.IECTL, send);
     this.#queue = new InvalidationQueue({
-      name: this.name, bank: this.bank, memory, caps, caches: this.caches, faults: this.#faults, deviceTlbs: this.#deviceTlbs, completion: this.#completion, tracer,
+      name: this.name, bank: this.bank, memory, caps, caches: this.caches, faults: this.#faults, deviceTlbs: this.#deviceTlbs, completion: this.#completion, tracer, tell,
       mode: () => this.mode,
       invalidateInterrupts: (global, index, mask) => this.#interrupts.cache.remove(global, index, mask),
     });
@@ -112,7 +126,7 @@ export class VtdUnit implements IommuHardware, MmioHandler {
     this.#pageRequests = new PageRequests({
       name: this.name, tracer, bank: this.bank, memory, caps, caches: this.caches, translator: this.translator, deviceTlbs: this.#deviceTlbs, event: this.#pageEvent,
     });
-    this.#registerInvalidation = new RegisterInvalidation(this.bank, caps, this.caches);
+    this.#registerInvalidation = new RegisterInvalidation(this.bank, caps, this.caches, tell);
     this.protectedMemory = new ProtectedMemory(caps, this.bank);
     this.#effects = this.#writeEffects();
     if (caps.deviceTlb) this.ats = this.#atsHardware();
@@ -160,6 +174,23 @@ export class VtdUnit implements IommuHardware, MmioHandler {
 
   interrupt(rid: number, address: bigint, data: number, length = 4): boolean {
     return this.#interrupts.request(rid, address, data, length, this.translator.enabled || this.#interrupts.enabled);
+  }
+
+  /** Who translates for (rid, pasid) as memory has it now, past every cache: what a request would meet that finds none of it cached. */
+  look(rid: number, pasid: number): TranslationView {
+    return this.translator.enabled ? this.#tables.look(this.#rootTable, rid, pasid) : { kind: "untranslated" };
+  }
+
+  /** PASIDs of the requester below `limit` whose entries are present, as memory has it now. */
+  pasids(rid: number, limit: number): Iterable<number> {
+    return this.translator.enabled ? this.#tables.pasids(this.#rootTable, rid, limit) : [];
+  }
+
+  /** Records that (rid, pasid) is refused what its PASID entry, or context entry, asks for: by whom the unit stands for. */
+  refuse(rid: number, pasid: number): void {
+    const entry = this.mode === TranslationTableMode.LEGACY ? REFUSED_CONTEXT : REFUSED_PASID;
+    this.translator.faultDisable = false;
+    this.translator.report(entry, RequestKind.UNTRANSLATED, rid, pasid, 0, Access.READ);
   }
 
   /** The outstanding device-TLB invalidations have waited long enough: FSTS.ITE. */
@@ -241,6 +272,7 @@ export class VtdUnit implements IommuHardware, MmioHandler {
         this.translator.enabled = enabled;
         // Turning translation off flushes every DMA cache of a scalable-mode unit (11.4.4.1).
         if (!enabled && this.capabilities.scalableMode) this.caches.removeAll();
+        this.observer?.({ kind: "translation", enabled });
       },
       interruptRemapping: (enabled) => this.#interrupts.enable(enabled),
       compatibilityInterrupts: (enabled) => {
@@ -259,5 +291,6 @@ export class VtdUnit implements IommuHardware, MmioHandler {
     this.#rootTable = (written & ~frozen) | (this.#rootTable & frozen);
     this.translator.latchRootTable(this.#rootTable);
     if (this.capabilities.srtpFlushes) this.caches.removeAll();
+    this.observer?.({ kind: "root-table" });
   }
 }

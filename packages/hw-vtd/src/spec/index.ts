@@ -7,6 +7,7 @@ export { explainReason, FAULTS, faultIndex, outcomeOf } from "./faults.js";
 export type { FaultCondition, Outcome, Outcomes } from "./faults.js";
 export * from "./formats.js";
 export * from "./interrupts.js";
+export * from "./orders.js";
 export * from "./paging-entries.js";
 export * from "./records.js";
 export { NOT_MODELLED, REGISTER_LAYOUTS } from "./register-fields.js";
