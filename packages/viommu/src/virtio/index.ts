@@ -2,7 +2,7 @@
 export type { HostDomain, HostDomains } from "./domains.js";
 export { DRIVER_BYTES, VirtioIommuGuestDriver } from "./guest-driver.js";
 export { IommufdHost } from "./iommufd-host.js";
-export type { Calls, GuestRam } from "./iommufd-host.js";
+export type { Calls, GuestRam } from "../host/calls.js";
 export { VirtioMmio } from "./mmio.js";
 export { virtioReplayUnitFactory } from "./replay.js";
 export type { Limits, Mode, ReservedMemory } from "./requests.js";

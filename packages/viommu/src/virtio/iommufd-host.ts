@@ -3,21 +3,9 @@
  * the host refuses undoes what was done of the request before, and is thrown: the device makes a status of it.
  */
 import { refuse } from "@iommukit/core";
+import type { Calls, GuestRam } from "../host/calls.js";
 import type { HostDomain, HostDomains } from "./domains.js";
 import { MapFlag } from "./spec.js";
-
-/** The calls of a program: ioctl(2) by names. */
-export interface Calls {
-  ioctl(fd: number, name: string, fields?: Readonly<Record<string, number | bigint>>): Readonly<Record<string, unknown>>;
-}
-
-/** A part of the guest's memory in the program that runs it. */
-export interface GuestRam {
-  readonly base: bigint;
-  readonly size: bigint;
-  /** Address in the program. */
-  readonly address: bigint;
-}
 
 /** iommu_ioas_map.flags */
 const FIXED = 1;
