@@ -8,7 +8,7 @@ import type { DeviceErrorRecord, DsaParent } from "../dsa/parent.js";
 import { Cmd, CmdSts, CommandError } from "../dsa/spec/commands.js";
 import { DESCRIPTOR_BYTES } from "../dsa/spec/descriptor.js";
 import { DeviceError, SwErr } from "../dsa/spec/errors.js";
-import { WqMode, WqWord } from "../dsa/spec/queues.js";
+import { WqWord } from "../dsa/spec/queues.js";
 import { BAR0_BYTES, DeviceState, GenCtrl, IntCause, Portal, PORTAL_PAGES, Register, Table } from "../dsa/spec/registers.js";
 import { storeError } from "../dsa/errors.js";
 import type { Portal as CpuPortal } from "../pasid/enqcmd.js";
@@ -20,13 +20,13 @@ import { type CommandTarget, VIRTUAL_COMMANDS } from "./commands.js";
 import { decodeState, encodeState } from "./migration.js";
 import { extendedCapabilities, msixCapability } from "./configuration.js";
 import type { DsaHostDriver } from "./host-driver.js";
+import { QueueSlice } from "./queue-slice.js";
 import { VirtualRegisters } from "./registers.js";
 
 const PAGE = 4096;
 /** MSI-X: one for errors and commands, the others for descriptors. */
 const VECTORS = 9;
 const MISC_VECTOR = 0;
-const PASID_MASK = 0xf_ffff;
 const PASID_BITS = 20;
 /** Registers that migrate, by their offsets in BAR 0. */
 const MIGRATED: readonly number[] = [Register.GENCTRL, Register.GENSTS, Register.INTCAUSE, Register.CMDSTS, ...[0, 4, 8, 12, 16, 20, 24, 28].map((at) => Register.SWERR + at)];
@@ -52,14 +52,12 @@ export class VirtualDsa implements PciDevice, CommandTarget {
   readonly queue: number;
   readonly registers: VirtualRegisters;
   readonly #host: DsaHostDriver;
+  readonly #slice: QueueSlice;
   readonly #environment: Pick<MdevEnvironment, "host" | "mastering">;
   /** PASIDs that it shares with other devices of whoever has it bound: what a virtual machine maps. */
   shared: SharedPasids | undefined;
-  #pasids: DevicePasids | undefined;
   /** Handles of the parent's message storage that the guest asked for. */
   readonly #handles = new Set<number>();
-  /** Error sinks by PASID on the wire. */
-  readonly #errors = new Map<number, () => void>();
   /** Stopped: descriptors are kept until it goes on. */
   #stopped = false;
   #kept: { readonly bytes: Uint8Array; readonly deferrable: boolean }[] = [];
@@ -79,7 +77,7 @@ export class VirtualDsa implements PciDevice, CommandTarget {
     this.extendedCapabilities = extendedCapabilities({ ats, pageRequests });
     const { size, threshold } = device.queueState(queue);
     this.registers = new VirtualRegisters(device, { dedicated, size, threshold, blocksOnFault }, VECTORS);
-    this.#listen(this.defaultPasid);
+    this.#slice = new QueueSlice({ parent: device, queue, dedicated, defaultPasid: this.defaultPasid, registers: this.registers, onError: (error) => this.#error(error) });
   }
 
   /** Id of its PASID number space: that of the parent (R20). */
@@ -98,20 +96,19 @@ export class VirtualDsa implements PciDevice, CommandTarget {
   /** Its user's vPASIDs, from bind to unbind. */
   pasidsOf(context: IommufdContext): DevicePasids {
     this.shared = this.#host.sharedOf(context);
-    this.#pasids = new DevicePasids(this.kind, { rid: this.#host.pasids, shared: this.shared });
-    return this.#pasids;
+    this.#slice.pasids = new DevicePasids(this.kind, { rid: this.#host.pasids, shared: this.shared });
+    return this.#slice.pasids;
   }
 
   /** The IOMMU is about to forget a PASID: nothing of it may be left in the device. */
   release(wire: number): void {
-    this.#parent.abortPasid(wire);
-    if (wire !== this.defaultPasid) this.#deafen(wire);
+    this.#slice.release(wire);
   }
 
   /** Back to the host: nothing of it is left in the parent. */
   removed(): void {
     this.reset();
-    for (const wire of [...this.#errors.keys()]) this.#deafen(wire);
+    this.#slice.close();
     this.#host.pasids.free(this.defaultPasid);
     this.#host.giveBack(this.queue);
   }
@@ -165,26 +162,16 @@ export class VirtualDsa implements PciDevice, CommandTarget {
   /** An error of this device, in the guest's numbers: its queue is 0, its PASIDs are the guest's. */
   #error(error: DeviceErrorRecord): void {
     const { general } = this.registers;
-    const user = error.pasid === undefined ? undefined : this.#pasids?.toUser(error.pasid);
+    const user = error.pasid === undefined ? undefined : this.#slice.pasids?.toUser(error.pasid);
     const first = general.getUint32(Register.SWERR, true);
     if ((first & SwErr.VALID) !== 0) general.setUint32(Register.SWERR, first | SwErr.OVERFLOW, true);
     else storeError(general, { ...error, ...(error.queue === undefined ? {} : { queue: 0 }), pasid: user ?? 0 });
     this.#cause(IntCause.ERROR);
   }
 
-  /** Errors of the queue with this PASID come here. */
-  #listen(wire: number): void {
-    if (!this.#errors.has(wire)) this.#errors.set(wire, this.#parent.onError(this.queue, wire, (error) => this.#error(error)));
-  }
-
-  #deafen(wire: number): void {
-    this.#errors.get(wire)?.();
-    this.#errors.delete(wire);
-  }
-
   // Portals.
 
-  /** A trapped store: its PASID is the guest's, and is translated here. */
+  /** A trapped store. */
   writeBlock(bar: number, offset: number, bytes: Uint8Array, deferrable: boolean): boolean {
     if (bar !== 2 || bytes.length !== DESCRIPTOR_BYTES || offset >= PORTAL_PAGES * PAGE) return false;
     const kind = Math.floor(offset / PAGE);
@@ -194,22 +181,7 @@ export class VirtualDsa implements PciDevice, CommandTarget {
       return false;
     }
     if (this.#stopped) return this.#keep(bytes, deferrable);
-    return this.#submit(bytes, deferrable, kind === Portal.LIMITED_MSIX);
-  }
-
-  #submit(bytes: Uint8Array, deferrable: boolean, limited: boolean): boolean {
-    if (this.#dedicated) return this.#parent.submit(this.queue, bytes, deferrable, limited);
-    const sent = bytes.slice();
-    const view = new DataView(sent.buffer);
-    const word = view.getUint32(0, true);
-    const wire = this.#pasids?.toWire(word & PASID_MASK);
-    if (wire === undefined) {
-      this.#error({ error: DeviceError.PORTAL_PASID, queue: 0 });
-      return false;
-    }
-    this.#listen(wire);
-    view.setUint32(0, ((word & ~PASID_MASK) | wire) >>> 0, true);
-    return this.#parent.submit(this.queue, sent, deferrable, true);
+    return this.#slice.submit(bytes, deferrable, kind === Portal.LIMITED_MSIX);
   }
 
   /**
@@ -217,13 +189,7 @@ export class VirtualDsa implements PciDevice, CommandTarget {
    * translate, since a guest's own number would reach any address space of the parent.
    */
   mapPortal(machine: VirtualMachine, ready: (portal: CpuPortal) => void): void {
-    machine.link(() => ready((bytes) => this.registers.queueEnabled && !this.#stopped && this.#direct(bytes)));
-  }
-
-  #direct(bytes: Uint8Array): boolean {
-    const wire = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true) & PASID_MASK;
-    if (this.#pasids?.toUser(wire) !== undefined) this.#listen(wire);
-    return this.#parent.submit(this.queue, bytes, true, true);
+    machine.link(() => ready((bytes) => this.registers.queueEnabled && !this.#stopped && this.#slice.submitDirect(bytes)));
   }
 
   // Migration.
@@ -243,7 +209,7 @@ export class VirtualDsa implements PciDevice, CommandTarget {
   }
 
   #resume(): void {
-    if (this.#dedicated && this.registers.queueEnabled && !this.#parent.queueState(this.queue).enabled) {
+    if (this.#slice.isParked) {
       this.registers.queueEnabled = false;
       const error = this.enableQueue();
       if (error !== CommandError.NONE) {
@@ -252,7 +218,7 @@ export class VirtualDsa implements PciDevice, CommandTarget {
       }
     }
     this.#stopped = false;
-    for (const { bytes, deferrable } of this.#kept.splice(0)) this.#submit(bytes, deferrable, true);
+    for (const { bytes, deferrable } of this.#kept.splice(0)) this.#slice.submit(bytes, deferrable, true);
   }
 
   #save(): Uint8Array {
@@ -292,57 +258,20 @@ export class VirtualDsa implements PciDevice, CommandTarget {
     return this.#environment.mastering();
   }
 
-  /** PASIDs on the wire that its descriptors in a shared queue may have: only those that its user named. */
-  get #wires(): number[] {
-    const users = this.#pasids?.users ?? [];
-    return users.flatMap((user) => this.#pasids?.toWire(user) ?? []);
-  }
-
   enableQueue(): number {
-    const { mode } = this.registers;
-    const named = (mode & WqMode.PASID_ENABLE) !== 0;
-    if (!this.#dedicated) {
-      if (!named) return CommandError.WQ_PASID;
-      this.registers.queueEnabled = true;
-      return CommandError.NONE;
-    }
-    const wire = named ? this.#pasids?.toWire((mode >>> WqMode.PASID_SHIFT) & PASID_MASK) : this.defaultPasid;
-    if (wire === undefined) return CommandError.WQ_PASID;
-    this.#parent.configureQueue(this.queue, {
-      dedicated: true,
-      priority: 1,
-      pasid: wire,
-      // By the default PASID only user requests go: its page tables are not for supervisors (VT-d 9.6, SRE).
-      privileged: named && (mode & WqMode.PRIVILEGED) !== 0,
-      blockOnFault: (mode & WqMode.BLOCK_ON_FAULT) !== 0,
-    });
-    const error = this.#parent.enableQueue(this.queue);
-    if (error !== CommandError.NONE) return error;
-    this.#listen(wire);
-    this.registers.queueEnabled = true;
-    return CommandError.NONE;
+    return this.#slice.enable();
   }
 
   drainQueue(done: () => void): void {
-    if (this.#dedicated) {
-      this.#parent.drainQueue(this.queue, done);
-      return;
-    }
-    const wires = this.#wires;
-    let left = wires.length;
-    if (left === 0) done();
-    for (const wire of wires) this.#parent.drainPasid(wire, () => --left === 0 && done());
+    this.#slice.drain(done);
   }
 
   abortQueue(): void {
-    if (!this.queueEnabled) return;
-    if (this.#dedicated) this.#parent.abortQueue(this.queue);
-    else for (const wire of this.#wires) this.#parent.abortPasid(wire);
+    this.#slice.abort();
   }
 
   disableQueue(): void {
-    if (this.#dedicated && this.#parent.queueState(this.queue).enabled) this.#parent.resetQueue(this.queue);
-    this.registers.queueEnabled = false;
+    this.#slice.disable();
   }
 
   clearQueue(): void {
@@ -350,14 +279,11 @@ export class VirtualDsa implements PciDevice, CommandTarget {
   }
 
   drainPasid(user: number, done: () => void): void {
-    const wire = this.#pasids?.toWire(user);
-    if (wire === undefined) done();
-    else this.#parent.drainPasid(wire, done);
+    this.#slice.drainPasid(user, done);
   }
 
   abortPasid(user: number): void {
-    const wire = this.#pasids?.toWire(user);
-    if (wire !== undefined) this.#parent.abortPasid(wire);
+    this.#slice.abortPasid(user);
   }
 
   /** Registers, handles, state: as new. */
@@ -372,9 +298,8 @@ export class VirtualDsa implements PciDevice, CommandTarget {
 
   /** The handle is the parent's own, since descriptors in memory name it; it is good for the PASID that the queue works with. */
   requestHandle(vector: number): number | undefined {
-    const { mode } = this.registers;
-    const user = this.#dedicated && (mode & WqMode.PASID_ENABLE) !== 0 ? this.#pasids?.toWire((mode >>> WqMode.PASID_SHIFT) & PASID_MASK) : undefined;
-    const handle = this.#parent.requestInterrupt(user ?? this.defaultPasid, () => this.#environment.host.interrupt(vector));
+    const named = this.#dedicated ? this.#slice.namedWire : undefined;
+    const handle = this.#parent.requestInterrupt(named ?? this.defaultPasid, () => this.#environment.host.interrupt(vector));
     if (handle !== undefined) this.#handles.add(handle);
     return handle;
   }
