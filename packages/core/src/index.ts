@@ -36,6 +36,7 @@ export type { TableWords } from "./driver/table-trace.js";
 export { Prot } from "./driver/types.js";
 export type {
   DeviceCapabilities,
+  DeviceFault,
   DirtyTracking,
   Domain,
   DomainParts,

@@ -169,6 +169,16 @@ export interface PageFault {
   readonly last: boolean;
 }
 
+/** An access of a device that was blocked for good, as its unit recorded it. */
+export interface DeviceFault {
+  /** undefined: without PASID. */
+  readonly pasid: number | undefined;
+  /** Bits of `iommu_hwpt_pgfault.perm`. */
+  readonly permissions: number;
+  /** Bits 11:0 as far as the unit tells. */
+  readonly address: bigint;
+}
+
 /** Where a device's page requests go. */
 export interface PageFaultSink {
   report(fault: PageFault): void;
@@ -228,6 +238,8 @@ export interface IommuDriver {
   reportPageFaults?(device: IommuDevice, sink: PageFaultSink | undefined): void;
   /** Answers a group whose last request was reported. */
   respondToPageFault?(device: IommuDevice, response: PageFaultResponse): void;
+  /** Accesses that were blocked go to `sink` too; undefined: no more. Absent: a driver that tells of none. */
+  reportFaults?(device: IommuDevice, sink: ((fault: DeviceFault) => void) | undefined): void;
   /** Takes a message-signalled interrupt of the device through the unit. Absent: messages pass as they are. */
   routeInterrupt?(device: IommuDevice, message: InterruptMessage): RoutedInterrupt;
 }

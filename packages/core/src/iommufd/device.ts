@@ -2,6 +2,7 @@
 import type { IommuDevice, IommuDriver, PageFault, PageFaultResponse, PageFaultSink } from "../driver/types.js";
 import { IommuError, refuse } from "../errors.js";
 import type { IommufdContext } from "./context.js";
+import type { DeviceFaultFile } from "./device-faults.js";
 import type { FaultSource } from "./fault-queue.js";
 import { type AnyHwpt, HwptNested, HwptPaging } from "./hwpt.js";
 import { Ioas } from "./ioas.js";
@@ -78,6 +79,7 @@ export class IommufdDevice implements TableObject, FaultSource, PageFaultSink {
   #partialCount = 0;
   /** The device may make page requests. */
   #requestsPages = false;
+  #faultFile: DeviceFaultFile | undefined;
 
   constructor(id: number, context: IommufdContext, bindable: BindableDevice) {
     this.id = id;
@@ -322,6 +324,25 @@ export class IommufdDevice implements TableObject, FaultSource, PageFaultSink {
     else this.#keepPartial(key, faults);
   }
 
+  /**
+   * Faults that nobody can repair go to a file; undefined: nowhere any more.
+   * @throws IommuError EEXIST when they have one, EOPNOTSUPP when the driver tells of none
+   */
+  reportFaultsTo(file: DeviceFaultFile | undefined): void {
+    const { device } = this.bindable;
+    if (file !== undefined) {
+      if (this.#faultFile) refuse("EEXIST", `faults of ${device.name} are reported already`, { argument: "dev_id" });
+      if (this.#driver.reportFaults === undefined) refuse("EOPNOTSUPP", `the driver of ${device.name} tells of no faults`, { argument: "dev_id" });
+    }
+    if (this.#faultFile !== file) this.#driver.reportFaults?.(device, file && ((fault) => file.add(fault)));
+    this.#faultFile = file;
+  }
+
+  /** The file was closed. */
+  stopFaultsTo(file: DeviceFaultFile): void {
+    if (this.#faultFile === file) this.reportFaultsTo(undefined);
+  }
+
   /** A page request group is answered. */
   respond(response: PageFaultResponse): void {
     this.#driver.respondToPageFault?.(this.bindable.device, response);
@@ -356,6 +377,7 @@ export class IommufdDevice implements TableObject, FaultSource, PageFaultSink {
   /** Close of the device file: detaches everything, the id goes; that of its vdevice stays out of use. */
   unbind(): void {
     for (const pasid of [...this.attachments.keys()]) this.detach(pasid);
+    this.reportFaultsTo(undefined);
     if (this.vdevice) this.context.objects.entomb(this.vdevice);
     this.#group.devices.delete(this);
     if (this.#group.devices.size === 0) this.#group.owner = undefined;

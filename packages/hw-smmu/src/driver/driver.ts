@@ -5,6 +5,7 @@
 import {
   Deferred,
   type DeviceCapabilities,
+  type DeviceFault,
   type Domain,
   type DriverParts,
   type DriverViommu,
@@ -239,6 +240,10 @@ export class SmmuDriver implements IommuDriver {
 
   detach(device: IommuDevice, pasid: number): void {
     this.#attacher.detach(device, pasid);
+  }
+
+  reportFaults(device: IommuDevice, sink: ((fault: DeviceFault) => void) | undefined): void {
+    this.events.connect(device.rid, sink);
   }
 
   reportPageFaults(device: IommuDevice, sink: PageFaultSink | undefined): void {

@@ -1,5 +1,5 @@
 /** Event records (SMMU 7): to who answers stalled requests, to the virtual machine whose device it is, or counted and told of. */
-import { decodeFields, formatRid, type Tracer } from "@iommukit/core";
+import { decodeFields, type DeviceFault, FaultPermission, formatRid, type Tracer } from "@iommukit/core";
 import { Event, eventType, eventName } from "../spec/events.js";
 import type { OutputQueue } from "./output-queue.js";
 import { isStall, type StalledRequests } from "./stalls.js";
@@ -17,6 +17,8 @@ export interface Guest {
 }
 
 export class EventLog {
+  /** By StreamID: who wants to know. */
+  readonly #sinks = new Map<number, (fault: DeviceFault) => void>();
   /** Records taken since the start, those of guests not counted. */
   count = 0;
   readonly #queue: OutputQueue;
@@ -31,6 +33,11 @@ export class EventLog {
     this.#unit = unit;
     this.#tracer = tracer;
     this.#guestOf = guestOf;
+  }
+
+  connect(stream: number, sink: ((fault: DeviceFault) => void) | undefined): void {
+    if (sink) this.#sinks.set(stream, sink);
+    else this.#sinks.delete(stream);
   }
 
   /** The event queue's interrupt. */
@@ -50,12 +57,28 @@ export class EventLog {
     const guest = FOR_GUESTS.has(code) && (words[1] & S2) === 0n ? this.#guestOf(stream) : undefined;
     if (guest?.report(stream, words)) return;
     this.count++;
+    this.#sinks.get(stream)?.(faultOf(code, words));
     this.#tell(describe(code, stream, words));
   }
 
   #tell(text: string): void {
     if (this.#tracer?.listener) this.#tracer.listener({ kind: "report", unit: this.#unit, text, count: this.count });
   }
+}
+
+/** What the record says of the access; a type without an address, or without a direction, leaves 0. */
+function faultOf(code: number, words: readonly bigint[]): DeviceFault {
+  const type = eventType(code);
+  const fields = new Map(type === undefined ? [] : decodeFields(type.table, words).map(({ name, value }) => [name, value]));
+  const has = (name: string): boolean => (fields.get(name) ?? 0n) !== 0n;
+  const { READ, WRITE, EXECUTE, PRIVILEGED } = FaultPermission;
+  const access = fields.has("RnW") ? (has("RnW") ? READ : WRITE) : 0;
+  return {
+    pasid: has("SSV") ? Number(fields.get("SubstreamID") ?? 0n) : undefined,
+    permissions: access | (has("InD") ? EXECUTE : 0) | (has("PnU") ? PRIVILEGED : 0),
+    // A translation request is for whole pages: its record has the page's number (7.3.6).
+    address: (fields.get("InputAddr") ?? 0n) << (code === Event.F_BAD_ATS_TREQ ? 12n : 0n),
+  };
 }
 
 function describe(code: number, stream: number, words: readonly bigint[]): string {

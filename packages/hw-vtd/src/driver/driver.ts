@@ -5,6 +5,7 @@
 import {
   Deferred,
   type DeviceCapabilities,
+  type DeviceFault,
   type Domain,
   type DriverParts,
   type HwInfo,
@@ -178,6 +179,10 @@ export class VtdDriver implements IommuDriver {
 
   detach(device: IommuDevice, pasid: number): void {
     this.#attacher.detach(device, pasid);
+  }
+
+  reportFaults(device: IommuDevice, sink: ((fault: DeviceFault) => void) | undefined): void {
+    this.faults.connect(device.rid, sink);
   }
 
   reportPageFaults(device: IommuDevice, sink: PageFaultSink | undefined): void {

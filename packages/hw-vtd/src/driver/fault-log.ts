@@ -1,7 +1,8 @@
 /** Faults that the unit recorded (VT-d 7.2.1): taken out, so that there is room for the next ones, counted and told of. */
-import { formatRid, type Tracer } from "@iommukit/core";
+import { decodeFields, type DeviceFault, FaultPermission, formatRid, type Tracer } from "@iommukit/core";
 import type { Capabilities } from "../spec/capabilities.js";
 import { explainReason } from "../spec/faults.js";
+import { FAULT_RECORD } from "../spec/records.js";
 import { Fsts, Reg } from "../spec/registers.js";
 import type { RegisterAccess } from "./registers.js";
 
@@ -16,6 +17,8 @@ export class FaultLog {
   readonly #caps: Capabilities;
   readonly #unit: string;
   readonly #tracer: Tracer | undefined;
+  /** By requester id: who wants to know. */
+  readonly #sinks = new Map<number, (fault: DeviceFault) => void>();
   /** Faults taken since the start. */
   count = 0;
 
@@ -24,6 +27,11 @@ export class FaultLog {
     this.#caps = caps;
     this.#unit = unit;
     this.#tracer = tracer;
+  }
+
+  connect(rid: number, sink: ((fault: DeviceFault) => void) | undefined): void {
+    if (sink) this.#sinks.set(rid, sink);
+    else this.#sinks.delete(rid);
   }
 
   /** The fault event's handler. The queue looks after its own errors; a completion that no invalidation asked for is dropped. */
@@ -45,9 +53,28 @@ export class FaultLog {
     const low = this.#registers.read(offset, 8);
     this.#registers.write(offset + 12, 4, F_OF_TOP);
     this.count++;
+    if (!isOfInterrupt(high)) this.#sinks.get(Number(high & 0xffffn))?.(faultOf(low, high));
     if (this.#tracer?.listener) this.#tracer.listener({ kind: "report", unit: this.#unit, text: describe(low, high), count: this.count });
     return true;
   }
+}
+
+/** Reasons 20h to 2Fh are of interrupt requests, whose record holds an index. */
+function isOfInterrupt(high: bigint): boolean {
+  return ((high >> 36n) & 0xfn) === 2n;
+}
+
+function faultOf(low: bigint, high: bigint): DeviceFault {
+  const fields = new Map(decodeFields(FAULT_RECORD, [low, high]).map(({ name, value }) => [name, value]));
+  const has = (name: string): boolean => (fields.get(name) ?? 0n) !== 0n;
+  const { READ, WRITE, EXECUTE, PRIVILEGED } = FaultPermission;
+  // T2 is of atomic accesses, which read and write.
+  const access = has("T2") ? READ | WRITE : has("T1") ? READ : WRITE;
+  return {
+    pasid: has("PP") ? Number(fields.get("PV") ?? 0n) : undefined,
+    permissions: access | (has("EXE") ? EXECUTE : 0) | (has("PRIV") ? PRIVILEGED : 0),
+    address: (fields.get("FI") ?? 0n) << 12n,
+  };
 }
 
 function describe(low: bigint, high: bigint): string {
@@ -55,7 +82,6 @@ function describe(low: bigint, high: bigint): string {
   const pasid = (high & PP) === 0n ? "" : ` PASID 0x${((high >> 40n) & 0xfffffn).toString(16)}`;
   const access = (high & READ) === 0n ? "write" : "read";
   const who = `${formatRid(Number(high & 0xffffn))}${pasid}`;
-  // Reasons 20h to 2Fh are of interrupt requests, whose record holds an index.
-  if (code >> 4 === 2) return `interrupt ${low >> 48n} of ${who} was blocked: ${explainReason(code)}`;
+  if (isOfInterrupt(high)) return `interrupt ${low >> 48n} of ${who} was blocked: ${explainReason(code)}`;
   return `${access} of 0x${(low & ~0xfffn).toString(16)} by ${who} was blocked: ${explainReason(code)}`;
 }
