@@ -2,6 +2,7 @@
 import { decodeFields, type FieldTable, type PhysicalMemory, type RegisterBank, type Tracer } from "@iommukit/core";
 import { type Command, COMMAND_BY_OPCODE, COMMANDS, Op } from "../spec/commands.js";
 import type { Capabilities } from "../spec/identification.js";
+import type { CommandRefusal, UnitObserver } from "../spec/orders.js";
 import { CommandError, Cr0, Gerror, Reg } from "../spec/registers.js";
 import { type Fields, readFields } from "../spec/words.js";
 import type { Interrupts } from "./interrupts.js";
@@ -32,8 +33,11 @@ export class CommandQueue {
   readonly #ring: Ring;
   readonly #strict: boolean;
   readonly #tracer: Tracer | undefined;
+  readonly #observer: () => UnitObserver | undefined;
   readonly #words = new Uint32Array(WORDS);
   #running = false;
+  /** How far before the command at hand the one lies that was refused. */
+  #back = 0;
 
   /** @param strict reserved bits make a command illegal; the manual leaves it open */
   constructor(
@@ -45,6 +49,7 @@ export class CommandQueue {
     effects: CommandEffects,
     strict: boolean,
     tracer: Tracer | undefined,
+    observer: () => UnitObserver | undefined,
   ) {
     this.#name = name;
     this.#bank = bank;
@@ -54,6 +59,7 @@ export class CommandQueue {
     this.#effects = effects;
     this.#strict = strict;
     this.#tracer = tracer;
+    this.#observer = observer;
     this.#ring = new Ring(bank, Reg.CMDQ_BASE, Reg.CMDQ_PROD, Reg.CMDQ_CONS, caps.cmdqBits, WORDS * 4);
   }
 
@@ -66,6 +72,9 @@ export class CommandQueue {
     this.#running = true;
     try {
       for (let left = this.#ring.size; left > 0 && this.#step(); left--);
+      // What was ordered before an error may turn out to be an error itself, an earlier one.
+      const refusal = this.#observer()?.idle();
+      if (refusal) this.#stop(this.#ring.before(this.#ring.consumer, refusal.back), refusal.error);
     } finally {
       this.#running = false;
     }
@@ -78,16 +87,21 @@ export class CommandQueue {
     const { used } = ring;
     if (!enabled || this.#interrupts.isActive(Gerror.CMDQ_ERR) || used === 0 || used > ring.size) return false;
     const at = ring.consumer;
+    this.#back = 0;
     const error = this.#execute(ring.address(at));
     if (error === undefined) return false;
     if (error !== CommandError.NONE) {
-      // The index stays at the bad command; the reason is there before the error is (7.1).
-      this.#bank.set(Reg.CMDQ_CONS, (this.#bank.get(Reg.CMDQ_CONS) & 0xf_ffffn) | (BigInt(error) << 24n));
-      this.#interrupts.error(Gerror.CMDQ_ERR);
+      this.#stop(ring.before(at, this.#back), error);
       return false;
     }
     ring.moveConsumer(ring.next(at));
     return true;
+  }
+
+  /** The index stays at the bad command; the reason is there before the error is (7.1). */
+  #stop(at: number, error: number): void {
+    this.#bank.set(Reg.CMDQ_CONS, BigInt(at) | (BigInt(error) << 24n));
+    if (!this.#interrupts.isActive(Gerror.CMDQ_ERR)) this.#interrupts.error(Gerror.CMDQ_ERR);
   }
 
   #execute(address: number): number | undefined {
@@ -101,6 +115,11 @@ export class CommandQueue {
     if (command === undefined) return CommandError.ILL;
     const fields = readFields(command.table, words);
     if (fields.SSec === 1 || command.illegal(fields, this.#caps) || (this.#strict && this.#hasReserved(command))) return CommandError.ILL;
+    const refusal = this.#tell(command.opcode, fields);
+    if (refusal) {
+      this.#back = refusal.back;
+      return refusal.error;
+    }
     if (command.opcode === Op.SYNC) {
       const done = this.#effects.synchronize(fields);
       if (done === CommandError.NONE) this.#trace(command, 0);
@@ -109,6 +128,11 @@ export class CommandQueue {
     const removed = this.#effects.execute(command.opcode, fields);
     this.#trace(command, removed);
     return CommandError.NONE;
+  }
+
+  #tell(opcode: number, fields: Fields): CommandRefusal | undefined {
+    const [a, b, c, d] = this.#words;
+    return this.#observer()?.command(opcode, fields, [(BigInt(b) << 32n) | BigInt(a), (BigInt(d) << 32n) | BigInt(c)]);
   }
 
   #hasReserved(command: Command): boolean {

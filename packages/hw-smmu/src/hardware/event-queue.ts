@@ -87,6 +87,17 @@ export class EventQueue {
     this.#put(undefined, mayMerge);
   }
 
+  /** A record that somebody else made of this unit's stream. @param words 32 bits each */
+  inject(words: ArrayLike<number>): void {
+    this.#words.set(words);
+    this.#put(undefined, false);
+  }
+
+  /** Records of this unit's streams were lost elsewhere: to software, the queue overflowed. */
+  lose(): void {
+    if ((this.#bank.get32(Reg.CR0ACK) & Cr0.EVENTQEN) !== 0) this.#queue.overflow();
+  }
+
   #head(words: Uint32Array, type: number, stream: number, substream: number): void {
     words[0] = type;
     words[1] = stream;

@@ -60,6 +60,12 @@ export class Ring {
     return (index + 1) % (2 * this.size);
   }
 
+  /** `count` places before an index. */
+  before(index: number, count: number): number {
+    const span = 2 * this.size;
+    return (index - (count % span) + span) % span;
+  }
+
   /** Stores an index; bits from bit 20 up are kept. */
   moveProducer(index: number): void {
     this.#move(this.#producer, index);

@@ -17,6 +17,7 @@ import {
 } from "@iommukit/core";
 import { Event } from "../spec/events.js";
 import { type Capabilities, type Identification, readCapabilities, StallModel } from "../spec/identification.js";
+import type { StreamView, UnitObserver } from "../spec/orders.js";
 import { Cr0, Cr1, Cr2, Gbpa, type Guard, IrqCtrl, Reg, type Register, REGISTERS } from "../spec/registers.js";
 import { INCOMING, type MemoryAttributes } from "../spec/attributes.js";
 import { AttributeWalk, type TransactionAttributes } from "./attribute-walk.js";
@@ -30,6 +31,7 @@ import { type InterruptOptions, Interrupts } from "./interrupts.js";
 import { OutputQueue } from "./output-queue.js";
 import { PAGE_REQUEST_QUEUE } from "./page-requests.js";
 import { type StallListener, Stalls } from "./stalls.js";
+import { StreamLook } from "./stream-look.js";
 import { Tlbs } from "./tlbs.js";
 import { Translator } from "./translator.js";
 
@@ -83,6 +85,8 @@ export interface SmmuUnitOptions extends UnitChoices, Pick<InterruptOptions, "on
   readonly tracer?: Tracer;
   /** Told how each stalled transaction ends. */
   readonly onStallEnd?: StallListener;
+  /** Carries out what software orders, where the unit stands for another one. */
+  readonly observer?: UnitObserver;
 }
 
 export const DEFAULT_CACHES: Required<CacheGeometry> = {
@@ -116,6 +120,9 @@ export class SmmuUnit implements IommuHardware, MmioHandler {
   readonly #commands: CommandQueue;
   readonly #ats: AtsUnit;
   readonly #memory: PhysicalMemory;
+  /** May be set once the unit is there: whoever observes it looks into it, too. */
+  observer: UnitObserver | undefined;
+  #streams: StreamLook | undefined;
   #attributes: AttributeWalk | undefined;
   readonly #cr0Mask: number;
   readonly #updateReads: number;
@@ -128,6 +135,7 @@ export class SmmuUnit implements IommuHardware, MmioHandler {
     const caps = readCapabilities(id);
     this.capabilities = caps;
     this.#memory = memory;
+    this.observer = options.observer;
     this.#cr0Mask = cr0Mask(caps);
     this.#updateReads = options.updateReads ?? 0;
     this.refusesAtomics = options.farAtomics === false;
@@ -159,7 +167,7 @@ export class SmmuUnit implements IommuHardware, MmioHandler {
       };
     }
     const effects = new Effects({ bank, caps, tlbs, translator, events: this.#events, stalls, interrupts: this.#interrupts, ats: this.#ats });
-    this.#commands = new CommandQueue(this.name, bank, memory, caps, this.#interrupts, effects, options.strictCommands ?? false, tracer);
+    this.#commands = new CommandQueue(this.name, bank, memory, caps, this.#interrupts, effects, options.strictCommands ?? false, tracer, () => this.observer);
   }
 
   translate(rid: number, pasid: number, page: number, access: number, offset = 0): number {
@@ -200,6 +208,18 @@ export class SmmuUnit implements IommuHardware, MmioHandler {
     const { enabled, reader } = this.translator;
     if (!enabled) return this.#attributes.bypassed(this.bank.get32(Reg.GBPA), page, access, incoming);
     return this.#attributes.translated(reader.table, stream, substream, page, access, incoming);
+  }
+
+  /** What memory says of a stream now, past every cache. */
+  look(stream: number): StreamView {
+    this.#streams ??= new StreamLook(this.#memory, this.capabilities);
+    return this.#streams.look(this.translator.reader.table, stream);
+  }
+
+  /** A record that another unit made of a stream of this one's, as 32-bit words; undefined: such records were lost. */
+  report(words: ArrayLike<number> | undefined): void {
+    if (words) this.#events.inject(words);
+    else this.#events.lose();
   }
 
   read(offset: number, size: number): bigint {
@@ -294,6 +314,7 @@ export class SmmuUnit implements IommuHardware, MmioHandler {
     if (value < Gbpa.UPDATE) return;
     this.bank.set32(Reg.GBPA, value & Gbpa.WRITABLE);
     this.translator.bypassAborts = (value & Gbpa.ABORT) !== 0;
+    this.observer?.control();
   }
 
   // CR0 and IRQ_CTRL (6.3.9, 6.3.16): written at once, in effect when acknowledged.
@@ -327,6 +348,7 @@ export class SmmuUnit implements IommuHardware, MmioHandler {
     if (turned(Cr0.SMMUEN)) this.#enable((after & Cr0.SMMUEN) !== 0);
     else if (turned(Cr0.ATSCHK)) this.#latch();
     if (turned(Cr0.EVENTQEN)) this.#events.restart();
+    this.observer?.control();
     if (turned(Cr0.CMDQEN)) this.#commands.run();
   }
 

@@ -5,6 +5,7 @@ export * from "./context.js";
 export * from "./events.js";
 export * from "./identification.js";
 export * from "./illegal.js";
+export type { CommandRefusal, StreamView, UnitObserver } from "./orders.js";
 export * from "./page-requests.js";
 export * from "./registers.js";
 export * from "./stream-table.js";

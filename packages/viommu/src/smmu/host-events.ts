@@ -1,0 +1,89 @@
+/** What the host's hardware records of a guest's devices, on its way into the guest's event queue. */
+import { Access, IommuError, type IommuHardware, NO_PASID } from "@iommukit/core";
+import { decodeStruct, structLayout } from "@iommukit/core/abi";
+import type { Program } from "../host/calls.js";
+import type { HostDevice, HostObjects } from "./host-objects.js";
+
+const HEADER_BYTES = 8;
+const RECORD_BYTES = 32;
+const LOST_EVENTS = 1;
+/** Sequence numbers come round at 2^31 (iommufd facts 6.2). */
+const SEQUENCES = 2 ** 31;
+const MAX_DEPTH = 2 ** 19;
+const FAULT_BYTES = structLayout("iommukit_device_fault").size;
+const PASID_VALID = 1;
+/** Records that are taken at once; there is more to do when the descriptor stays readable. */
+const BUDGET = 4096;
+
+export interface EventTaker extends IommuHardware {
+  report(words: ArrayLike<number> | undefined): void;
+}
+
+export class HostEvents {
+  readonly #program: Program;
+  readonly #objects: HostObjects;
+  readonly #unit: EventTaker;
+  /** The queue of events, once the guest has one. */
+  #queue: number | undefined;
+  #next = 0;
+  /** By descriptor of its faults: the guest's StreamID. */
+  readonly #faults: ReadonlyMap<number, number>;
+
+  constructor(program: Program, objects: HostObjects, devices: readonly HostDevice[], unit: EventTaker) {
+    this.#program = program;
+    this.#objects = objects;
+    this.#unit = unit;
+    this.#faults = new Map(devices.map((device) => [objects.faults(device), device.stream]));
+  }
+
+  get descriptors(): readonly number[] {
+    return [...(this.#queue === undefined ? [] : [this.#queue]), ...this.#faults.keys()];
+  }
+
+  /** The guest has turned its queue on. A host that refuses leaves the guest without events: it is none of the guest's mistakes. */
+  start(entries: number): void {
+    if (this.#queue !== undefined) return;
+    try {
+      this.#queue = this.#objects.events(Math.min(entries, MAX_DEPTH));
+    } catch (error) {
+      if (!(error instanceof IommuError)) throw error;
+    }
+  }
+
+  service(): void {
+    if (this.#queue !== undefined) this.#takeEvents(this.#queue);
+    for (const [fd, stream] of this.#faults) this.#takeFaults(fd, stream);
+  }
+
+  #takeEvents(fd: number): void {
+    const bytes = this.#program.read(fd, BUDGET * (HEADER_BYTES + RECORD_BYTES));
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    for (let at = 0; at < bytes.length; ) {
+      const lost = (view.getUint32(at, true) & LOST_EVENTS) !== 0;
+      const sequence = view.getUint32(at + 4, true);
+      if (lost || sequence !== this.#next) this.#unit.report(undefined);
+      this.#next = (sequence + 1) % SEQUENCES;
+      at += HEADER_BYTES;
+      if (lost) continue;
+      this.#unit.report(Array.from({ length: RECORD_BYTES / 4 }, (_, i) => view.getUint32(at + 4 * i, true)));
+      at += RECORD_BYTES;
+    }
+  }
+
+  /** What no event queue of the host takes: the guest's own unit meets the same in the guest's tables, and records it. */
+  #takeFaults(fd: number, stream: number): void {
+    const bytes = this.#program.read(fd, BUDGET * FAULT_BYTES);
+    for (let at = 0; at < bytes.length; at += FAULT_BYTES) {
+      const { flags, pasid, perm, addr } = decodeStruct("iommukit_device_fault", bytes.subarray(at, at + FAULT_BYTES));
+      const address = BigInt(addr);
+      const substream = (Number(flags) & PASID_VALID) !== 0 ? Number(pasid) : NO_PASID;
+      this.#unit.translate(stream, substream, Number(address >> 12n), accessOf(Number(perm)), Number(address & 0xfffn));
+    }
+  }
+}
+
+/** iommu_hwpt_pgfault.perm as `Access`. */
+function accessOf(permissions: number): number {
+  const pairs = [[1, Access.READ], [2, Access.WRITE], [4, Access.EXECUTE], [8, Access.PRIVILEGED]] as const;
+  return pairs.reduce((access, [bit, flag]) => access | ((permissions & bit) !== 0 ? flag : 0), 0);
+}
