@@ -1,10 +1,10 @@
 /** A guest's SMMUv3 driver in front of a virtual SMMUv3, or of a unit of its own ("bare"), over the same device: for tests that compare the two. */
-import { buildMachine, FrameAllocator, type IommuDevice, IommuError, InterruptController, type PagingDomain, PhysicalMemory, SimulatedClient, type TraceEvent, Tracer } from "@iommukit/core";
+import { Access, buildMachine, FrameAllocator, type IommuDevice, IommuError, InterruptController, NO_PASID, type PagingDomain, PhysicalMemory, SimulatedClient, type TraceEvent, Tracer } from "@iommukit/core";
 import { DmaTestCommand, dmaTestModel, DmaTestRegister as R } from "@iommukit/core/devices";
 import { SmmuUnit } from "@iommukit/hw-smmu";
 import { SmmuDriver } from "@iommukit/hw-smmu/driver";
 import { smmuIommuFactory } from "@iommukit/hw-smmu/plugin";
-import { Reg } from "@iommukit/hw-smmu/spec";
+import { type Identification, Reg } from "@iommukit/hw-smmu/spec";
 import { HostObjects, shownTo, VirtualSmmu, checkShown } from "@iommukit/viommu/smmu";
 
 export const STREAM = 0x18;
@@ -15,22 +15,44 @@ const REGISTERS = 0x9000_0000;
 const REGISTER_BYTES = 0x2_0000;
 const PASID_VALID = 0x8000_0000;
 
+/** Another program with a device of its own: whether it still works, and its memory is as it left it. */
+function bystander(program: SimulatedClient, name: string): () => boolean {
+  const [iommufd, fd] = [program.open("/dev/iommu"), program.open(`/dev/vfio/devices/${name}`)];
+  program.ioctl(fd, "VFIO_DEVICE_BIND_IOMMUFD", { iommufd });
+  program.pwrite(fd, (7n << 40n) + 4n, Uint8Array.of(6, 0));
+  const ioas = Number(program.ioctl(iommufd, "IOMMU_IOAS_ALLOC").out_ioas_id);
+  const { address, bytes } = program.memory.map(0x1_0000);
+  program.ioctl(iommufd, "IOMMU_IOAS_MAP", { flags: 7, ioas_id: ioas, user_va: address, length: bytes.length, iova: 0 });
+  program.ioctl(fd, "VFIO_DEVICE_ATTACH_IOMMUFD_PT", { pt_id: ioas, argsz: 12 });
+  let count = 0;
+  return () => {
+    const mine = bytes.every((byte, i) => byte === (i < 8 ? count % 256 : 0));
+    count++;
+    const put = (register: number, value: bigint, size: number): void => void program.pwrite(fd, BigInt(register), new Uint8Array(BigUint64Array.of(value).buffer).subarray(0, size));
+    put(R.BUFFER, BigInt(count % 256) * 0x0101_0101_0101_0101n, 8);
+    put(R.DESTINATION, 0n, 8);
+    put(R.LENGTH, 8n, 4);
+    put(R.COMMAND, BigInt(DmaTestCommand.WRITE), 4);
+    return mine && bytes.subarray(0, 8).every((byte) => byte === count % 256);
+  };
+}
+
 /** The hardware of the host: one SMMU, devices behind it. */
 function host(devices: number) {
   const spec = {
     name: "host", memory: { size: "64MiB" }, iommus: [{ type: "smmuv3", options: { preset: "server" } }],
-    devices: Array.from({ length: devices }, (_, i) => ({ model: "dma-test", bdf: `00:0${3 + i}.0`, vfio: `vfio${i}` })),
+    devices: Array.from({ length: devices + 1 }, (_, i) => ({ model: "dma-test", bdf: `00:0${3 + i}.0`, vfio: `vfio${i}` })),
   };
   const machine = buildMachine(spec, { iommus: [smmuIommuFactory], devices: [dmaTestModel] });
   const program = new SimulatedClient(machine.nodes);
   const iommufd = program.open("/dev/iommu");
-  const opened = spec.devices.map(({ vfio }, i) => {
+  const opened = spec.devices.slice(0, devices).map(({ vfio }, i) => {
     const fd = program.open(`/dev/vfio/devices/${vfio}`);
     const id = Number(program.ioctl(fd, "VFIO_DEVICE_BIND_IOMMUFD", { iommufd }).out_devid);
     program.pwrite(fd, (7n << 40n) + 4n, Uint8Array.of(6, 0));
     return { fd, id, stream: STREAM + i };
   });
-  return { machine, program, iommufd, devices: opened };
+  return { program, iommufd, devices: opened, bystander: bystander(new SimulatedClient(machine.nodes), `vfio${devices}`) };
 }
 
 /** Puts commands into the guest's queue, past its driver, and rings. */
@@ -55,14 +77,21 @@ export function queueState(unit: SmmuUnit): { readonly waiting: number; readonly
   return { waiting, error: (consumer >>> 24) & 0x7f, stopped: ((unit.read(Reg.GERROR, 4) ^ unit.read(Reg.GERRORN, 4)) & 1n) === 1n };
 }
 
-export interface SmmuGuest {
+export interface SmmuGuest extends Guest {
+  readonly virtual: VirtualSmmu;
+  readonly identification: Identification;
+  /** Another program's device still works, and nothing has touched its memory. */
+  readonly bystander: () => boolean;
+  readonly calls: readonly string[];
+}
+
+/** A guest, wherever its unit leads. */
+export interface Guest {
   readonly unit: SmmuUnit;
   readonly driver: SmmuDriver;
   readonly memory: PhysicalMemory;
   readonly devices: readonly IommuDevice[];
   readonly log: readonly string[];
-  readonly virtual: VirtualSmmu;
-  readonly calls: readonly string[];
   readonly ram: Uint8Array;
   /** Frames of the guest for its data: `page(n)`. */
   page(index: number): number;
@@ -73,12 +102,64 @@ export interface SmmuGuest {
   buffer(device: number): bigint;
 }
 
+/** The guest's memory, unit and operating system; `boot` starts the latter. */
+function system(ram: Uint8Array, identification: Identification, devices: number) {
+  const memory = new PhysicalMemory();
+  memory.addWindow(0, RAM, { read: (offset, target) => target.set(ram.subarray(offset, offset + target.length)), write: (offset, source) => ram.set(source, offset) });
+  const tracer = new Tracer();
+  const log: string[] = [];
+  tracer.listen((event: TraceEvent) => {
+    if (event.kind === "report") log.push(event.text);
+  });
+  const interrupts = new InterruptController();
+  let driver: SmmuDriver | undefined;
+  const unit = new SmmuUnit(memory, { name: "guest", identification, tracer, onMessage: (to, data) => interrupts.deliver(to, data), onWire: (line) => (line === "sync" ? undefined : driver?.wire(line)) });
+  memory.addMmio(REGISTERS, REGISTER_BYTES, unit);
+  const known = Array.from({ length: devices }, (_, i) => ({ rid: STREAM + i, name: `guest device ${i}`, pasidBits: 8, ats: false }));
+  return {
+    unit, tracer,
+    boot() {
+      const started = new SmmuDriver({ name: "guest", memory, frames: new FrameAllocator(memory, FRAMES, DATA), registerBase: REGISTERS, interrupts, tracer });
+      driver = started;
+      for (const device of known) started.addDevice(device);
+      return {
+        unit, memory, log, ram, devices: known, driver: started,
+        page: (index: number) => DATA + index * 4096,
+        domain: (pasid = false) => started.allocPaging(known[0], { pasid }),
+      };
+    },
+  };
+}
+
+/** The same guest on hardware of its own. */
+export function bareGuest(identification: Identification, devices = 1): Guest {
+  const guest = system(new Uint8Array(RAM), identification, devices).boot();
+  const { unit, memory } = guest;
+  const read = new Map<number, bigint>();
+  return {
+    ...guest,
+    dma(device, write, iova, value = 0n, pasid) {
+      const page = unit.translate(STREAM + device, pasid ?? NO_PASID, Number(iova >> 12n), write ? Access.WRITE : Access.READ, Number(iova & 0xfffn));
+      if (page === -1) {
+        if (unit.answersZero && !write) read.set(device, 0n);
+        return unit.answersZero;
+      }
+      const at = page * 4096 + Number(iova & 0xfffn);
+      if (write) return memory.writeU64(at, value);
+      const found = memory.readU64(at);
+      if (found !== undefined) read.set(device, found);
+      return found !== undefined;
+    },
+    buffer: (device) => read.get(device) ?? 0n,
+  };
+}
+
 /**
  * @param devices of the host, which the guest has at `STREAM` and up
  * @param refuses commands that the host takes from no guest: as Linux, it then has done none of the block
  */
 export function smmuGuest(devices = 1, refuses: (low: bigint) => boolean = () => false): SmmuGuest {
-  const { program, iommufd, devices: opened } = host(devices);
+  const { program, iommufd, devices: opened, bystander: other } = host(devices);
   const { address, bytes: ram } = program.memory.map(RAM);
   const calls: string[] = [];
   const traced = {
@@ -97,31 +178,15 @@ export function smmuGuest(devices = 1, refuses: (low: bigint) => boolean = () =>
   };
   const ioas = Number(program.ioctl(iommufd, "IOMMU_IOAS_ALLOC").out_ioas_id);
   program.ioctl(iommufd, "IOMMU_IOAS_MAP", { flags: 7, ioas_id: ioas, user_va: address, length: RAM, iova: 0 });
-  const memory = new PhysicalMemory();
-  memory.addWindow(0, RAM, { read: (offset, target) => target.set(ram.subarray(offset, offset + target.length)), write: (offset, source) => ram.set(source, offset) });
   const objects = new HostObjects(traced, iommufd, ioas, opened);
   const identification = shownTo(objects.identification);
   checkShown(identification, objects.identification);
-  const tracer = new Tracer();
-  const log: string[] = [];
-  tracer.listen((event: TraceEvent) => {
-    if (event.kind === "report") log.push(event.text);
-  });
-  const interrupts = new InterruptController();
-  let driver: SmmuDriver | undefined;
-  const unit = new SmmuUnit(memory, { name: "guest", identification, tracer, onMessage: (to, data) => interrupts.deliver(to, data), onWire: (line) => (line === "sync" ? undefined : driver?.wire(line)) });
+  const { unit, tracer, boot } = system(ram, identification, opened.length);
   const virtual = new VirtualSmmu(unit, { program: traced, objects, devices: opened, tracer });
-  memory.addMmio(REGISTERS, REGISTER_BYTES, unit);
-  const frames = new FrameAllocator(memory, FRAMES, DATA);
-  driver = new SmmuDriver({ name: "guest", memory, frames, registerBase: REGISTERS, interrupts, tracer });
-  const guestDriver = driver;
-  const known = opened.map(({ stream }, i) => ({ rid: stream, name: `guest device ${i}`, pasidBits: 8, ats: false }));
-  for (const device of known) guestDriver.addDevice(device);
+  const guest = boot();
   const put = (fd: number, register: number, value: bigint, size: number): void => void program.pwrite(fd, BigInt(register), new Uint8Array(BigUint64Array.of(value).buffer).subarray(0, size));
   return {
-    unit, driver: guestDriver, memory, devices: known, log, virtual, calls, ram,
-    page: (index) => DATA + index * 4096,
-    domain: (pasid = false) => guestDriver.allocPaging(known[0], { pasid }),
+    ...guest, virtual, calls, identification, bystander: other,
     dma(device, write, iova, value = 0n, pasid) {
       const { fd } = opened[device];
       put(fd, R.PASID, pasid === undefined ? 0n : BigInt(PASID_VALID + pasid), 4);
