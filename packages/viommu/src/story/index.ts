@@ -1,0 +1,7 @@
+/** Flows of RFC v2 for `iommu tour`. */
+import type { Story } from "@iommukit/core";
+import { oneSpace } from "./one-space.js";
+import { pageFault } from "./page-fault.js";
+import { twoSpaces } from "./two-spaces.js";
+
+export const stories: readonly Story[] = [oneSpace, twoSpaces, pageFault];
