@@ -177,6 +177,8 @@ export interface DeviceFault {
   readonly permissions: number;
   /** Bits 11:0 as far as the unit tells. */
   readonly address: bigint;
+  /** The unit had no room for records before this one: some of the device's may be among the lost. */
+  readonly afterLoss?: boolean;
 }
 
 /** Where a device's page requests go. */

@@ -40,7 +40,7 @@ export class DeviceFaultFile implements KernelFile {
       this.#lost = true;
       return;
     }
-    this.#waiting.push({ fault, afterLoss: this.#lost });
+    this.#waiting.push({ fault, afterLoss: this.#lost || fault.afterLoss === true });
     this.#lost = false;
   }
 

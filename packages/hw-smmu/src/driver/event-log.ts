@@ -19,6 +19,8 @@ export interface Guest {
 export class EventLog {
   /** By StreamID: who wants to know. */
   readonly #sinks = new Map<number, (fault: DeviceFault) => void>();
+  /** Of these, who has yet to learn that records were lost. */
+  readonly #missed = new Set<number>();
   /** Records taken since the start, those of guests not counted. */
   count = 0;
   readonly #queue: OutputQueue;
@@ -38,13 +40,28 @@ export class EventLog {
   connect(stream: number, sink: ((fault: DeviceFault) => void) | undefined): void {
     if (sink) this.#sinks.set(stream, sink);
     else this.#sinks.delete(stream);
+    this.#missed.delete(stream);
+  }
+
+  /** Records were lost, nobody knows whose: each listener learns it with its next one. */
+  #lose(): void {
+    for (const stream of this.#sinks.keys()) this.#missed.add(stream);
+  }
+
+  #report(stream: number, fault: () => DeviceFault): void {
+    const sink = this.#sinks.get(stream);
+    if (sink === undefined) return;
+    const afterLoss = this.#missed.delete(stream);
+    sink(afterLoss ? { ...fault(), afterLoss } : fault());
   }
 
   /** The event queue's interrupt. */
   handle(): void {
     const { records, lost } = this.#queue.take();
     for (const words of records) this.#take(words);
-    if (lost) this.#tell("event records were lost: the queue was full");
+    if (!lost) return;
+    this.#lose();
+    this.#tell("event records were lost: the queue was full");
   }
 
   #take(words: readonly bigint[]): void {
@@ -57,7 +74,7 @@ export class EventLog {
     const guest = FOR_GUESTS.has(code) && (words[1] & S2) === 0n ? this.#guestOf(stream) : undefined;
     if (guest?.report(stream, words)) return;
     this.count++;
-    this.#sinks.get(stream)?.(faultOf(code, words));
+    this.#report(stream, () => faultOf(code, words));
     this.#tell(describe(code, stream, words));
   }
 
@@ -74,7 +91,8 @@ function faultOf(code: number, words: readonly bigint[]): DeviceFault {
   const { READ, WRITE, EXECUTE, PRIVILEGED } = FaultPermission;
   const access = fields.has("RnW") ? (has("RnW") ? READ : WRITE) : 0;
   return {
-    pasid: has("SSV") ? Number(fields.get("SubstreamID") ?? 0n) : undefined,
+    // C_BAD_SUBSTREAMID is of a SubstreamID always, and has no SSV (7.3.9).
+    pasid: has("SSV") || code === Event.C_BAD_SUBSTREAMID ? Number(fields.get("SubstreamID") ?? 0n) : undefined,
     permissions: access | (has("InD") ? EXECUTE : 0) | (has("PnU") ? PRIVILEGED : 0),
     // A translation request is for whole pages: its record has the page's number (7.3.6).
     address: (fields.get("InputAddr") ?? 0n) << (code === Event.F_BAD_ATS_TREQ ? 12n : 0n),

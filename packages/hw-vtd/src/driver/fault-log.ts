@@ -19,6 +19,8 @@ export class FaultLog {
   readonly #tracer: Tracer | undefined;
   /** By requester id: who wants to know. */
   readonly #sinks = new Map<number, (fault: DeviceFault) => void>();
+  /** Of these, who has yet to learn that records were lost. */
+  readonly #missed = new Set<number>();
   /** Faults taken since the start. */
   count = 0;
 
@@ -32,6 +34,19 @@ export class FaultLog {
   connect(rid: number, sink: ((fault: DeviceFault) => void) | undefined): void {
     if (sink) this.#sinks.set(rid, sink);
     else this.#sinks.delete(rid);
+    this.#missed.delete(rid);
+  }
+
+  /** Records were lost, nobody knows whose: each listener learns it with its next one. */
+  #lose(): void {
+    for (const rid of this.#sinks.keys()) this.#missed.add(rid);
+  }
+
+  #report(rid: number, fault: () => DeviceFault): void {
+    const sink = this.#sinks.get(rid);
+    if (sink === undefined) return;
+    const afterLoss = this.#missed.delete(rid);
+    sink(afterLoss ? { ...fault(), afterLoss } : fault());
   }
 
   /** The fault event's handler. The queue looks after its own errors; a completion that no invalidation asked for is dropped. */
@@ -43,6 +58,7 @@ export class FaultLog {
       if (!this.#take(base + ((first + i) % records) * 16)) break;
     }
     // Overflow last: until then, what comes is not recorded, and no half-read record is reused.
+    if ((status & Fsts.PFO) !== 0) this.#lose();
     const left = status & (Fsts.PFO | Fsts.ICE);
     if (left !== 0) this.#registers.write(Reg.FSTS, 4, BigInt(left));
   }
@@ -53,7 +69,7 @@ export class FaultLog {
     const low = this.#registers.read(offset, 8);
     this.#registers.write(offset + 12, 4, F_OF_TOP);
     this.count++;
-    if (!isOfInterrupt(high)) this.#sinks.get(Number(high & 0xffffn))?.(faultOf(low, high));
+    if (!isOfInterrupt(high)) this.#report(Number(high & 0xffffn), () => faultOf(low, high));
     if (this.#tracer?.listener) this.#tracer.listener({ kind: "report", unit: this.#unit, text: describe(low, high), count: this.count });
     return true;
   }
