@@ -95,6 +95,11 @@ export class HostObjects {
     this.#program.ioctl(fd, "VFIO_DEVICE_ATTACH_IOMMUFD_PT", { pt_id: hwpt, argsz: 12 });
   }
 
+  /** From everything: the host stops what the device does. */
+  detach({ fd }: HostDevice): void {
+    this.#program.ioctl(fd, "VFIO_DEVICE_DETACH_IOMMUFD_PT", { argsz: 8 });
+  }
+
   destroy(id: number): void {
     this.#call("IOMMU_DESTROY", { id });
   }

@@ -116,8 +116,24 @@ export class VirtualSmmu implements UnitObserver {
       return true;
     } catch (error) {
       this.#tell(error, `STE of stream 0x${stream.device.stream.toString(16)}`);
-      this.#use(stream, this.#objects.stops, undefined);
+      this.#stop(stream);
       return false;
+    }
+  }
+
+  /** Nothing of what the guest has taken away stays: a device that cannot be attached elsewhere is detached. */
+  #stop(stream: Stream): void {
+    const what = `stop of stream 0x${stream.device.stream.toString(16)}`;
+    try {
+      this.#use(stream, this.#objects.stops, undefined);
+    } catch (error) {
+      this.#tell(error, what);
+      try {
+        this.#objects.detach(stream.device);
+        this.#release(stream, undefined);
+      } catch (again) {
+        this.#tell(again, what);
+      }
     }
   }
 
@@ -143,6 +159,10 @@ export class VirtualSmmu implements UnitObserver {
       if (table !== undefined) this.#objects.destroy(table);
       throw error;
     }
+    this.#release(stream, table);
+  }
+
+  #release(stream: Stream, table: number | undefined): void {
     const old = stream.table;
     stream.table = table;
     if (old !== undefined) this.#objects.destroy(old);
