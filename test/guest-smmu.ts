@@ -1,11 +1,11 @@
 /** A guest's SMMUv3 driver in front of a virtual SMMUv3, or of a unit of its own ("bare"), over the same device: for tests that compare the two. */
-import { Access, buildMachine, FrameAllocator, type IommuDevice, IommuError, InterruptController, NO_PASID, type PagingDomain, PhysicalMemory, SimulatedClient, type TraceEvent, Tracer } from "@iommukit/core";
-import { DmaTestCommand, dmaTestModel, DmaTestRegister as R } from "@iommukit/core/devices";
+import { Access, FrameAllocator, type IommuDevice, IommuError, InterruptController, NO_PASID, type PagingDomain, PhysicalMemory, type TraceEvent, Tracer } from "@iommukit/core";
 import { SmmuUnit } from "@iommukit/hw-smmu";
 import { SmmuDriver } from "@iommukit/hw-smmu/driver";
 import { smmuIommuFactory } from "@iommukit/hw-smmu/plugin";
 import { type Identification, Reg } from "@iommukit/hw-smmu/spec";
-import { HostObjects, shownTo, VirtualSmmu, checkShown } from "@iommukit/viommu/smmu";
+import { checkShown, HostObjects, shownTo, VirtualSmmu } from "@iommukit/viommu/smmu";
+import { host } from "./host-program.js";
 
 export const STREAM = 0x18;
 const RAM = 0x200_0000;
@@ -13,47 +13,6 @@ const FRAMES = 0x10_0000;
 const DATA = 0x100_0000;
 const REGISTERS = 0x9000_0000;
 const REGISTER_BYTES = 0x2_0000;
-const PASID_VALID = 0x8000_0000;
-
-/** Another program with a device of its own: whether it still works, and its memory is as it left it. */
-function bystander(program: SimulatedClient, name: string): () => boolean {
-  const [iommufd, fd] = [program.open("/dev/iommu"), program.open(`/dev/vfio/devices/${name}`)];
-  program.ioctl(fd, "VFIO_DEVICE_BIND_IOMMUFD", { iommufd });
-  program.pwrite(fd, (7n << 40n) + 4n, Uint8Array.of(6, 0));
-  const ioas = Number(program.ioctl(iommufd, "IOMMU_IOAS_ALLOC").out_ioas_id);
-  const { address, bytes } = program.memory.map(0x1_0000);
-  program.ioctl(iommufd, "IOMMU_IOAS_MAP", { flags: 7, ioas_id: ioas, user_va: address, length: bytes.length, iova: 0 });
-  program.ioctl(fd, "VFIO_DEVICE_ATTACH_IOMMUFD_PT", { pt_id: ioas, argsz: 12 });
-  let count = 0;
-  return () => {
-    const mine = bytes.every((byte, i) => byte === (i < 8 ? count % 256 : 0));
-    count++;
-    const put = (register: number, value: bigint, size: number): void => void program.pwrite(fd, BigInt(register), new Uint8Array(BigUint64Array.of(value).buffer).subarray(0, size));
-    put(R.BUFFER, BigInt(count % 256) * 0x0101_0101_0101_0101n, 8);
-    put(R.DESTINATION, 0n, 8);
-    put(R.LENGTH, 8n, 4);
-    put(R.COMMAND, BigInt(DmaTestCommand.WRITE), 4);
-    return mine && bytes.subarray(0, 8).every((byte) => byte === count % 256);
-  };
-}
-
-/** The hardware of the host: one SMMU, devices behind it. */
-function host(devices: number) {
-  const spec = {
-    name: "host", memory: { size: "64MiB" }, iommus: [{ type: "smmuv3", options: { preset: "server" } }],
-    devices: Array.from({ length: devices + 1 }, (_, i) => ({ model: "dma-test", bdf: `00:0${3 + i}.0`, vfio: `vfio${i}` })),
-  };
-  const machine = buildMachine(spec, { iommus: [smmuIommuFactory], devices: [dmaTestModel] });
-  const program = new SimulatedClient(machine.nodes);
-  const iommufd = program.open("/dev/iommu");
-  const opened = spec.devices.slice(0, devices).map(({ vfio }, i) => {
-    const fd = program.open(`/dev/vfio/devices/${vfio}`);
-    const id = Number(program.ioctl(fd, "VFIO_DEVICE_BIND_IOMMUFD", { iommufd }).out_devid);
-    program.pwrite(fd, (7n << 40n) + 4n, Uint8Array.of(6, 0));
-    return { fd, id, stream: STREAM + i };
-  });
-  return { program, iommufd, devices: opened, bystander: bystander(new SimulatedClient(machine.nodes), `vfio${devices}`) };
-}
 
 /** Puts commands into the guest's queue, past its driver, and rings. */
 export function send(unit: SmmuUnit, memory: PhysicalMemory, commands: readonly (readonly [bigint, bigint])[]): void {
@@ -159,7 +118,9 @@ export function bareGuest(identification: Identification, devices = 1): Guest {
  * @param refuses commands that the host takes from no guest: as Linux, it then has done none of the block
  */
 export function smmuGuest(devices = 1, refuses: (low: bigint) => boolean = () => false): SmmuGuest {
-  const { program, iommufd, devices: opened, bystander: other } = host(devices);
+  const machine = host(smmuIommuFactory, devices, { preset: "server" });
+  const { program, iommufd, bystander } = machine;
+  const opened = machine.devices.map((device, i) => ({ ...device, stream: STREAM + i }));
   const { address, bytes: ram } = program.memory.map(RAM);
   const calls: string[] = [];
   const traced = {
@@ -184,20 +145,13 @@ export function smmuGuest(devices = 1, refuses: (low: bigint) => boolean = () =>
   const { unit, tracer, boot } = system(ram, identification, opened.length);
   const virtual = new VirtualSmmu(unit, { program: traced, objects, devices: opened, tracer });
   const guest = boot();
-  const put = (fd: number, register: number, value: bigint, size: number): void => void program.pwrite(fd, BigInt(register), new Uint8Array(BigUint64Array.of(value).buffer).subarray(0, size));
   return {
-    ...guest, virtual, calls, identification, bystander: other,
+    ...guest, virtual, calls, identification, bystander,
     dma(device, write, iova, value = 0n, pasid) {
-      const { fd } = opened[device];
-      put(fd, R.PASID, pasid === undefined ? 0n : BigInt(PASID_VALID + pasid), 4);
-      if (write) put(fd, R.BUFFER, value, 8);
-      put(fd, write ? R.DESTINATION : R.SOURCE, iova, 8);
-      put(fd, R.LENGTH, 8n, 4);
-      put(fd, R.COMMAND, BigInt(write ? DmaTestCommand.WRITE : DmaTestCommand.READ), 4);
-      const status = new DataView(program.pread(fd, BigInt(R.STATUS), 4).buffer).getUint32(0, true);
+      const passed = machine.dma(opened[device], write, iova, value, pasid);
       virtual.service();
-      return status === 1;
+      return passed;
     },
-    buffer: (device) => new DataView(program.pread(opened[device].fd, BigInt(R.BUFFER), 8).buffer).getBigUint64(0, true),
+    buffer: (device) => machine.buffer(opened[device]),
   };
 }

@@ -1,87 +1,84 @@
-/** A guest's VT-d in front of a device of the host: guest driver, virtual unit, iommufd, host driver, host hardware, memory. */
-import { buildMachine, encodeFields, FrameAllocator, InterruptController, PhysicalMemory, Prot, SimulatedClient } from "@iommukit/core";
-import { DmaTestCommand, dmaTestModel, DmaTestRegister as R, DmaTestStatus } from "@iommukit/core/devices";
-import { VtdDriver } from "@iommukit/hw-vtd/driver";
-import { REGISTER_BYTES, VtdUnit } from "@iommukit/hw-vtd/hardware";
-import { vtdIommuFactory } from "@iommukit/hw-vtd/plugin";
-import { CAP, ECAP } from "@iommukit/hw-vtd/spec";
-import { VirtualVtd } from "@iommukit/viommu/vtd";
-import { expect, it } from "vitest";
+/** A guest's VT-d on a host: guest driver, virtual VT-d, iommufd, host driver, host hardware, memory. */
+import { IommuError, Prot } from "@iommukit/core";
+import { smmuIommuFactory } from "@iommukit/hw-smmu/plugin";
+import { describe, expect, it } from "vitest";
+import { type GuestOptions, type Mode, vtdGuest } from "./guest-vtd.js";
 
-const RAM = 0x100_0000;
-const REGISTERS = 0xfed9_0000;
-const RID = 0x18;
-const { DONE, REFUSED } = DmaTestStatus;
+const IOVA = 0x40_0000n;
+const READ_WRITE = Prot.READ | Prot.WRITE;
+const word = (ram: Uint8Array, at: number): bigint => new DataView(ram.buffer, ram.byteOffset).getBigUint64(at, true);
 
-function guest(refuses: (name: string) => boolean = () => false) {
-  const spec = { name: "host", memory: { size: "64MiB" }, iommus: [{ type: "vtd", options: { preset: "full" } }], devices: [{ model: "dma-test", bdf: "00:03.0", vfio: "vfio0" }] };
-  const program = new SimulatedClient(buildMachine(spec, { iommus: [vtdIommuFactory], devices: [dmaTestModel] }).nodes);
-  const [iommufd, fd] = [program.open("/dev/iommu"), program.open("/dev/vfio/devices/vfio0")];
-  const devId = Number(program.ioctl(fd, "VFIO_DEVICE_BIND_IOMMUFD", { iommufd }).out_devid);
-  program.pwrite(fd, (7n << 40n) + 4n, Uint8Array.of(6, 0));
-  const { address, bytes } = program.memory.map(RAM);
-  const memory = new PhysicalMemory();
-  memory.addWindow(0, RAM, {
-    read: (offset, target) => void target.set(bytes.subarray(offset, offset + target.length)),
-    write: (offset, source) => void bytes.set(source, offset),
+const PLACES: readonly (readonly [name: string, mode: Mode, options: GuestOptions])[] = [
+  ["nested", "nested", {}],
+  ["shadowed on VT-d", "shadowed", {}],
+  ["legacy, shadowed on VT-d", "legacy", {}],
+  ["shadowed on an SMMUv3", "shadowed", { factory: smmuIommuFactory }],
+  ["legacy, shadowed on an SMMUv3", "legacy", { factory: smmuIommuFactory }],
+];
+
+describe.each(PLACES)("a virtual VT-d, %s", (_name, mode, options) => {
+  it("translates as the guest's tables say, and stops what the guest unmaps", () => {
+    const { driver, devices, domain, page, dma, ram, log } = vtdGuest(mode, options);
+    expect(dma(0, true, IOVA, 1n)).toBe(false);
+    const space = domain();
+    driver.attach(devices[0], 0, space);
+    space.map(IOVA, page(3), 4096, READ_WRITE);
+    expect([dma(0, true, IOVA + 8n, 7n), word(ram, page(3) + 8)]).toEqual([true, 7n]);
+    space.unmap(IOVA, 4096);
+    expect(dma(0, true, IOVA + 8n, 9n)).toBe(false);
+    expect(log).toHaveLength(2);
+    driver.detach(devices[0], 0);
+    expect([dma(0, true, IOVA, 1n), word(ram, page(3) + 8)]).toEqual([false, 7n]);
   });
-  const cap = encodeFields(CAP, { ND: 6n, CM: 1n, SAGAW: 4n, MGAW: 47n, ZLR: 1n, FRO: 0x22n, NFR: 7n, PSI: 1n, MAMV: 18n, FS1GP: 1n, ESRTPS: 1n })[0];
-  const ecap = encodeFields(ECAP, { C: 1n, QI: 1n, PT: 1n, IRO: 0xfn, PSS: 15n, PASID: 1n, SMTS: 1n, FSTS: 1n, SMPWC: 1n, RPS: 1n })[0];
-  const interrupts = new InterruptController();
-  const unit = new VtdUnit(memory, { version: 0x70, haw: 48, cap, ecap, onMessage: (at, data) => interrupts.deliver(at, data) });
-  memory.addMmio(REGISTERS, REGISTER_BYTES, unit);
-  const calls = { read: program.read.bind(program), write: program.write.bind(program), memory: program.memory, ioctl: (...call: Parameters<typeof program.ioctl>) => {
-    if (refuses(call[1])) program.ioctl(iommufd, "IOMMU_DESTROY", { id: 9999 });
-    return program.ioctl(...call);
-  } };
-  const vtd = new VirtualVtd(unit, calls, iommufd, [{ base: 0n, size: BigInt(RAM), address }], [{ rid: RID, fd, devId, pasidBits: 16 }]);
-  const put = (register: number, value: bigint, size: number): void => void program.pwrite(fd, BigInt(register), new Uint8Array(BigUint64Array.of(value).buffer).subarray(0, size));
-  const write = (iova: bigint, value: bigint, pasid?: number): number => {
-    put(R.BUFFER, value, 8);
-    put(R.DESTINATION, iova, 8);
-    put(R.LENGTH, 8n, 4);
-    put(R.PASID, pasid === undefined ? 0n : BigInt(pasid) | 0x8000_0000n, 4);
-    put(R.COMMAND, BigInt(DmaTestCommand.WRITE), 4);
-    return program.pread(fd, BigInt(R.STATUS), 4)[0];
-  };
-  const load = (at: number): bigint => new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(at, true);
-  const boot = (): VtdDriver => new VtdDriver({ name: "guest", memory, frames: new FrameAllocator(memory, RAM / 2, RAM), registerBase: REGISTERS, interrupts, haw: 48 });
-  return { vtd, boot, write, load };
-}
 
-const device = { rid: RID, name: "00:03.0", pasidBits: 16, ats: false };
-
-it("a guest's tables translate for the host's device: before, with and without them, and by PASID", () => {
-  const { boot, write, load } = guest();
-  expect([write(0x3000n, 1n), load(0x3000)]).toEqual([DONE, 1n]);
-  const driver = boot();
-  driver.addDevice(device);
-  expect(write(0x3000n, 2n)).toBe(REFUSED);
-  const domain = driver.allocPaging(device, {});
-  driver.attach(device, 0, domain);
-  domain.map(0x40_0000n, 0x5000, 0x1000, Prot.READ | Prot.WRITE);
-  expect([write(0x40_0008n, 3n), load(0x5008), write(0x3000n, 4n)]).toEqual([DONE, 3n, REFUSED]);
-  driver.attach(device, 5, domain);
-  expect([write(0x40_0010n, 5n, 5), load(0x5010), write(0x40_0010n, 6n, 6)]).toEqual([DONE, 5n, REFUSED]);
-  domain.unmap(0x40_0000n, 0x1000);
-  expect([write(0x40_0008n, 7n), write(0x40_0008n, 7n, 5), load(0x5008)]).toEqual([REFUSED, REFUSED, 3n]);
-  domain.map(0x40_0000n, 0x6000, 0x1000, Prot.READ | Prot.WRITE);
-  expect([write(0x40_0008n, 8n), load(0x6008)]).toEqual([DONE, 8n]);
-  driver.detach(device, 5);
-  expect([write(0x40_0008n, 9n, 5), write(0x40_0008n, 9n)]).toEqual([REFUSED, DONE]);
+  it("tells devices apart, and keeps to rights", () => {
+    const { driver, devices, domain, page, dma, buffer, ram } = vtdGuest(mode, { ...options, devices: 2 });
+    const [a, b] = [domain(), domain()];
+    driver.attach(devices[0], 0, a);
+    driver.attach(devices[1], 0, b);
+    a.map(IOVA, page(1), 4096, READ_WRITE);
+    b.map(IOVA, page(2), 4096, Prot.READ);
+    expect([dma(0, true, IOVA, 1n), dma(1, true, IOVA, 2n), word(ram, page(1)), word(ram, page(2))]).toEqual([true, false, 1n, 0n]);
+    expect([dma(1, false, IOVA), buffer(1)]).toEqual([true, 0n]);
+  });
 });
 
-it("what the host refuses is a fault of the guest, and the PASID stays blocked; another one works", () => {
-  let refusing = false;
-  const { boot, write } = guest((name) => refusing && name === "IOMMU_HWPT_ALLOC");
-  const driver = boot();
-  driver.addDevice(device);
-  const domain = driver.allocPaging(device, {});
-  domain.map(0x40_0000n, 0x5000, 0x1000, Prot.READ | Prot.WRITE);
-  refusing = true;
-  driver.attach(device, 7, domain);
-  expect([driver.faults.count, write(0x40_0000n, 1n, 7)]).toEqual([1, REFUSED]);
-  refusing = false;
-  driver.attach(device, 8, domain);
-  expect([driver.faults.count, write(0x40_0000n, 1n, 8)]).toEqual([1, DONE]);
+describe.each(PLACES.filter(([, mode]) => mode !== "legacy").slice(0, 2))("PASIDs of a guest, %s", (_name, mode, options) => {
+  it("have address spaces of their own", () => {
+    const { driver, devices, domain, page, dma, ram } = vtdGuest(mode, options);
+    const [own, other] = [domain(), domain()];
+    driver.attach(devices[0], 0, own);
+    driver.attach(devices[0], 5, other);
+    own.map(IOVA, page(1), 4096, READ_WRITE);
+    other.map(IOVA, page(2), 4096, READ_WRITE);
+    expect([dma(0, true, IOVA, 1n), dma(0, true, IOVA, 2n, 5), word(ram, page(1)), word(ram, page(2))]).toEqual([true, true, 1n, 2n]);
+    driver.detach(devices[0], 5);
+    expect([dma(0, true, IOVA, 3n, 5), dma(0, true, IOVA, 4n), word(ram, page(1))]).toEqual([false, true, 4n]);
+  });
+
+  it("R16, R18: a bind that the host refuses is a fault of the guest's, and a fresh PASID works", () => {
+    const busy = (name: string, { pasid }: Readonly<Record<string, number | bigint>>): Error | undefined =>
+      name === "VFIO_DEVICE_ATTACH_IOMMUFD_PT" && pasid === 5 ? new IommuError("EBUSY", { message: "PASID 5 is another device's", rule: "RFC v2: one device for each (RID, PASID)" }) : undefined;
+    const { driver, devices, domain, page, dma, ram, log } = vtdGuest(mode, { ...options, refuses: busy });
+    const [own, other] = [domain(), domain()];
+    driver.attach(devices[0], 0, own);
+    expect(() => driver.attach(devices[0], 5, other)).not.toThrow();
+    expect(log.join("\n")).toMatch(/00:03\.0 PASID 0x5 was blocked/);
+    other.map(IOVA, page(2), 4096, READ_WRITE);
+    expect(dma(0, true, IOVA, 1n, 5)).toBe(false);
+    driver.detach(devices[0], 5);
+    driver.attach(devices[0], 6, other);
+    expect([dma(0, true, IOVA, 2n, 6), word(ram, page(2))]).toEqual([true, 2n]);
+  });
 });
+
+it("forwards the invalidations of one unmap together", () => {
+  const { driver, devices, domain, page, calls } = vtdGuest("nested");
+  const space = domain();
+  driver.attach(devices[0], 0, space);
+  for (let i = 0; i < 8; i++) space.map(IOVA + BigInt(i) * 0x20_0000n, page(i), 4096, READ_WRITE);
+  calls.length = 0;
+  space.unmap(IOVA, 0x100_0000);
+  expect(calls).toEqual(["IOMMU_HWPT_INVALIDATE 1"]);
+});
+

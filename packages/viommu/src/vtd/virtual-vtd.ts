@@ -1,201 +1,263 @@
 /**
- * A guest's VT-d unit with nested translation: its first stages are page tables of the host (IOMMU_HWPT_DATA_VTD_S1) on top of one that
- * holds the guest's memory. What the host refuses blocks the (requester, PASID), and is a fault record of the guest's unit.
+ * A virtual VT-d: a unit over the guest's memory takes registers, queues and tables; what they say of a device of the host is done there. A
+ * write to a table of the guest cannot fail: what the host refuses surfaces with the invalidation that follows, as a fault of the guest's unit,
+ * and the request is blocked until the guest invalidates again (RFC v2's list, R16 to R18).
  */
-import { IommuError, NO_PASID, refuse } from "@iommukit/core";
-import { encodeStruct } from "@iommukit/core/abi";
-import { type FirstStageView, Granularity, PasidGranularity, type TranslationView, type UnitObserver, type UnitOrder } from "@iommukit/hw-vtd/spec";
-import type { GuestRam, Program } from "../host/calls.js";
+import { type IommuHardware, IommuError, type MmioHandler, NO_PASID, refuse, type Tracer } from "@iommukit/core";
+import { decodeStruct, structLayout } from "@iommukit/core/abi";
+import { type Capabilities, Granularity, PasidGranularity, type TranslationView, type UnitObserver, type UnitOrder } from "@iommukit/hw-vtd/spec";
+import { ChildShadow, type ShadowTarget, UserShadow } from "../shadow/index.js";
+import type { HostDevice, HostObjects } from "./host-objects.js";
+import { accessOf, type GuestTables } from "./second-stage.js";
+import { NestedSpace, ShadowedSpace, type Space } from "./spaces.js";
 
-/** What is needed of the unit that the guest programs: `VtdUnit` of hw-vtd is one. */
-export interface VirtualUnit {
+/** What a virtual VT-d needs of the unit in front of the guest; hw-vtd's `VtdUnit` has it. */
+export interface GuestUnit extends IommuHardware, MmioHandler {
+  readonly capabilities: Capabilities;
   observer: UnitObserver | undefined;
   look(rid: number, pasid: number): TranslationView;
   pasids(rid: number, limit: number): Iterable<number>;
   refuse(rid: number, pasid: number): void;
 }
 
-/** A VFIO device that is bound to the iommufd. */
-export interface HostDevice {
-  readonly rid: number;
-  readonly fd: number;
-  readonly devId: number;
-  /** Width of its PASIDs, 0 for none. */
-  readonly pasidBits: number;
+export interface VirtualVtdOptions {
+  readonly objects: HostObjects;
+  readonly devices: readonly HostDevice[];
+  /** Of the guest. */
+  readonly memory: GuestTables;
+  /**
+   * Who keeps shadows of second stages: this program, which maps its own memory, or the kernel, as children of the guest memory's IOAS
+   * (`childOf` makes one). The former unless given.
+   */
+  readonly childOf?: (ioas: number) => number;
+  /** PASIDs of a device that the guest may use: below this. */
+  readonly pasidLimit?: number;
+  readonly tracer?: Tracer;
 }
 
-const NEST_PARENT = 1;
-const ALLOC_PASID = 8;
-const DATA_VTD_S1 = 1;
-const ATTACH_PASID = 1;
-const MAP_ALL = 7;
-const EVERYTHING = 2n ** 64n - 1n;
-const ENTRY_BYTES = 24;
-/** Ranges that are told one by one; more are told as everything. */
-const MOST_RANGES = 64;
-const FUNCTION_MASKS = [0, 4, 6, 7] as const;
+const FAULT_BYTES = structLayout("iommukit_device_fault").size;
+const PASID_VALID = 1;
+/** Faults that are taken at once. */
+const FAULTS = 4096;
+const DEFAULT_PASID_LIMIT = 2 ** 20;
+/** Who uses an address space: what it is known by. */
+type Use = { readonly key: string; readonly space: Space | undefined };
+const BLOCKED: Use = { key: "blocked", space: undefined };
 
-interface Attachment {
-  readonly device: HostDevice;
-  readonly pasid: number;
-  view: TranslationView;
-  /** The nested page table; undefined where the guest's memory itself is attached, or nothing. */
-  hwpt: number | undefined;
-  refused: boolean;
-  ranges: { addr: bigint; npages: bigint; flags: number }[];
+interface Device {
+  readonly host: HostDevice;
+  /** By PASID, NO_PASID of the requester itself: what the host does for it now. */
+  readonly uses: Map<number, Use>;
 }
 
 export class VirtualVtd {
-  readonly #unit: VirtualUnit;
-  readonly #program: Program;
-  readonly #iommufd: number;
-  readonly #parents = new Map<number, number>();
-  readonly #devices: readonly HostDevice[];
-  readonly #attachments = new Map<number, Map<number, Attachment>>();
-  readonly #scratch: { readonly address: bigint; readonly bytes: Uint8Array };
+  readonly #unit: GuestUnit;
+  readonly #options: VirtualVtdOptions;
+  readonly #devices: readonly Device[];
+  /** By key: shadows that several requesters share, and how many. */
+  readonly #shadows = new Map<string, { readonly space: Space; users: number }>();
+  /** By descriptor of its faults. */
+  readonly #faults: ReadonlyMap<number, Device>;
+  readonly #limit: number;
 
-  /** @throws IommuError when the guest's memory cannot be mapped, or a device cannot be attached to it */
-  constructor(unit: VirtualUnit, program: Program, iommufd: number, ram: readonly GuestRam[], devices: readonly HostDevice[]) {
+  /** From now on the host follows the guest: at first, devices reach the guest's memory as it is. */
+  constructor(unit: GuestUnit, options: VirtualVtdOptions) {
+    if (!unit.capabilities.cachingMode) refuse("EINVAL", "the guest's unit has no caching mode (CAP.CM=0): a guest would not tell what it makes present", { argument: "unit", rule: "VT-d 6.1" });
     this.#unit = unit;
-    this.#program = program;
-    this.#iommufd = iommufd;
-    this.#devices = devices;
-    this.#scratch = program.memory.map(4096);
-    const ioas = Number(program.ioctl(iommufd, "IOMMU_IOAS_ALLOC").out_ioas_id);
-    for (const { base, size, address } of ram) program.ioctl(iommufd, "IOMMU_IOAS_MAP", { flags: MAP_ALL, ioas_id: ioas, user_va: address, length: size, iova: base });
-    for (const device of devices) {
-      const flags = NEST_PARENT | (device.pasidBits > 0 ? ALLOC_PASID : 0);
-      this.#parents.set(device.rid, Number(program.ioctl(iommufd, "IOMMU_HWPT_ALLOC", { dev_id: device.devId, pt_id: ioas, flags }).out_hwpt_id));
-      this.#attachments.set(device.rid, new Map());
-      this.#follow(device, NO_PASID);
-    }
-    unit.observer = (order) => this.#obey(order);
+    this.#options = options;
+    this.#limit = Math.min(options.pasidLimit ?? DEFAULT_PASID_LIMIT, 2 ** unit.capabilities.pasidBits);
+    this.#devices = options.devices.map((host) => ({ host, uses: new Map([[NO_PASID, BLOCKED]]) }));
+    this.#faults = new Map(this.#devices.map((device) => [options.objects.faults(device.host), device]));
+    unit.observer = (order) => this.#order(order);
+    this.#followAll();
   }
 
-  #obey(order: UnitOrder): void {
+  /** Descriptors that become readable when `service` has something to do. */
+  get pollable(): readonly number[] {
+    return [...this.#faults.keys()];
+  }
+
+  /** Faults of the host's hardware: the guest's own unit meets the same in the guest's tables, and records it. */
+  service(): void {
+    const { program } = this.#options.objects;
+    for (const [fd, { host }] of this.#faults) {
+      const bytes = program.read(fd, FAULTS * FAULT_BYTES);
+      for (let at = 0; at < bytes.length; at += FAULT_BYTES) {
+        const { flags, pasid, perm, addr } = decodeStruct("iommukit_device_fault", bytes.subarray(at, at + FAULT_BYTES));
+        const named = (Number(flags) & PASID_VALID) !== 0 ? Number(pasid) : NO_PASID;
+        this.#unit.translate(host.rid, named, Number(BigInt(addr) >> 12n), accessOf(Number(perm)));
+      }
+    }
+  }
+
+  #order(order: UnitOrder): void {
     switch (order.kind) {
       case "root-table":
       case "translation":
-        return this.#followAll(this.#devices, () => true);
-      case "contexts": {
-        const ignored = order.granularity === Granularity.SELECTIVE ? FUNCTION_MASKS[order.functionMask] : 0xffff;
-        return this.#followAll(this.#devices.filter(({ rid }) => (rid & ~ignored) === (order.source & ~ignored)), () => true);
-      }
+        return this.#followAll();
+      case "contexts":
+        return this.#followContexts(order);
       case "pasids":
-        return this.#followAll(this.#devices, ({ view }) => order.granularity === PasidGranularity.GLOBAL || !("domain" in view) || view.domain === order.domain,
-          order.granularity === PasidGranularity.PASID ? order.pasid : undefined);
+        return this.#followPasids(order);
       case "translations":
-        return this.#gather(order);
+        return this.#forget(order);
       default:
-        for (const attachments of this.#attachments.values()) for (const attachment of attachments.values()) this.#flush(attachment);
+        return this.#settle();
     }
   }
 
-  /** Looks at what the guest's tables say of each PASID that has something attached, or is present now. */
-  #followAll(devices: readonly HostDevice[], concerns: (attachment: Attachment) => boolean, only?: number): void {
-    for (const device of devices) {
-      const known = this.#attachments.get(device.rid) ?? new Map<number, Attachment>();
-      const present = only === undefined ? this.#unit.pasids(device.rid, 2 ** device.pasidBits) : [only];
-      for (const pasid of new Set([NO_PASID, ...known.keys(), ...present])) {
-        if (only !== undefined && pasid !== NO_PASID && pasid !== only) continue;
-        const attachment = known.get(pasid);
-        if (pasid >= 2 ** device.pasidBits || (attachment !== undefined && !concerns(attachment))) continue;
-        this.#follow(device, pasid);
+  #followAll(): void {
+    for (const device of this.#devices) this.#follow(device);
+  }
+
+  /** By device or its functions (6.5.2.1: FM masks bits of the function number); everything else is taken as everything. */
+  #followContexts({ granularity, source, functionMask }: UnitOrder & { readonly kind: "contexts" }): void {
+    const ignored = [0, 4, 6, 7][functionMask & 3];
+    for (const device of this.#devices) {
+      if (granularity !== Granularity.SELECTIVE || ((device.host.rid ^ source) & ~ignored & 0xffff) === 0) this.#follow(device);
+    }
+  }
+
+  #followPasids({ granularity, pasid }: UnitOrder & { readonly kind: "pasids" }): void {
+    if (granularity !== PasidGranularity.PASID) return this.#followAll();
+    for (const device of this.#devices) {
+      const own = this.#unit.look(device.host.rid, NO_PASID);
+      if (!("pasid" in own) || own.pasid === pasid) this.#followOne(device, NO_PASID);
+      if (pasid < this.#limit && pasid !== 0) this.#followOne(device, pasid);
+    }
+  }
+
+  /** All that the guest says of a device, and all that it no longer says. */
+  #follow(device: Device): void {
+    const said = new Set([NO_PASID, ...device.uses.keys()]);
+    for (const pasid of this.#unit.pasids(device.host.rid, this.#limit)) if (pasid !== 0) said.add(pasid);
+    for (const pasid of said) this.#followOne(device, pasid);
+  }
+
+  #followOne(device: Device, pasid: number): void {
+    const old = device.uses.get(pasid) ?? BLOCKED;
+    const view = this.#unit.look(device.host.rid, pasid);
+    const key = keyOf(view);
+    if (key === old.key) return;
+    let space: Space | undefined;
+    try {
+      space = this.#space(device, key, view);
+      if (view.kind === "blocked") this.#options.objects.block(device.host, named(pasid));
+      else this.#options.objects.attach(device.host, named(pasid), space?.hwpt ?? this.#options.objects.whole);
+      this.#keep(device, pasid, { key, space });
+    } catch (error) {
+      this.#tell(error, `entry of PASID ${pasid}`);
+      if (space) this.#release(key, space);
+      this.#options.objects.block(device.host, named(pasid));
+      // Not what the guest asked for, so that its next invalidation tries again.
+      this.#keep(device, pasid, BLOCKED);
+      this.#unit.refuse(device.host.rid, pasid);
+    }
+    if (old.space) this.#release(old.key, old.space);
+  }
+
+  #keep(device: Device, pasid: number, use: Use): void {
+    if (use === BLOCKED && pasid !== NO_PASID) device.uses.delete(pasid);
+    else device.uses.set(pasid, use);
+  }
+
+  /** undefined: none, or the guest's memory as it is. @throws IommuError what the host refuses */
+  #space({ host }: Device, key: string, view: TranslationView): Space | undefined {
+    const { objects, memory, childOf, tracer } = this.#options;
+    if (view.kind === "first-stage") return new NestedSpace(objects, host, view);
+    if (view.kind === "nested") return refuse("EOPNOTSUPP", "the guest nests, and was not shown that it can (ECAP.NEST=0)", { rule: "ECAP.NEST" });
+    if (view.kind !== "second-stage") return undefined;
+    const known = this.#shadows.get(key);
+    if (known) {
+      known.users++;
+      return known.space;
+    }
+    const ioas = childOf ? childOf(objects.ioas) : objects.newIoas();
+    const target: ShadowTarget = childOf ? new ChildShadow(objects.program, objects.iommufd, ioas) : new UserShadow(objects.program, objects.iommufd, objects.ram, ioas);
+    const space = new ShadowedSpace(objects, host, view.domain, view.second, memory, ioas, target, tracer);
+    this.#shadows.set(key, { space, users: 1 });
+    return space;
+  }
+
+  #release(key: string, space: Space): void {
+    const shadow = this.#shadows.get(key);
+    if (shadow?.space !== space) return space.free();
+    if (--shadow.users > 0) return;
+    this.#shadows.delete(key);
+    space.free();
+  }
+
+  #forget({ granularity, domain, pasid, page, addressMask, leavesOnly }: UnitOrder & { readonly kind: "translations" }): void {
+    const range = granularity === Granularity.SELECTIVE ? { page, count: 2 ** addressMask, leavesOnly } : undefined;
+    for (const space of this.#spaces(pasid)) if (granularity === Granularity.GLOBAL || space.domain === domain) space.forget(range);
+  }
+
+  /** Each once. @param pasid of first stages; undefined: of any */
+  #spaces(pasid?: number): Set<Space> {
+    const found = new Set<Space>();
+    for (const { host, uses } of this.#devices) {
+      for (const [key, { space }] of uses) {
+        if (space === undefined) continue;
+        const effective = key === NO_PASID ? this.#ridPasid(host.rid) : key;
+        if (pasid === undefined || pasid === effective) found.add(space);
+      }
+    }
+    return found;
+  }
+
+  #ridPasid(rid: number): number {
+    const view = this.#unit.look(rid, NO_PASID);
+    return "pasid" in view ? view.pasid : 0;
+  }
+
+  #settle(): void {
+    for (const space of this.#spaces()) {
+      try {
+        space.settle();
+      } catch (error) {
+        this.#tell(error, `invalidation of domain ${space.domain}`);
+        this.#block(space);
       }
     }
   }
 
-  #follow(device: HostDevice, pasid: number): void {
-    const known = this.#attachments.get(device.rid);
-    const looked = this.#unit.look(device.rid, pasid);
-    // Without translation, only the RID's own requests can be let through.
-    const view: TranslationView = looked.kind === "untranslated" && pasid !== NO_PASID ? { kind: "blocked" } : looked;
-    const before = known?.get(pasid);
-    if (before === undefined && view.kind === "blocked" && pasid !== NO_PASID) return;
-    if (before !== undefined && !before.refused && JSON.stringify(before.view) === JSON.stringify(view)) return;
-    const after: Attachment = { device, pasid, view, hwpt: undefined, refused: false, ranges: [] };
-    try {
-      this.#attach(after);
-    } catch (error) {
-      if (!(error instanceof IommuError)) throw error;
-      this.#block(after);
-    }
-    this.#destroy(before);
-    if (view.kind === "blocked" && pasid !== NO_PASID) known?.delete(pasid);
-    else known?.set(pasid, after);
-  }
-
-  /** What was attached before stays until this has taken its place. */
-  #attach(attachment: Attachment): void {
-    const { device, view } = attachment;
-    if (view.kind === "blocked") return this.#detach(attachment);
-    if (view.kind === "untranslated" || view.kind === "pass-through") return this.#use(attachment, this.#parents.get(device.rid) ?? 0);
-    if (view.kind !== "first-stage") refuse("EOPNOTSUPP", `a ${view.kind} table of a guest cannot be nested`, { rule: "ECAP.SSTS" });
-    attachment.hwpt = this.#nest(device, view.first);
-    this.#use(attachment, attachment.hwpt);
-  }
-
-  #nest(device: HostDevice, { root, levels, supervisor, writeProtect, extendedAccessed }: FirstStageView): number {
-    const data = encodeStruct("iommu_hwpt_vtd_s1", {
-      flags: (supervisor ? 1 : 0) | (extendedAccessed ? 2 : 0) | (writeProtect ? 4 : 0), pgtbl_addr: BigInt(root), addr_width: levels === 5 ? 57 : 48,
-    });
-    this.#scratch.bytes.set(data);
-    const { out_hwpt_id } = this.#program.ioctl(this.#iommufd, "IOMMU_HWPT_ALLOC", {
-      dev_id: device.devId, pt_id: this.#parents.get(device.rid) ?? 0, flags: device.pasidBits > 0 ? ALLOC_PASID : 0,
-      data_type: DATA_VTD_S1, data_len: data.length, data_uptr: this.#scratch.address,
-    });
-    return Number(out_hwpt_id);
-  }
-
-  #use({ device, pasid }: Attachment, hwpt: number): void {
-    this.#program.ioctl(device.fd, "VFIO_DEVICE_ATTACH_IOMMUFD_PT", pasid === NO_PASID ? { pt_id: hwpt, argsz: 12 } : { flags: ATTACH_PASID, pt_id: hwpt, pasid });
-  }
-
-  #detach({ device, pasid }: Attachment): void {
-    this.#program.ioctl(device.fd, "VFIO_DEVICE_DETACH_IOMMUFD_PT", pasid === NO_PASID ? { argsz: 8 } : { flags: ATTACH_PASID, pasid });
-  }
-
-  /** The host refused: nothing of before stays attached, and the guest finds a fault record. Tried again when the guest invalidates the entry. */
-  #block(attachment: Attachment): void {
-    this.#detach(attachment);
-    this.#destroy(attachment);
-    attachment.hwpt = undefined;
-    attachment.refused = true;
-    this.#unit.refuse(attachment.device.rid, attachment.pasid);
-  }
-
-  #destroy(attachment: Attachment | undefined): void {
-    if (attachment?.hwpt !== undefined) this.#program.ioctl(this.#iommufd, "IOMMU_DESTROY", { id: attachment.hwpt });
-  }
-
-  #gather(order: UnitOrder & { readonly kind: "translations" }): void {
-    // By domain alone, a range takes in every first-stage translation (VT-d 6.5.2.3).
-    const whole = order.pasid === undefined || order.granularity !== Granularity.SELECTIVE || order.addressMask >= 52;
-    const pages = 2n ** BigInt(order.addressMask);
-    const range = whole ? { addr: 0n, npages: EVERYTHING, flags: 0 } : { addr: ((BigInt(order.page) / pages) * pages) << 12n, npages: pages, flags: Number(order.leavesOnly) };
-    for (const attachments of this.#attachments.values()) {
-      for (const attachment of attachments.values()) {
-        const { view, ranges } = attachment;
-        if (attachment.hwpt === undefined || view.kind !== "first-stage") continue;
-        if (order.granularity !== Granularity.GLOBAL || order.pasid !== undefined) {
-          if (view.domain !== order.domain || (order.pasid !== undefined && view.pasid !== order.pasid)) continue;
-        }
-        if (whole || ranges.length >= MOST_RANGES) attachment.ranges = [{ addr: 0n, npages: EVERYTHING, flags: 0 }];
-        else if (ranges[0]?.npages !== EVERYTHING) ranges.push(range);
+  /** The host may still hold what the guest has made void: nobody uses it any more. */
+  #block(space: Space): void {
+    for (const device of this.#devices) {
+      for (const [pasid, use] of [...device.uses]) {
+        if (use.space !== space) continue;
+        this.#options.objects.block(device.host, named(pasid));
+        this.#keep(device, pasid, BLOCKED);
+        this.#unit.refuse(device.host.rid, pasid);
+        this.#release(use.key, space);
       }
     }
   }
 
-  #flush(attachment: Attachment): void {
-    const { ranges, hwpt } = attachment;
-    if (hwpt === undefined || ranges.length === 0) return;
-    attachment.ranges = [];
-    for (const [i, range] of ranges.entries()) this.#scratch.bytes.set(encodeStruct("iommu_hwpt_vtd_s1_invalidate", range), i * ENTRY_BYTES);
-    try {
-      this.#program.ioctl(this.#iommufd, "IOMMU_HWPT_INVALIDATE", { hwpt_id: hwpt, data_uptr: this.#scratch.address, data_type: 0, entry_len: ENTRY_BYTES, entry_num: ranges.length });
-    } catch (error) {
-      if (!(error instanceof IommuError)) throw error;
-      this.#block(attachment);
-    }
+  /** @throws what is no refusal of the host */
+  #tell(error: unknown, what: string): void {
+    if (!(error instanceof IommuError)) throw error;
+    this.#options.tracer?.listener?.({ kind: "report", unit: this.#unit.name, text: `the host refuses a guest's ${what}: ${error.reason.message}`, count: 1 });
+  }
+}
+
+function named(pasid: number): number | undefined {
+  return pasid === NO_PASID ? undefined : pasid;
+}
+
+/** Equal for what the host has to do nothing about. */
+function keyOf(view: TranslationView): string {
+  switch (view.kind) {
+    case "blocked":
+      return BLOCKED.key;
+    case "untranslated":
+    case "pass-through":
+      return "whole";
+    case "first-stage":
+      return `first ${view.domain} ${Object.values(view.first).join(" ")}`;
+    case "second-stage":
+      return `second ${view.domain} ${Object.values(view.second).join(" ")}`;
+    default:
+      return "nested";
   }
 }

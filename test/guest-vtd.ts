@@ -1,0 +1,124 @@
+/** A guest's VT-d driver in front of a virtual VT-d, or of a unit of its own ("bare"), over the same device: for tests that compare the two. */
+import { Access, FrameAllocator, type IommuDevice, type IommuFactory, InterruptController, NO_PASID, type PagingDomain, PhysicalMemory, type TraceEvent, Tracer } from "@iommukit/core";
+import { VtdUnit } from "@iommukit/hw-vtd";
+import { VtdDriver } from "@iommukit/hw-vtd/driver";
+import { vtdIommuFactory } from "@iommukit/hw-vtd/plugin";
+import { GUEST_UNITS, type GuestWords, HostObjects, VirtualVtd } from "@iommukit/viommu/vtd";
+import { type Host, host } from "./host-program.js";
+
+export const RID = 0x18;
+const RAM = 0x200_0000;
+const FRAMES = 0x10_0000;
+const DATA = 0x100_0000;
+const REGISTERS = 0x9000_0000;
+const REGISTER_BYTES = 0x8000;
+const PASID_BITS = 8;
+
+export type Mode = keyof typeof GUEST_UNITS;
+
+/** A guest, wherever its unit leads. */
+export interface Guest {
+  readonly unit: VtdUnit;
+  readonly driver: VtdDriver;
+  readonly memory: PhysicalMemory;
+  readonly devices: readonly IommuDevice[];
+  /** What its driver reads of faults. */
+  readonly log: string[];
+  readonly ram: Uint8Array;
+  page(index: number): number;
+  domain(): PagingDomain;
+  dma(device: number, write: boolean, iova: bigint, value?: bigint, pasid?: number): boolean;
+  buffer(device: number): bigint;
+}
+
+export interface VtdGuest extends Guest {
+  readonly virtual: VirtualVtd;
+  /** Calls of the program that runs it. */
+  readonly calls: string[];
+  readonly bystander: () => boolean;
+  readonly host: Host;
+}
+
+function system(ram: Uint8Array, words: GuestWords, devices: number) {
+  const memory = new PhysicalMemory();
+  memory.addWindow(0, RAM, { read: (offset, target) => target.set(ram.subarray(offset, offset + target.length)), write: (offset, source) => ram.set(source, offset) });
+  const tracer = new Tracer();
+  const log: string[] = [];
+  tracer.listen((event: TraceEvent) => {
+    if (event.kind === "report" && event.unit === "guest") log.push(event.text);
+  });
+  const interrupts = new InterruptController();
+  const unit = new VtdUnit(memory, { name: "guest", ...words, tracer, onMessage: (to, data) => interrupts.deliver(to, data) });
+  memory.addMmio(REGISTERS, REGISTER_BYTES, unit);
+  const known = Array.from({ length: devices }, (_, i) => ({ rid: RID + i, name: `guest device ${i}`, pasidBits: PASID_BITS, ats: false }));
+  return {
+    unit, tracer, memory,
+    boot() {
+      const driver = new VtdDriver({ name: "guest", memory, frames: new FrameAllocator(memory, FRAMES, DATA), registerBase: REGISTERS, interrupts, haw: words.haw, tracer });
+      for (const device of known) driver.addDevice(device);
+      return { unit, memory, log, ram, devices: known, driver, page: (index: number) => DATA + index * 4096, domain: () => driver.allocPaging(known[0], { pasid: true }) };
+    },
+  };
+}
+
+/** The same guest on hardware of its own. */
+export function bareGuest(mode: Mode, devices = 1): Guest {
+  const guest = system(new Uint8Array(RAM), GUEST_UNITS[mode], devices).boot();
+  const { unit, memory } = guest;
+  const read = new Map<number, bigint>();
+  return {
+    ...guest,
+    dma(device, write, iova, value = 0n, pasid) {
+      const page = unit.translate(RID + device, pasid ?? NO_PASID, Number(iova >> 12n), write ? Access.WRITE : Access.READ);
+      if (page === -1) return false;
+      const at = page * 4096 + Number(iova & 0xfffn);
+      if (write) return memory.writeU64(at, value);
+      const found = memory.readU64(at);
+      if (found !== undefined) read.set(device, found);
+      return found !== undefined;
+    },
+    buffer: (device) => read.get(device) ?? 0n,
+  };
+}
+
+export interface GuestOptions {
+  readonly devices?: number;
+  readonly factory?: IommuFactory;
+  /** The kernel keeps shadows, as children of the guest memory's IOAS. */
+  readonly children?: boolean;
+  /** Thrown in place of a call of the program. */
+  readonly refuses?: (name: string, fields: Readonly<Record<string, number | bigint>>) => Error | undefined;
+}
+
+export function vtdGuest(mode: Mode, { devices = 1, factory = vtdIommuFactory, children = false, refuses }: GuestOptions = {}): VtdGuest {
+  const machine = host(factory, devices);
+  const { program, iommufd, bystander } = machine;
+  const opened = machine.devices.map((device, i) => ({ ...device, rid: RID + i }));
+  const { address, bytes: ram } = program.memory.map(RAM);
+  const calls: string[] = [];
+  const traced = {
+    memory: program.memory,
+    read: (fd: number, length: number) => program.read(fd, length),
+    write: (fd: number, bytes: Uint8Array) => program.write(fd, bytes),
+    ioctl(fd: number, name: string, fields: Readonly<Record<string, number | bigint>> = {}) {
+      calls.push(name === "IOMMU_HWPT_INVALIDATE" ? `${name} ${fields.entry_num}` : name);
+      const refusal = refuses?.(name, fields);
+      if (refusal) throw refusal;
+      return program.ioctl(fd, name, fields);
+    },
+  };
+  const objects = new HostObjects(traced, iommufd, [{ base: 0n, size: BigInt(RAM), address }], opened[0], mode === "nested");
+  const { unit, tracer, memory, boot } = system(ram, GUEST_UNITS[mode], devices);
+  const childOf = (parent: number): number => Number(program.ioctl(iommufd, "IOMMUKIT_IOAS_NEST", { parent_ioas_id: parent }).out_ioas_id);
+  const virtual = new VirtualVtd(unit, { objects, devices: opened, memory, tracer, pasidLimit: 2 ** PASID_BITS, ...(children ? { childOf } : {}) });
+  const guest = boot();
+  return {
+    ...guest, virtual, calls, bystander, host: machine,
+    dma(device, write, iova, value = 0n, pasid) {
+      const passed = machine.dma(opened[device], write, iova, value, pasid);
+      virtual.service();
+      return passed;
+    },
+    buffer: (device) => machine.buffer(opened[device]),
+  };
+}

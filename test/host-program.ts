@@ -1,0 +1,75 @@
+/** A host for guests: a machine with test devices, the program that runs the guest, and another program that must not notice. */
+import { buildMachine, type IommuFactory, SimulatedClient } from "@iommukit/core";
+import { DmaTestCommand, dmaTestModel, DmaTestRegister as R, DmaTestStatus } from "@iommukit/core/devices";
+
+const PASID_VALID = 0x8000_0000;
+const CONFIG_COMMAND = (7n << 40n) + 4n;
+const ENABLED = Uint8Array.of(6, 0);
+
+export interface OpenDevice {
+  readonly fd: number;
+  readonly id: number;
+}
+
+export interface Host {
+  readonly program: SimulatedClient;
+  readonly iommufd: number;
+  readonly devices: readonly OpenDevice[];
+  /** Another program's device still works, and nothing has touched its memory. */
+  readonly bystander: () => boolean;
+  /** Makes a device read or write 8 bytes. False: refused. */
+  dma(device: OpenDevice, write: boolean, iova: bigint, value?: bigint, pasid?: number): boolean;
+  /** What the device read last. */
+  buffer(device: OpenDevice): bigint;
+}
+
+export function host(factory: IommuFactory, devices: number, options: Readonly<Record<string, unknown>> = factory.everything ?? {}): Host {
+  const spec = {
+    name: "host", memory: { size: "64MiB" }, iommus: [{ type: factory.name, options }],
+    devices: Array.from({ length: devices + 1 }, (_, i) => ({ model: "dma-test", bdf: `00:0${3 + i}.0`, vfio: `vfio${i}` })),
+  };
+  const machine = buildMachine(spec, { iommus: [factory], devices: [dmaTestModel] });
+  const program = new SimulatedClient(machine.nodes);
+  const iommufd = program.open("/dev/iommu");
+  const opened = spec.devices.slice(0, devices).map(({ vfio }) => open(program, iommufd, vfio));
+  return {
+    program, iommufd, devices: opened,
+    bystander: bystander(new SimulatedClient(machine.nodes), `vfio${devices}`),
+    dma: (device, write, iova, value = 0n, pasid) => dma(program, device, write, iova, value, pasid),
+    buffer: ({ fd }) => new DataView(program.pread(fd, BigInt(R.BUFFER), 8).buffer).getBigUint64(0, true),
+  };
+}
+
+function open(program: SimulatedClient, iommufd: number, name: string): OpenDevice {
+  const fd = program.open(`/dev/vfio/devices/${name}`);
+  const id = Number(program.ioctl(fd, "VFIO_DEVICE_BIND_IOMMUFD", { iommufd }).out_devid);
+  program.pwrite(fd, CONFIG_COMMAND, ENABLED);
+  return { fd, id };
+}
+
+function dma(program: SimulatedClient, { fd }: OpenDevice, write: boolean, iova: bigint, value: bigint, pasid: number | undefined): boolean {
+  const put = (register: number, word: bigint, size: number): void => void program.pwrite(fd, BigInt(register), new Uint8Array(BigUint64Array.of(word).buffer).subarray(0, size));
+  put(R.PASID, pasid === undefined ? 0n : BigInt(PASID_VALID + pasid), 4);
+  if (write) put(R.BUFFER, value, 8);
+  put(write ? R.DESTINATION : R.SOURCE, iova, 8);
+  put(R.LENGTH, 8n, 4);
+  put(R.COMMAND, BigInt(write ? DmaTestCommand.WRITE : DmaTestCommand.READ), 4);
+  return new DataView(program.pread(fd, BigInt(R.STATUS), 4).buffer).getUint32(0, true) === DmaTestStatus.DONE;
+}
+
+/** Whether a program's device still works, and its memory is as it left it. */
+function bystander(program: SimulatedClient, name: string): () => boolean {
+  const iommufd = program.open("/dev/iommu");
+  const device = open(program, iommufd, name);
+  const ioas = Number(program.ioctl(iommufd, "IOMMU_IOAS_ALLOC").out_ioas_id);
+  const { address, bytes } = program.memory.map(0x1_0000);
+  program.ioctl(iommufd, "IOMMU_IOAS_MAP", { flags: 7, ioas_id: ioas, user_va: address, length: bytes.length, iova: 0 });
+  program.ioctl(device.fd, "VFIO_DEVICE_ATTACH_IOMMUFD_PT", { pt_id: ioas, argsz: 12 });
+  let count = 0;
+  return () => {
+    const asItWas = bytes.every((byte, i) => byte === (i < 8 ? count : 0));
+    count = (count + 1) % 256;
+    const wrote = dma(program, device, true, 0n, BigInt(count) * 0x0101_0101_0101_0101n, undefined);
+    return asItWas && wrote && bytes.subarray(0, 8).every((byte) => byte === count);
+  };
+}
