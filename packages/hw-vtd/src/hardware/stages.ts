@@ -39,6 +39,8 @@ export class Stages {
   shift = 12;
   /** rights of user and of privileged requests (bits of `Access`), */
   userRights = 0;
+  /** The second stage has nothing for the page that was looked for last, not even a right. */
+  absent = false;
   privilegedRights = 0;
   /** whether a write needs no dirty update, and SNP of the second-stage leaf. */
   dirty = false;
@@ -185,6 +187,7 @@ export class Stages {
   #secondLeaf(c: Configuration, page: number, access: number, kind: number): number {
     const status = this.#walkSecond(c, page);
     const write = (access & Access.WRITE) !== 0;
+    this.absent = status !== WalkStatus.OK || (this.#secondAnd & 3) === 0;
     if (status !== WalkStatus.OK) return this.#secondCondition(c, status, write);
     const rights = this.#secondAnd & 3;
     if (rights === 0 && !c.legacy) return F.SSS2;

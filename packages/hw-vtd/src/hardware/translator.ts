@@ -326,7 +326,7 @@ export class Translator {
     }
     const condition = c.pgtt === Pgtt.PASS_THROUGH ? this.#passThrough(c, kind, page) : this.#stages.resolve(c, page, access, privileged, kind);
     if (condition === NONE) this.#fill(c, rid, pasid, page);
-    else if (this.#caps.cachingMode && !isFirst(c) && isCachedRefusal(condition)) this.#insert(c, rid, pasid, page, page, 12, (condition + 1) << CONDITION_SHIFT);
+    else if (this.#caps.cachingMode && !isFirst(c) && this.#stages.absent && isCachedRefusal(condition)) this.#insert(c, rid, pasid, page, page, 12, (condition + 1) << CONDITION_SHIFT);
     return condition;
   }
 
@@ -340,7 +340,12 @@ export class Translator {
     const slot = iotlb.lookup(rid, pasid, page);
     if (slot === -1) return NONE;
     const data = iotlb.data(slot);
-    if (data >>> CONDITION_SHIFT !== 0) return (data >>> CONDITION_SHIFT) - 1;
+    if (data >>> CONDITION_SHIFT !== 0) {
+      const condition = (data >>> CONDITION_SHIFT) - 1;
+      // In legacy mode an absent page is told by what the request wants of it.
+      if (condition !== F.LGN2 && condition !== F.LGN3) return condition;
+      return (access & Access.WRITE) !== 0 ? F.LGN2 : F.LGN3;
+    }
     if (kind !== RequestKind.UNTRANSLATED || (access & Access.ZERO_LENGTH) !== 0) return NONE;
     if ((access & Access.WRITE) !== 0 && (data & (Access.WRITE | CLEAN)) === 0) return c.legacy ? F.LGN2 : F.SGN6;
     return (access & Access.READ) !== 0 && (data & Access.READ) === 0 ? (c.legacy ? F.LGN3 : F.SGN7) : NONE;

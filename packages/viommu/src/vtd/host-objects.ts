@@ -1,4 +1,5 @@
 /** The host's side of a virtual VT-d: the guest's memory as a page table, page tables of a guest's first stage on top of it, and shadows. */
+import { IommuError } from "@iommukit/core";
 import { encodeStruct, structLayout } from "@iommukit/core/abi";
 import type { FirstStageView } from "@iommukit/hw-vtd/spec";
 import type { GuestRam, Program } from "../host/calls.js";
@@ -85,10 +86,19 @@ export class HostObjects {
     this.program.ioctl(fd, "VFIO_DEVICE_ATTACH_IOMMUFD_PT", { pt_id: hwpt, ...(pasid === undefined ? { argsz: 12 } : { flags: ATTACH_PASID, pasid }) });
   }
 
-  /** Stops every access. */
+  /** Stops every access: that cannot be refused, though it may be silent then. */
   block(device: HostDevice, pasid: number | undefined): void {
-    if (pasid === undefined) this.attach(device, pasid, this.#empty);
-    else this.program.ioctl(device.fd, "VFIO_DEVICE_DETACH_IOMMUFD_PT", { flags: ATTACH_PASID, pasid });
+    if (pasid !== undefined) return this.#detach(device, { flags: ATTACH_PASID, pasid });
+    try {
+      this.attach(device, pasid, this.#empty);
+    } catch (error) {
+      if (!(error instanceof IommuError)) throw error;
+      this.#detach(device, { argsz: 8 });
+    }
+  }
+
+  #detach({ fd }: HostDevice, fields: Readonly<Record<string, number>>): void {
+    this.program.ioctl(fd, "VFIO_DEVICE_DETACH_IOMMUFD_PT", fields);
   }
 
   destroy(id: number): void {

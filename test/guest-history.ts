@@ -1,0 +1,85 @@
+/** Random histories of a guest, for tests that compare where it runs. */
+import { type IommuDevice, IommuError, type PagingDomain, Prot } from "@iommukit/core";
+
+export const STEPS = 60;
+export const DEVICES = 2;
+/** Of the guest's data. */
+export const PAGES = 24;
+
+/** What a history needs of a guest. */
+export interface HistoryGuest {
+  readonly driver: {
+    attach(device: IommuDevice, pasid: number, domain: PagingDomain): void;
+    detach(device: IommuDevice, pasid: number): void;
+  };
+  readonly devices: readonly IommuDevice[];
+  readonly ram: Uint8Array;
+  page(index: number): number;
+  domain(pasid?: boolean): PagingDomain;
+  dma(device: number, write: boolean, iova: bigint, value?: bigint, pasid?: number): boolean;
+  buffer(device: number): bigint;
+}
+
+/** A number from 0 to below `n`. */
+export function generator(seed: number): (n: number) => number {
+  let state = seed >>> 0;
+  return (n) => {
+    state = (Math.imul(state ^ (state >>> 15), 0x2c1b_3c6d) + 0x9e37_79b9) >>> 0;
+    state = (state ^ (state >>> 12)) >>> 0;
+    return state % n;
+  };
+}
+
+/** What can be asked of either guest; the answer is all that the guest sees. */
+export class Player {
+  readonly guest: HistoryGuest;
+  readonly #domains: PagingDomain[];
+  readonly #pasids: number;
+
+  /** @param pasids that the guest uses, 0 for requests without one among them */
+  constructor(guest: HistoryGuest, pasids: number) {
+    this.#pasids = pasids;
+    this.guest = guest;
+    this.#domains = Array.from({ length: 4 }, () => guest.domain(true));
+  }
+
+  /** @param a number below any bound, the same for both */
+  step(a: (n: number) => number): string {
+    const { guest } = this;
+    const domain = this.#domains[a(4)];
+    const device = a(DEVICES);
+    const pasid = a(this.#pasids);
+    const iova = 0x40_0000n + BigInt(a(6)) * 4096n + (a(8) === 0 ? 0x20_0000n : 0n);
+    const length = (1 + a(3)) * 4096;
+    const prot = [Prot.READ, Prot.READ | Prot.WRITE, Prot.READ | Prot.WRITE][a(3)];
+    const page = guest.page(a(PAGES - 3));
+    const [value, kind, offset] = [BigInt(a(1_000_000)), a(20), BigInt(a(512) * 8)];
+    const write = a(2) === 0;
+    try {
+      if (kind < 5) {
+        if (domain.iovaToPa(iova) !== undefined || domain.iovaToPa(iova + BigInt(length) - 4096n) !== undefined || domain.iovaToPa(iova + 4096n) !== undefined) return "taken";
+        domain.map(iova, page, length, prot);
+      } else if (kind < 8) domain.unmap(iova, length);
+      else if (kind < 10) guest.driver.attach(guest.devices[device], pasid, domain);
+      else if (kind < 11) guest.driver.detach(guest.devices[device], pasid);
+      else {
+        const passed = guest.dma(device, write, iova + offset, value, pasid === 0 ? undefined : pasid);
+        return passed && !write ? `true ${guest.buffer(device)}` : `${passed}`;
+      }
+      return "done";
+    } catch (error) {
+      if (error instanceof IommuError) return error.errno;
+      throw error;
+    }
+  }
+
+  end(): void {
+    for (const device of this.guest.devices) for (let pasid = this.#pasids - 1; pasid >= 0; pasid--) this.guest.driver.detach(device, pasid);
+    for (const domain of this.#domains) domain.free();
+  }
+}
+
+/** The guest's data, wherever it runs. */
+export function dataOf(guest: HistoryGuest): Uint8Array {
+  return guest.ram.subarray(guest.page(0), guest.page(PAGES));
+}
