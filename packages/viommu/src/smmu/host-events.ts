@@ -1,7 +1,7 @@
 /** What the host's hardware records of a guest's devices, on its way into the guest's event queue. */
-import { Access, IommuError, type IommuHardware, NO_PASID } from "@iommukit/core";
-import { decodeStruct, structLayout } from "@iommukit/core/abi";
+import { IommuError, type IommuHardware } from "@iommukit/core";
 import type { Program } from "../host/calls.js";
+import { takeFaults } from "../host/device-faults.js";
 import type { HostDevice, HostObjects } from "./host-objects.js";
 
 const HEADER_BYTES = 8;
@@ -10,8 +10,6 @@ const LOST_EVENTS = 1;
 /** Sequence numbers come round at 2^31 (iommufd facts 6.2). */
 const SEQUENCES = 2 ** 31;
 const MAX_DEPTH = 2 ** 19;
-const FAULT_BYTES = structLayout("iommukit_device_fault").size;
-const PASID_VALID = 1;
 /** Records that are taken at once; there is more to do when the descriptor stays readable. */
 const BUDGET = 4096;
 
@@ -72,18 +70,6 @@ export class HostEvents {
 
   /** What no event queue of the host takes: the guest's own unit meets the same in the guest's tables, and records it. */
   #takeFaults(fd: number, stream: number): void {
-    const bytes = this.#program.read(fd, BUDGET * FAULT_BYTES);
-    for (let at = 0; at < bytes.length; at += FAULT_BYTES) {
-      const { flags, pasid, perm, addr } = decodeStruct("iommukit_device_fault", bytes.subarray(at, at + FAULT_BYTES));
-      const address = BigInt(addr);
-      const substream = (Number(flags) & PASID_VALID) !== 0 ? Number(pasid) : NO_PASID;
-      this.#unit.translate(stream, substream, Number(address >> 12n), accessOf(Number(perm)), Number(address & 0xfffn));
-    }
+    for (const { pasid, page, access, offset } of takeFaults(this.#program, fd)) this.#unit.translate(stream, pasid, page, access, offset);
   }
-}
-
-/** iommu_hwpt_pgfault.perm as `Access`. */
-function accessOf(permissions: number): number {
-  const pairs = [[1, Access.READ], [2, Access.WRITE], [4, Access.EXECUTE], [8, Access.PRIVILEGED]] as const;
-  return pairs.reduce((access, [bit, flag]) => access | ((permissions & bit) !== 0 ? flag : 0), 0);
 }

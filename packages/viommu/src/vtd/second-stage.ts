@@ -1,5 +1,5 @@
 /** Pages that a guest's second-stage tables map (VT-d 9.8), read out of its memory for a shadow. */
-import { Access, type PhysicalMemory } from "@iommukit/core";
+import type { PhysicalMemory } from "@iommukit/core";
 import { SecondStage, type SecondStageView } from "@iommukit/hw-vtd/spec";
 import { type GuestLeaf, ShadowRight } from "../shadow/index.js";
 
@@ -49,10 +49,4 @@ function* table(walk: Walk, address: bigint, level: number, base: bigint, rights
     if (target % size !== 0n || level > 2) continue;
     yield { iova, address: target, length: size, rights: ((granted & BigInt(SecondStage.R)) !== 0n ? ShadowRight.READ : 0) | ((granted & BigInt(SecondStage.W)) !== 0n ? ShadowRight.WRITE : 0) };
   }
-}
-
-/** What a record of the host says of an access, as `Access`. */
-export function accessOf(permissions: number): number {
-  const pairs = [[1, Access.READ], [2, Access.WRITE], [4, Access.EXECUTE], [8, Access.PRIVILEGED]] as const;
-  return pairs.reduce((access, [bit, flag]) => access | ((permissions & bit) !== 0 ? flag : 0), 0);
 }

@@ -4,11 +4,11 @@
  * and the request is blocked until the guest invalidates again (RFC v2's list, R16 to R18).
  */
 import { type IommuHardware, IommuError, type MmioHandler, NO_PASID, refuse, type Tracer } from "@iommukit/core";
-import { decodeStruct, structLayout } from "@iommukit/core/abi";
 import { type Capabilities, Granularity, PasidGranularity, type TranslationView, type UnitObserver, type UnitOrder } from "@iommukit/hw-vtd/spec";
+import { takeFaults } from "../host/device-faults.js";
 import { ChildShadow, type ShadowTarget, UserShadow } from "../shadow/index.js";
 import type { HostDevice, HostObjects } from "./host-objects.js";
-import { accessOf, type GuestTables } from "./second-stage.js";
+import type { GuestTables } from "./second-stage.js";
 import { NestedSpace, ShadowedSpace, type Space } from "./spaces.js";
 
 /** What a virtual VT-d needs of the unit in front of the guest; hw-vtd's `VtdUnit` has it. */
@@ -35,10 +35,6 @@ export interface VirtualVtdOptions {
   readonly tracer?: Tracer;
 }
 
-const FAULT_BYTES = structLayout("iommukit_device_fault").size;
-const PASID_VALID = 1;
-/** Faults that are taken at once. */
-const FAULTS = 4096;
 const DEFAULT_PASID_LIMIT = 2 ** 20;
 /** Who uses an address space: what it is known by. */
 type Use = { readonly key: string; readonly space: Space | undefined };
@@ -81,12 +77,7 @@ export class VirtualVtd {
   service(): void {
     const { program } = this.#options.objects;
     for (const [fd, { host }] of this.#faults) {
-      const bytes = program.read(fd, FAULTS * FAULT_BYTES);
-      for (let at = 0; at < bytes.length; at += FAULT_BYTES) {
-        const { flags, pasid, perm, addr } = decodeStruct("iommukit_device_fault", bytes.subarray(at, at + FAULT_BYTES));
-        const named = (Number(flags) & PASID_VALID) !== 0 ? Number(pasid) : NO_PASID;
-        this.#unit.translate(host.rid, named, Number(BigInt(addr) >> 12n), accessOf(Number(perm)));
-      }
+      for (const { pasid, page, access } of takeFaults(program, fd)) this.#unit.translate(host.rid, pasid, page, access);
     }
   }
 
