@@ -59,6 +59,12 @@ const start = (...args) => {
   return Number(process.hrtime.bigint() - before) / 1e6;
 };
 
+const guest = (mode, unit) => async () => {
+  const bare = mode.endsWith("smmu") ? ["bare-smmu"] : ["bare", unit];
+  const [mine, theirs] = await interleave(() => js("guest", mode).ns / 1000, () => js("guest", ...bare).ns / 1000);
+  return { value: mine, unit: "us", baseline: theirs, ratio: mine / theirs };
+};
+
 const doorIoctl = (door) => async () => {
   writeFileSync(join(folder, "iommukit-abi.h"), cHeader());
   const client = join(folder, "door-client");
@@ -159,6 +165,10 @@ const benches = [
     const { bytes, ns } = js("dsa", "heap");
     return { value: ns / 1000, unit: "us", baseline: ns / 1000, ratio: bytes / 1024 };
   }],
+  // A guest's driver maps and unmaps a page behind a virtual IOMMU, beside the same on hardware of its own.
+  ["guest-nested", 3, "below", guest("nested", "nested")],
+  ["guest-shadowed", 8, "below", guest("shadowed", "shadowed")],
+  ["guest-smmu", 3, "below", guest("nested-smmu")],
   ["door-ioctl", 2.5, "below", doorIoctl("preload")],
   ["door-ioctl-seccomp", 2.5, "below", doorIoctl("seccomp")],
   ["cli-start", 2.5, "below", async () => {

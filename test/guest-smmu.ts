@@ -61,10 +61,20 @@ export interface Guest {
   buffer(device: number): bigint;
 }
 
-/** The guest's memory, unit and operating system; `boot` starts the latter. */
-function system(ram: Uint8Array, identification: Identification, devices: number) {
+interface GuestMemory {
+  readonly memory: PhysicalMemory;
+  /** The same, as bytes. */
+  readonly ram: Uint8Array;
+}
+
+function guestMemory(): GuestMemory {
   const memory = new PhysicalMemory();
-  memory.addWindow(0, RAM, { read: (offset, target) => target.set(ram.subarray(offset, offset + target.length)), write: (offset, source) => ram.set(source, offset) });
+  memory.addRam(0, RAM);
+  return { memory, ram: new Uint8Array(memory.words.buffer, 0, RAM) };
+}
+
+/** The guest's unit and operating system; `boot` starts the latter. */
+function system({ memory, ram }: GuestMemory, identification: Identification, devices: number) {
   const tracer = new Tracer();
   const log: string[] = [];
   tracer.listen((event: TraceEvent) => {
@@ -92,7 +102,7 @@ function system(ram: Uint8Array, identification: Identification, devices: number
 
 /** The same guest on hardware of its own. */
 export function bareGuest(identification: Identification, devices = 1): Guest {
-  const guest = system(new Uint8Array(RAM), identification, devices).boot();
+  const guest = system(guestMemory(), identification, devices).boot();
   const { unit, memory } = guest;
   const read = new Map<number, bigint>();
   return {
@@ -121,7 +131,8 @@ export function smmuGuest(devices = 1, refuses: (low: bigint) => boolean = () =>
   const machine = host(smmuIommuFactory, devices, { preset: "server" });
   const { program, iommufd, bystander } = machine;
   const opened = machine.devices.map((device, i) => ({ ...device, stream: STREAM + i }));
-  const { address, bytes: ram } = program.memory.map(RAM);
+  const own = guestMemory();
+  const { address } = program.memory.map(RAM, { bytes: own.ram });
   const calls: string[] = [];
   const traced = {
     memory: program.memory,
@@ -142,7 +153,7 @@ export function smmuGuest(devices = 1, refuses: (low: bigint) => boolean = () =>
   const objects = new HostObjects(traced, iommufd, ioas, opened);
   const identification = shownTo(objects.identification);
   checkShown(identification, objects.identification);
-  const { unit, tracer, boot } = system(ram, identification, opened.length);
+  const { unit, tracer, boot } = system(own, identification, opened.length);
   const virtual = new VirtualSmmu(unit, { program: traced, objects, devices: opened, tracer });
   const guest = boot();
   return {

@@ -39,9 +39,10 @@ export interface VtdGuest extends Guest {
   readonly host: Host;
 }
 
-function system(ram: Uint8Array, words: GuestWords, devices: number) {
+function system(words: GuestWords, devices: number) {
   const memory = new PhysicalMemory();
-  memory.addWindow(0, RAM, { read: (offset, target) => target.set(ram.subarray(offset, offset + target.length)), write: (offset, source) => ram.set(source, offset) });
+  memory.addRam(0, RAM);
+  const ram = new Uint8Array(memory.words.buffer, 0, RAM);
   const tracer = new Tracer();
   const log: string[] = [];
   tracer.listen((event: TraceEvent) => {
@@ -52,7 +53,7 @@ function system(ram: Uint8Array, words: GuestWords, devices: number) {
   memory.addMmio(REGISTERS, REGISTER_BYTES, unit);
   const known = Array.from({ length: devices }, (_, i) => ({ rid: RID + i, name: `guest device ${i}`, pasidBits: PASID_BITS, ats: false }));
   return {
-    unit, tracer, memory,
+    unit, tracer, memory, ram,
     boot() {
       const driver = new VtdDriver({ name: "guest", memory, frames: new FrameAllocator(memory, FRAMES, DATA), registerBase: REGISTERS, interrupts, haw: words.haw, tracer });
       for (const device of known) driver.addDevice(device);
@@ -63,7 +64,7 @@ function system(ram: Uint8Array, words: GuestWords, devices: number) {
 
 /** The same guest on hardware of its own. */
 export function bareGuest(mode: Mode, devices = 1): Guest {
-  const guest = system(new Uint8Array(RAM), GUEST_UNITS[mode], devices).boot();
+  const guest = system(GUEST_UNITS[mode], devices).boot();
   const { unit, memory } = guest;
   const read = new Map<number, bigint>();
   return {
@@ -94,7 +95,8 @@ export function vtdGuest(mode: Mode, { devices = 1, factory = vtdIommuFactory, c
   const machine = host(factory, devices);
   const { program, iommufd, bystander } = machine;
   const opened = machine.devices.map((device, i) => ({ ...device, rid: RID + i }));
-  const { address, bytes: ram } = program.memory.map(RAM);
+  const { unit, tracer, memory, ram, boot } = system(GUEST_UNITS[mode], devices);
+  const { address } = program.memory.map(RAM, { bytes: ram });
   const calls: string[] = [];
   const traced = {
     memory: program.memory,
@@ -108,7 +110,6 @@ export function vtdGuest(mode: Mode, { devices = 1, factory = vtdIommuFactory, c
     },
   };
   const objects = new HostObjects(traced, iommufd, [{ base: 0n, size: BigInt(RAM), address }], opened[0], mode === "nested");
-  const { unit, tracer, memory, boot } = system(ram, GUEST_UNITS[mode], devices);
   const childOf = (parent: number): number => Number(program.ioctl(iommufd, "IOMMUKIT_IOAS_NEST", { parent_ioas_id: parent }).out_ioas_id);
   const virtual = new VirtualVtd(unit, { objects, devices: opened, memory, tracer, pasidLimit: 2 ** PASID_BITS, ...(children ? { childOf } : {}) });
   const guest = boot();

@@ -25,17 +25,19 @@ export class SimulatedMemory implements UserMemory {
   #next = 0x7f00_0000_0000n;
 
   /**
-   * Maps `length` bytes (rounded up to pages) of zeros, at `address` or wherever there is room, aligned to 2 MiB.
+   * Maps `length` bytes (rounded up to pages) of zeros, at `address` or wherever there is room, aligned to 2 MiB; or `bytes` that are there
+   * already, whole pages: memory that is shared with somebody, as a guest's is.
    * @throws IommuError EEXIST when the place is taken
    */
-  map(length: number, options: { readonly address?: bigint; readonly writable?: boolean } = {}): { address: bigint; bytes: Uint8Array } {
+  map(length: number, options: { readonly address?: bigint; readonly writable?: boolean; readonly bytes?: Uint8Array } = {}): { address: bigint; bytes: Uint8Array } {
     const size = BigInt(Math.ceil(length / 4096)) * PAGE;
+    if (options.bytes && BigInt(options.bytes.length) !== size) refuse("EINVAL", `${options.bytes.length} bytes are not the ${size} to be mapped`, { argument: "bytes" });
     const address = options.address ?? this.#next;
     if (this.#mappings.some((m) => address < m.start + BigInt(m.bytes.length) && m.start < address + size)) {
       refuse("EEXIST", `0x${address.toString(16)} is mapped already`, { argument: "address" });
     }
     if (options.address === undefined) this.#next += ((size + 0x1f_ffffn) / 0x20_0000n) * 0x20_0000n;
-    const bytes = new Uint8Array(Number(size));
+    const bytes = options.bytes ?? new Uint8Array(Number(size));
     this.#mappings.push({ start: address, bytes, writable: options.writable ?? true });
     return { address, bytes };
   }

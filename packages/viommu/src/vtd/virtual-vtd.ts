@@ -37,8 +37,13 @@ export interface VirtualVtdOptions {
 
 const DEFAULT_PASID_LIMIT = 2 ** 20;
 /** Who uses an address space: what it is known by. */
-type Use = { readonly key: string; readonly space: Space | undefined };
-const BLOCKED: Use = { key: "blocked", space: undefined };
+interface Use {
+  readonly key: string;
+  readonly space: Space | undefined;
+  /** By which invalidations know it: RID_PASID for the requester itself. */
+  readonly pasid: number;
+}
+const BLOCKED: Use = { key: "blocked", space: undefined, pasid: 0 };
 
 interface Device {
   readonly host: HostDevice;
@@ -135,7 +140,7 @@ export class VirtualVtd {
       space = this.#space(device, key, view);
       if (view.kind === "blocked") this.#options.objects.block(device.host, named(pasid));
       else this.#options.objects.attach(device.host, named(pasid), space?.hwpt ?? this.#options.objects.whole);
-      this.#keep(device, pasid, { key, space });
+      this.#keep(device, pasid, { key, space, pasid: "pasid" in view ? view.pasid : 0 });
     } catch (error) {
       this.#tell(error, `entry of PASID ${pasid}`);
       if (space) this.#release(key, space);
@@ -186,19 +191,10 @@ export class VirtualVtd {
   /** Each once. @param pasid of first stages; undefined: of any */
   #spaces(pasid?: number): Set<Space> {
     const found = new Set<Space>();
-    for (const { host, uses } of this.#devices) {
-      for (const [key, { space }] of uses) {
-        if (space === undefined) continue;
-        const effective = key === NO_PASID ? this.#ridPasid(host.rid) : key;
-        if (pasid === undefined || pasid === effective) found.add(space);
-      }
+    for (const { uses } of this.#devices) {
+      for (const use of uses.values()) if (use.space && (pasid === undefined || pasid === use.pasid)) found.add(use.space);
     }
     return found;
-  }
-
-  #ridPasid(rid: number): number {
-    const view = this.#unit.look(rid, NO_PASID);
-    return "pasid" in view ? view.pasid : 0;
   }
 
   #settle(): void {
