@@ -12,6 +12,7 @@ const PLACES: readonly (readonly [name: string, mode: Mode, pasids: number, opti
   ["nested", "nested", 3, {}],
   ["shadowed", "shadowed", 3, {}],
   ["legacy, shadowed", "legacy", 1, {}],
+  ["shadowed by the kernel", "shadowed", 3, { children: true }],
   ["legacy, shadowed on an SMMUv3", "legacy", 1, { factory: smmuIommuFactory }],
 ];
 

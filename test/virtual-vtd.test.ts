@@ -12,6 +12,8 @@ const PLACES: readonly (readonly [name: string, mode: Mode, options: GuestOption
   ["nested", "nested", {}],
   ["shadowed on VT-d", "shadowed", {}],
   ["legacy, shadowed on VT-d", "legacy", {}],
+  ["shadowed by the kernel", "shadowed", { children: true }],
+  ["legacy, shadowed by the kernel", "legacy", { children: true }],
   ["shadowed on an SMMUv3", "shadowed", { factory: smmuIommuFactory }],
   ["legacy, shadowed on an SMMUv3", "legacy", { factory: smmuIommuFactory }],
 ];

@@ -7,6 +7,7 @@ import { type StructLayout, structs } from "./layout.js";
 
 export const EXTENSION_STRUCTS: readonly StructLayout[] = structs([
   ["iommukit_access_fault_queue", "u32 size; u32 flags; u32 access_id; u32 fault_id"],
+  ["iommukit_ioas_nest", "u32 size; u32 flags; u32 parent_ioas_id; u32 out_ioas_id"],
   ["iommukit_device_faults", "u32 size; u32 flags; u32 dev_id; u32 out_faults_fd"],
   ["iommukit_device_fault", "u32 dev_id; u32 flags; u32 pasid; u32 perm; u64 addr; u64 __reserved"],
 ]);
@@ -14,4 +15,5 @@ export const EXTENSION_STRUCTS: readonly StructLayout[] = structs([
 export const EXTENSION_IOCTLS: readonly IoctlRow[] = [
   { name: "IOMMUKIT_ACCESS_FAULT_QUEUE", request: 0x3bf0, node: "iommufd", struct: "iommukit_access_fault_queue", minSize: 16 },
   { name: "IOMMUKIT_DEVICE_FAULTS", request: 0x3bf1, node: "iommufd", struct: "iommukit_device_faults", minSize: 16 },
+  { name: "IOMMUKIT_IOAS_NEST", request: 0x3bf2, node: "iommufd", struct: "iommukit_ioas_nest", minSize: 16 },
 ];

@@ -6,6 +6,7 @@ import { Prot } from "../driver/types.js";
 import { refuse } from "../errors.js";
 import { type Area, type AreaView, areaPages, empty, fill, firstByte, lengthOf, newArea, unfill } from "./area.js";
 import { AreaPins } from "./area-pins.js";
+import type { ChildIoas } from "./child-ioas.js";
 import type { HwptPaging } from "./hwpt.js";
 import { holes, type Interval, joined, overlaps, U64_MAX } from "../memory/interval.js";
 import { IntervalTree } from "../memory/interval-tree.js";
@@ -43,6 +44,8 @@ export class Ioas implements TableObject {
   /** In creation order. */
   readonly hwpts: Set<HwptPaging> = new Set<HwptPaging>();
   readonly accesses: Set<IoasAccess> = new Set<IoasAccess>();
+  /** Whose mappings are of this one's addresses. */
+  readonly children: Set<ChildIoas> = new Set<ChildIoas>();
   /** False after HUGE_PAGES was set to 0: every page is mapped on its own. */
   hugePages = true;
   #reserved: Reservation[] = [];
@@ -90,6 +93,11 @@ export class Ioas implements TableObject {
 
   unreserve(owner: object): void {
     this.#reserved = this.#reserved.filter((reservation) => reservation.owner !== owner);
+  }
+
+  /** Memory can be mapped here. @param what is to be mapped @throws IommuError of one that does not take it */
+  takesMemory(_what: string): void {
+    // Of any kind.
   }
 
   // Alignment ----------------------------------------------------------------------------------------------------
@@ -228,6 +236,24 @@ export class Ioas implements TableObject {
       this.#revocations.set(area.start, revoked);
       source.buffer.listeners.add(revoked);
     }
+    if (this.children.size > 0) this.#tellChildren(areas);
+  }
+
+  /** Children have what refers to new areas; when one cannot, the areas go again. */
+  #tellChildren(areas: readonly Area[]): void {
+    const told: [ChildIoas, Area][] = [];
+    try {
+      for (const child of this.children) {
+        for (const area of areas) {
+          child.parentMapped(area);
+          told.push([child, area]);
+        }
+      }
+    } catch (error) {
+      for (const [child, area] of told) child.parentUnmapping(area);
+      for (const area of areas) this.unmapArea(area);
+      throw error;
+    }
   }
 
   /** Removes an area: out of every domain and its caches first, then the memory goes. */
@@ -254,6 +280,7 @@ export class Ioas implements TableObject {
         refuse("ENOENT", `${show(range)} cuts the mapping ${show(area)} of IOAS ${this.id}`, { argument: "iova", rule: "IOMMU_IOAS_UNMAP" });
       }
       this.#askToLetGo(area);
+      for (const child of this.children) child.parentUnmapping(area);
       this.unmapArea(area);
       bytes += lengthOf(area);
     }

@@ -1,10 +1,16 @@
 /** What iommukit adds to Linux's requests. */
 import { refuse } from "../../errors.js";
 import { Access } from "../access.js";
+import { ChildIoas, DummyRoot } from "../child-ioas.js";
+import type { IommufdContext } from "../context.js";
 import { IommufdDevice } from "../device.js";
 import { DeviceFaultFile } from "../device-faults.js";
 import { FaultQueue } from "../fault-queue.js";
+import { Ioas } from "../ioas.js";
 import { type Handler, mustBeZero, number } from "./command.js";
+
+/** IOMMUKIT_IOAS_NEST.flags: the program's own memory, at its own addresses. */
+const NEST_DUMMY = 1;
 
 export const EXTENSION_HANDLERS: Readonly<Record<string, Handler>> = {
   /** Faults of a software mdev go to a fault queue; `fault_id` 0: nowhere any more. */
@@ -18,6 +24,17 @@ export const EXTENSION_HANDLERS: Readonly<Record<string, Handler>> = {
       if (access.faults === undefined) return refuse("EOPNOTSUPP", `access ${access.id} belongs to a driver that raises no faults`, { argument: "access_id" });
       access.faults.tie(queue);
       return undefined;
+    },
+  },
+  /** An address space whose mappings are of another's addresses; or the root of such ones that is all of the program's memory. */
+  IOMMUKIT_IOAS_NEST: {
+    copyOut: true,
+    run(context, _call, values) {
+      mustBeZero(values, "flags", NEST_DUMMY);
+      const parentId = number(values, "parent_ioas_id");
+      const ioas = number(values, "flags") === NEST_DUMMY ? dummyRoot(context, parentId) : childOf(context, parentId);
+      values.out_ioas_id = ioas.id;
+      return { publish: ioas };
     },
   },
   /** A descriptor that tells of a device's faults, until it is closed or the device is. */
@@ -39,3 +56,19 @@ export const EXTENSION_HANDLERS: Readonly<Record<string, Handler>> = {
     },
   },
 };
+
+function dummyRoot(context: IommufdContext, parentId: number): DummyRoot {
+  if (parentId !== 0) refuse("EINVAL", `a dummy root has no parent, and parent_ioas_id is ${parentId}`, { argument: "parent_ioas_id" });
+  return new DummyRoot(context.objects.reserve());
+}
+
+function childOf(context: IommufdContext, parentId: number): ChildIoas {
+  const parent = context.objects.find(parentId, Ioas, "parent_ioas_id");
+  const id = context.objects.reserve();
+  try {
+    return new ChildIoas(id, parent);
+  } catch (error) {
+    context.objects.abandon(id);
+    throw error;
+  }
+}

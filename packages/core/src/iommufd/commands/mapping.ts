@@ -3,6 +3,7 @@ import { refuse } from "../../errors.js";
 import type { CallContext } from "../../files/types.js";
 import { type Account, payerOf } from "../accounting.js";
 import { type Area, firstByte, newArea } from "../area.js";
+import { ChildIoas } from "../child-ioas.js";
 import type { IommufdContext } from "../context.js";
 import { DmabufFile } from "../dmabuf.js";
 import { U64_MAX } from "../../memory/interval.js";
@@ -36,6 +37,7 @@ export interface MapSource {
 export function mapSource(context: IommufdContext, call: CallContext, ioas: Ioas, from: MapSource, length: bigint, iova: bigint | undefined, prot: number): bigint {
   const { source, address } = from;
   const argument = source.kind === "user" ? "user_va" : "start";
+  ioas.takesMemory(source.kind === "user" ? "memory of the program" : "memory of files");
   ioas.checkLength(length);
   const place = iova === undefined ? ioas.chooseIova(address, length) : ioas.checkFixed(iova, length);
   ioas.checkOffset(address, argument);
@@ -58,6 +60,11 @@ export const MAPPING_HANDLERS: Readonly<Record<string, Handler>> = {
       if (address + length > U64_MAX) refuse("EOVERFLOW", `user_va ${hex(address)} + length ${hex(length)} wraps`, { argument: "user_va" });
       if (length === 0n || length > LENGTH_LIMIT) refuse("EINVAL", `length is ${hex(length)}`, { argument: "length" });
       const fixed = (number(values, "flags") & MAP_FIXED) !== 0;
+      if (ioas instanceof ChildIoas) {
+        if (!fixed) refuse("EOPNOTSUPP", `IOAS ${ioas.id} is a child: its mappings have an IOVA that the caller chooses`, { argument: "flags", rule: "IOMMUKIT_IOAS_NEST" });
+        ioas.mapParent(context, call, big(values, "iova"), address, length, prot);
+        return undefined;
+      }
       const source: MapSource = { source: { kind: "user", memory: call.process }, address };
       values.iova = mapSource(context, call, ioas, source, length, fixed ? big(values, "iova") : undefined, prot);
       return undefined;
@@ -96,6 +103,7 @@ export const MAPPING_HANDLERS: Readonly<Record<string, Handler>> = {
       const range = rangeOf(from, length, "src_iova");
       const areas = source.contiguous(range, "src_iova");
       const target = context.objects.find(number(values, "dst_ioas_id"), Ioas, "dst_ioas_id");
+      target.takesMemory("copies of mappings");
       target.checkLength(length);
       const first = sourceAddress(areas[0], range.start);
       const fixed = (number(values, "flags") & MAP_FIXED) !== 0;
