@@ -2,6 +2,7 @@
 import type { Story } from "@iommukit/core";
 import { oneSpace } from "./one-space.js";
 import { pageFault } from "./page-fault.js";
+import { softwareNesting } from "./software-nesting.js";
 import { twoSpaces } from "./two-spaces.js";
 
-export const stories: readonly Story[] = [oneSpace, twoSpaces, pageFault];
+export const stories: readonly Story[] = [oneSpace, twoSpaces, softwareNesting, pageFault];

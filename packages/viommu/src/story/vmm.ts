@@ -9,6 +9,7 @@ export const PAGE = 0x1000n;
 /** READABLE, WRITEABLE, FIXED_IOVA */
 const MAP_FLAGS = 7;
 const COPY_FLAGS = 7;
+const NEST_DUMMY = 1;
 const CONFIG_COMMAND = (7n << 40n) + 4n;
 const MEMORY_AND_MASTER = 6;
 const MESSAGE = 8;
@@ -65,6 +66,20 @@ export class Vmm {
 
   ioas(): number {
     return Number(this.client.ioctl(this.iommufd, "IOMMU_IOAS_ALLOC").out_ioas_id);
+  }
+
+  /** A child: its mappings are of `parent_ioas_id`'s addresses. */
+  nest(parent_ioas_id: number): number {
+    return Number(this.client.ioctl(this.iommufd, "IOMMUKIT_IOAS_NEST", { parent_ioas_id }).out_ioas_id);
+  }
+
+  /** The program's own memory as a parent. */
+  dummyRoot(): number {
+    return Number(this.client.ioctl(this.iommufd, "IOMMUKIT_IOAS_NEST", { flags: NEST_DUMMY }).out_ioas_id);
+  }
+
+  destroy(id: number): void {
+    this.client.ioctl(this.iommufd, "IOMMU_DESTROY", { id });
   }
 
   attach(fd: number, pt_id: number): void {
