@@ -96,7 +96,7 @@ export type {
 } from "./machine/types.js";
 export type { MemoryBackend, MmioHandler } from "./memory/types.js";
 export type { Plugin, PluginContainer } from "./plugin.js";
-export type { Story, StoryStep, StoryTeller } from "./story/types.js";
+export type { Story, StoryParts, StoryStep, StoryTeller } from "./story/types.js";
 export { TOKENS } from "./tokens.js";
 export { Tracer } from "./trace.js";
 export type {

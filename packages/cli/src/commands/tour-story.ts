@@ -1,5 +1,5 @@
 /** `iommu tour STORY`: a plugin's story, told on a machine of its own. */
-import { buildMachine, IommuError, type Story, type TraceEvent, Tracer } from "@iommukit/core";
+import { buildMachine, IommuError, type Story, type StoryParts, type TraceEvent, Tracer } from "@iommukit/core";
 import type { Composition } from "../composition.js";
 import { eventLine } from "../events.js";
 import { sanitize } from "../sanitize.js";
@@ -34,7 +34,7 @@ export function tellStory(composition: Composition, name: string, options: Story
   const machine = buildMachine(story.machine(chooseUnit(composition, options.machine)), composition, tracer);
   const sanitizer = options.sanitize && sanitize(machine);
   const steps: Told[] = [];
-  tell(story, machine, tracer, (step) => {
+  tell(story, machine, composition, tracer, (step) => {
     steps.push(step);
     if (!options.json) show(step);
   });
@@ -54,7 +54,7 @@ function chooseUnit({ iommus }: Composition, wanted: string | undefined): { type
   return { type: factory.name, options: factory.everything ?? {} };
 }
 
-function tell(story: Story, machine: Parameters<Story["tell"]>[0], tracer: Tracer, told: (step: Told) => void): void {
+function tell(story: Story, machine: Parameters<Story["tell"]>[0], parts: StoryParts, tracer: Tracer, told: (step: Told) => void): void {
   story.tell(machine, {
     step(title, run) {
       const step: Told = { title, lines: [] };
@@ -71,7 +71,7 @@ function tell(story: Story, machine: Parameters<Story["tell"]>[0], tracer: Trace
         told(step);
       }
     },
-  });
+  }, parts);
 }
 
 /** What passes between programs, devices and units; not how a driver writes it down. */

@@ -1,6 +1,6 @@
 /** Stories for `iommu tour`: a plugin registers them under `TOKENS.stories`. */
 import type { Machine } from "../machine/machine.js";
-import type { IommuSpec, MachineSpec } from "../machine/types.js";
+import type { IommuFactory, IommuSpec, MachineSpec } from "../machine/types.js";
 
 /** One step of a story while it runs. What the machine tells of itself meanwhile is shown between its lines. */
 export interface StoryStep {
@@ -14,11 +14,16 @@ export interface StoryTeller {
   step<T>(title: string, run: (step: StoryStep) => T): T;
 }
 
+/** What a story may build besides its machine: a guest with an IOMMU of its own. */
+export interface StoryParts {
+  readonly iommus: readonly IommuFactory[];
+}
+
 export interface Story {
   /** "mdev", as in `iommu tour mdev`. */
   readonly name: string;
   readonly about: string;
   /** The machine that it needs, behind a unit with everything that its kind has. */
   machine(iommu: IommuSpec): MachineSpec;
-  tell(machine: Machine, teller: StoryTeller): void;
+  tell(machine: Machine, teller: StoryTeller, parts: StoryParts): void;
 }

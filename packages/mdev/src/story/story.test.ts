@@ -9,7 +9,7 @@ function tell(factory: IommuFactory): { what: string; held: boolean }[] {
   const spec = mdevStory.machine({ type: factory.name, options: factory.everything ?? {} });
   const machine = buildMachine(spec, { iommus: [factory], devices: deviceModels, mdevBus, mdevDrivers });
   const checks: { what: string; held: boolean }[] = [];
-  mdevStory.tell(machine, { step: (_title, run) => run({ say: () => undefined, check: (what, held) => void checks.push({ what, held }) }) });
+  mdevStory.tell(machine, { step: (_title, run) => run({ say: () => undefined, check: (what, held) => void checks.push({ what, held }) }) }, { iommus: [factory] });
   return checks;
 }
 

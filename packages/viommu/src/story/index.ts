@@ -1,8 +1,10 @@
 /** Flows of RFC v2 for `iommu tour`. */
 import type { Story } from "@iommukit/core";
+import { guestSva } from "./guest-sva.js";
+import { nested } from "./nested.js";
 import { oneSpace } from "./one-space.js";
 import { pageFault } from "./page-fault.js";
 import { softwareNesting } from "./software-nesting.js";
 import { twoSpaces } from "./two-spaces.js";
 
-export const stories: readonly Story[] = [oneSpace, twoSpaces, softwareNesting, pageFault];
+export const stories: readonly Story[] = [oneSpace, twoSpaces, softwareNesting, nested, guestSva, pageFault];

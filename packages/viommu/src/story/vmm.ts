@@ -13,6 +13,8 @@ const NEST_DUMMY = 1;
 const CONFIG_COMMAND = (7n << 40n) + 4n;
 const MEMORY_AND_MASTER = 6;
 const MESSAGE = 8;
+/** In the device's register. */
+const PASID_VALID = 0x8000_0000;
 
 export interface Assigned {
   readonly fd: number;
@@ -43,10 +45,11 @@ export class Vmm {
   /** The guest's memory. */
   readonly ram: Uint8Array;
 
-  constructor(machine: Machine) {
+  /** @param bytes the guest's memory, when somebody has it already */
+  constructor(machine: Machine, bytes?: Uint8Array) {
     this.client = new SimulatedClient(machine.nodes);
     this.iommufd = this.client.open("/dev/iommu");
-    this.ram = this.client.memory.map(Number(RAM), { address: HVA }).bytes;
+    this.ram = this.client.memory.map(bytes?.length ?? Number(RAM), { address: HVA, ...(bytes ? { bytes } : {}) }).bytes;
   }
 
   /** Pages that are pinned for DMA, each as often as somebody is charged for it. */
@@ -120,13 +123,15 @@ export class Vmm {
   }
 
   /** The device writes `value` by DMA; its STATUS. */
-  write(device: Assigned, address: bigint, value: bigint): number {
+  write(device: Assigned, address: bigint, value: bigint, pasid?: number): number {
+    this.#put(device.fd, R.PASID, pasid === undefined ? 0n : BigInt(PASID_VALID + pasid), 4);
     this.#put(device.fd, R.BUFFER, value, MESSAGE);
     return this.#run(device, DmaTestCommand.WRITE, address);
   }
 
   /** What the device reads by DMA; undefined: refused. */
-  read(device: Assigned, address: bigint): bigint | undefined {
+  read(device: Assigned, address: bigint, pasid?: number): bigint | undefined {
+    this.#put(device.fd, R.PASID, pasid === undefined ? 0n : BigInt(PASID_VALID + pasid), 4);
     if (this.#run(device, DmaTestCommand.READ, address) !== DmaTestStatus.DONE) return undefined;
     return new DataView(this.client.pread(device.fd, BigInt(R.BUFFER), MESSAGE).slice().buffer).getBigUint64(0, true);
   }

@@ -1,0 +1,60 @@
+/** RFC v2, 4.5: a process of the guest shares its address space with a device, by a PASID. The guest is the vendor's own driver. */
+import { type Machine, Prot, type Story, type StoryParts, type StoryTeller } from "@iommukit/core";
+import { DmaTestStatus } from "@iommukit/core/devices";
+import { Guest } from "./guest.js";
+import { hex, machineOf } from "./vmm.js";
+
+const [GIOVA, GVA] = [0x2000n, 0x7000_0000n];
+const [KERNEL, PROCESS, OTHER] = [0x1000n, 0x5000n, 0x6000n];
+const PASID = 5;
+const READ_WRITE = Prot.READ | Prot.WRITE;
+
+function tell(machine: Machine, teller: StoryTeller, parts: StoryParts): void {
+  const guest = teller.step("1. The guest boots; its kernel drives both devices by address spaces without PASID", (step) => {
+    const booted = new Guest(machine, parts);
+    [KERNEL, PROCESS, OTHER].forEach((gpa, i) => booted.vmm.store(gpa, BigInt(0x1111 * (i + 1))));
+    for (const device of booted.known) {
+      const domain = booted.driver.allocPaging(device, { pasid: true });
+      booted.driver.attach(device, 0, domain);
+      domain.map(GIOVA, Number(KERNEL), 4096, READ_WRITE);
+    }
+    step.check("both read the kernel's page", [0, 1].every((device) => booted.read(device, GIOVA) === 0x1111n));
+    return booted;
+  });
+  const [first] = guest.known;
+  const process = guest.driver.allocPaging(first, { pasid: true });
+  teller.step(`2. A process opens device 1: the guest binds its tables to PASID ${PASID}`, (step) => {
+    process.map(GVA, Number(PROCESS), 4096, READ_WRITE);
+    guest.driver.attach(first, PASID, process);
+    step.say("who owns the PASID table decides what the host hears: with VT-d the VMM attaches a page table by PASID, with an SMMUv3 the host's hardware reads the guest's context descriptors");
+    step.check(`by PASID ${PASID} device 1 reads the process's page at ${hex(GVA)}`, guest.read(0, GVA, PASID) === 0x2222n);
+    step.check("what it writes is the process's", guest.write(0, GVA + 8n, 0x4444n, PASID) === DmaTestStatus.DONE && guest.vmm.load(PROCESS + 8n) === 0x4444n);
+    step.check("without a PASID it is where it was", guest.read(0, GIOVA) === 0x1111n && guest.read(0, GVA) === undefined);
+    step.check(`device 2 has no PASID ${PASID}`, guest.read(1, GVA, PASID) === undefined && guest.read(1, GIOVA) === 0x1111n);
+  });
+  teller.step("3. The process's memory changes: its invalidation goes to the host", (step) => {
+    process.unmap(GVA, 4096);
+    guest.faults.length = 0;
+    step.check("what it unmapped is refused", guest.read(0, GVA, PASID) === undefined);
+    step.check("and the guest's own unit has recorded it", guest.faults.length === 1);
+    for (const fault of guest.faults) step.say(`the guest's driver read from its unit: ${fault}`);
+    process.map(GVA, Number(OTHER), 4096, READ_WRITE);
+    step.check("what it maps there is read", guest.read(0, GVA, PASID) === 0x3333n);
+  });
+  teller.step("4. Another process takes the PASID, then nobody", (step) => {
+    const next = guest.driver.allocPaging(first, { pasid: true });
+    next.map(GVA, Number(KERNEL), 4096, Prot.READ);
+    guest.driver.attach(first, PASID, next);
+    step.check("the same PASID leads to the other one's page, with its rights", guest.read(0, GVA, PASID) === 0x1111n && guest.write(0, GVA, 0xbadn, PASID) === DmaTestStatus.REFUSED);
+    guest.driver.detach(first, PASID);
+    step.check("after the unbind it leads nowhere", guest.read(0, GVA, PASID) === undefined);
+    step.check("the kernel's space did not notice", guest.read(0, GIOVA) === 0x1111n);
+  });
+}
+
+export const guestSva: Story = {
+  name: "guest-sva",
+  about: "RFC v2 4.5: a process of the guest shares its address space with a device",
+  machine: (iommu) => machineOf("guest SVA", iommu),
+  tell,
+};
