@@ -5,7 +5,7 @@ import { SmmuDriver } from "@iommukit/hw-smmu/driver";
 import { smmuIommuFactory } from "@iommukit/hw-smmu/plugin";
 import { type Identification, Reg } from "@iommukit/hw-smmu/spec";
 import { checkShown, HostObjects, shownTo, VirtualSmmu } from "@iommukit/viommu/smmu";
-import { host } from "./host-program.js";
+import { type Host, host } from "./host-program.js";
 
 export const STREAM = 0x18;
 const RAM = 0x200_0000;
@@ -41,6 +41,7 @@ export interface SmmuGuest extends Guest {
   readonly identification: Identification;
   /** Another program's device still works, and nothing has touched its memory. */
   readonly bystander: () => boolean;
+  readonly host: Host;
   readonly calls: readonly string[];
 }
 
@@ -157,7 +158,7 @@ export function smmuGuest(devices = 1, refuses: (low: bigint) => boolean = () =>
   const virtual = new VirtualSmmu(unit, { program: traced, objects, devices: opened, tracer });
   const guest = boot();
   return {
-    ...guest, virtual, calls, identification, bystander,
+    ...guest, virtual, calls, identification, bystander, host: machine,
     dma(device, write, iova, value = 0n, pasid) {
       const passed = machine.dma(opened[device], write, iova, value, pasid);
       virtual.service();

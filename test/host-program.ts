@@ -1,5 +1,5 @@
 /** A host for guests: a machine with test devices, the program that runs the guest, and another program that must not notice. */
-import { buildMachine, type IommuFactory, SimulatedClient } from "@iommukit/core";
+import { buildMachine, type IommuFactory, type Machine, SimulatedClient } from "@iommukit/core";
 import { DmaTestCommand, dmaTestModel, DmaTestRegister as R, DmaTestStatus } from "@iommukit/core/devices";
 
 const PASID_VALID = 0x8000_0000;
@@ -12,6 +12,7 @@ export interface OpenDevice {
 }
 
 export interface Host {
+  readonly machine: Machine;
   readonly program: SimulatedClient;
   readonly iommufd: number;
   readonly devices: readonly OpenDevice[];
@@ -33,7 +34,7 @@ export function host(factory: IommuFactory, devices: number, options: Readonly<R
   const iommufd = program.open("/dev/iommu");
   const opened = spec.devices.slice(0, devices).map(({ vfio }) => open(program, iommufd, vfio));
   return {
-    program, iommufd, devices: opened,
+    machine, program, iommufd, devices: opened,
     bystander: bystander(new SimulatedClient(machine.nodes), `vfio${devices}`),
     dma: (device, write, iova, value = 0n, pasid) => dma(program, device, write, iova, value, pasid),
     buffer: ({ fd }) => new DataView(program.pread(fd, BigInt(R.BUFFER), 8).buffer).getBigUint64(0, true),

@@ -1,4 +1,5 @@
 /** The same guest on a virtual VT-d and on hardware of its own: the same histories, the same memory, the same faults. */
+import { findingLines, Sanitizer } from "@iommukit/core";
 import { smmuIommuFactory } from "@iommukit/hw-smmu/plugin";
 import { expect, it } from "vitest";
 import { dataOf, DEVICES, generator, Player, STEPS } from "./guest-history.js";
@@ -19,6 +20,7 @@ const PLACES: readonly (readonly [name: string, mode: Mode, pasids: number, opti
 it.each(PLACES)(`${HISTORIES} histories are the same to the guest, %s`, (_name, mode, pasids, options) => {
   const hosted = vtdGuest(mode, { ...options, devices: DEVICES });
   const bare = bareGuest(mode, DEVICES);
+  const sanitizer = new Sanitizer(hosted.host.machine);
   const outcomes = new Map<string, number>();
   for (let i = 0; i < HISTORIES; i++) {
     const players = [hosted, bare].map((guest) => new Player(guest, pasids));
@@ -35,6 +37,8 @@ it.each(PLACES)(`${HISTORIES} histories are the same to the guest, %s`, (_name, 
     hosted.log.length = 0;
     bare.log.length = 0;
   }
+  // No unit of the host has used what is stale, or holds it.
+  expect(sanitizer.findings.flatMap(findingLines)).toEqual([]);
   expect(hosted.bystander()).toBe(true);
   for (const what of ["true", "false", "done"]) expect(outcomes.get(what) ?? 0, what).toBeGreaterThan(HISTORIES);
 }, 3_600_000);

@@ -30,12 +30,13 @@ export interface VirtualVtdOptions {
    * (`childOf` makes one). The former unless given.
    */
   readonly childOf?: (ioas: number) => number;
-  /** PASIDs of a device that the guest may use: below this. */
+  /** PASIDs of a device that the guest may use: below this; 4,096 unless given. */
   readonly pasidLimit?: number;
   readonly tracer?: Tracer;
 }
 
-const DEFAULT_PASID_LIMIT = 2 ** 20;
+/** A guest can have all of its PASIDs looked at with one descriptor, and each may be a page table of the host. */
+const DEFAULT_PASID_LIMIT = 2 ** 12;
 /** Who uses an address space: what it is known by. */
 interface Use {
   readonly key: string;
