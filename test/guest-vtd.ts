@@ -39,7 +39,7 @@ export interface VtdGuest extends Guest {
   readonly host: Host;
 }
 
-function system(words: GuestWords, devices: number) {
+function system(words: GuestWords, devices: number, pageRequests = false) {
   const memory = new PhysicalMemory();
   memory.addRam(0, RAM);
   const ram = new Uint8Array(memory.words.buffer, 0, RAM);
@@ -51,7 +51,7 @@ function system(words: GuestWords, devices: number) {
   const interrupts = new InterruptController();
   const unit = new VtdUnit(memory, { name: "guest", ...words, tracer, onMessage: (to, data) => interrupts.deliver(to, data) });
   memory.addMmio(REGISTERS, REGISTER_BYTES, unit);
-  const known = Array.from({ length: devices }, (_, i) => ({ rid: RID + i, name: `guest device ${i}`, pasidBits: PASID_BITS, ats: false }));
+  const known = Array.from({ length: devices }, (_, i) => ({ rid: RID + i, name: `guest device ${i}`, pasidBits: PASID_BITS, ats: pageRequests, pageRequests }));
   return {
     unit, tracer, memory, ram,
     boot() {
@@ -87,15 +87,17 @@ export interface GuestOptions {
   readonly factory?: IommuFactory;
   /** The kernel keeps shadows, as children of the guest memory's IOAS. */
   readonly children?: boolean;
+  /** Devices with a translation cache, that ask for pages. */
+  readonly pageRequests?: boolean;
   /** Thrown in place of a call of the program. */
   readonly refuses?: (name: string, fields: Readonly<Record<string, number | bigint>>) => Error | undefined;
 }
 
-export function vtdGuest(mode: Mode, { devices = 1, factory = vtdIommuFactory, children = false, refuses }: GuestOptions = {}): VtdGuest {
-  const machine = host(factory, devices);
+export function vtdGuest(mode: Mode, { devices = 1, factory = vtdIommuFactory, children = false, pageRequests = false, refuses }: GuestOptions = {}): VtdGuest {
+  const machine = host(factory, devices, undefined, pageRequests ? { ats: true, pri: true } : {});
   const { program, iommufd, bystander } = machine;
-  const opened = machine.devices.map((device, i) => ({ ...device, rid: RID + i }));
-  const { unit, tracer, memory, ram, boot } = system(GUEST_UNITS[mode], devices);
+  const opened = machine.devices.map((device, i) => ({ ...device, rid: RID + i, pageRequests }));
+  const { unit, tracer, memory, ram, boot } = system(GUEST_UNITS[mode], devices, pageRequests);
   const { address } = program.memory.map(RAM, { bytes: ram });
   const calls: string[] = [];
   const traced = {

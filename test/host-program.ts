@@ -22,12 +22,14 @@ export interface Host {
   dma(device: OpenDevice, write: boolean, iova: bigint, value?: bigint, pasid?: number): boolean;
   /** What the device read last. */
   buffer(device: OpenDevice): bigint;
+  /** `DmaTestStatus` */
+  status(device: OpenDevice): number;
 }
 
-export function host(factory: IommuFactory, devices: number, options: Readonly<Record<string, unknown>> = factory.everything ?? {}): Host {
+export function host(factory: IommuFactory, devices: number, options: Readonly<Record<string, unknown>> = factory.everything ?? {}, device: Readonly<Record<string, unknown>> = {}): Host {
   const spec = {
     name: "host", memory: { size: "64MiB" }, iommus: [{ type: factory.name, options }],
-    devices: Array.from({ length: devices + 1 }, (_, i) => ({ model: "dma-test", bdf: `00:0${3 + i}.0`, vfio: `vfio${i}` })),
+    devices: Array.from({ length: devices + 1 }, (_, i) => ({ model: "dma-test", bdf: `00:0${3 + i}.0`, vfio: `vfio${i}`, options: device })),
   };
   const machine = buildMachine(spec, { iommus: [factory], devices: [dmaTestModel] });
   const program = new SimulatedClient(machine.nodes);
@@ -37,6 +39,7 @@ export function host(factory: IommuFactory, devices: number, options: Readonly<R
     machine, program, iommufd, devices: opened,
     bystander: bystander(new SimulatedClient(machine.nodes), `vfio${devices}`),
     dma: (device, write, iova, value = 0n, pasid) => dma(program, device, write, iova, value, pasid),
+    status: ({ fd }) => program.pread(fd, BigInt(R.STATUS), 4)[0],
     buffer: ({ fd }) => new DataView(program.pread(fd, BigInt(R.BUFFER), 8).buffer).getBigUint64(0, true),
   };
 }

@@ -1,5 +1,6 @@
 /** A guest's VT-d on a host: guest driver, virtual VT-d, iommufd, host driver, host hardware, memory. */
 import { IommuError, Prot } from "@iommukit/core";
+import { DmaTestStatus } from "@iommukit/core/devices";
 import { smmuIommuFactory } from "@iommukit/hw-smmu/plugin";
 import { describe, expect, it } from "vitest";
 import { type GuestOptions, type Mode, vtdGuest } from "./guest-vtd.js";
@@ -84,3 +85,33 @@ it("forwards the invalidations of one unmap together", () => {
   expect(calls).toEqual(["IOMMU_HWPT_INVALIDATE 1"]);
 });
 
+
+describe("page requests of a guest's device", () => {
+  it.each([[undefined], [5]])("go to the guest, which maps the page and answers: PASID %s (RFC v2, 4.6)", (pasid) => {
+    const { driver, devices, domain, page, dma, host, ram } = vtdGuest("nested", { pageRequests: true });
+    const space = domain();
+    driver.attach(devices[0], pasid ?? 0, space);
+    const asked: unknown[] = [];
+    driver.reportPageFaults(devices[0], {
+      report(fault) {
+        asked.push([fault.address, fault.pasid, fault.last]);
+        if (fault.address === IOVA) space.map(IOVA, page(4), 4096, READ_WRITE);
+        driver.respondToPageFault(devices[0], { pasid: fault.pasid, group: fault.group, code: fault.address === IOVA ? "success" : "invalid" });
+      },
+      discardPartial: () => undefined,
+    });
+    // It waits when the call returns; the VMM has looked at the host's queue by then, and the guest has answered.
+    dma(0, true, IOVA, 0x1234n, pasid);
+    expect([asked, word(ram, page(4)), host.status(host.devices[0])]).toEqual([[[IOVA, pasid, true]], 0x1234n, DmaTestStatus.DONE]);
+    dma(0, true, IOVA + 0x1000n, 1n, pasid);
+    expect(host.status(host.devices[0])).toBe(DmaTestStatus.REFUSED);
+  });
+
+  it("that nobody in the guest sees to are answered all the same", () => {
+    const { driver, devices, domain, dma, host } = vtdGuest("nested", { pageRequests: true });
+    const space = domain();
+    driver.attach(devices[0], 0, space);
+    dma(0, true, IOVA, 1n);
+    expect(host.status(host.devices[0])).toBe(DmaTestStatus.REFUSED);
+  });
+});

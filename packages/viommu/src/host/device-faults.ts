@@ -28,8 +28,13 @@ export function takeFaults(program: Program, fd: number): DeviceFault[] {
     return {
       pasid: (Number(flags) & PASID_VALID) !== 0 ? Number(pasid) : NO_PASID,
       page: Number(address >> 12n),
-      access: PERMISSIONS.reduce((access, [bit, flag]) => access | ((Number(perm) & bit) !== 0 ? flag : 0), 0),
+      access: accessOf(Number(perm)),
       offset: Number(address & 0xfffn),
     };
   });
+}
+
+/** iommu_hwpt_pgfault.perm as bits of `Access`. */
+export function accessOf(permissions: number): number {
+  return PERMISSIONS.reduce((access, [bit, flag]) => access | ((permissions & bit) !== 0 ? flag : 0), 0);
 }

@@ -15,11 +15,11 @@ const COMMON_ECAP = { C: 1n, QI: 1n, PT: 1n, IRO: 0xfn };
 
 /** By what the guest sees; all have caching mode, without which nothing of a guest's tables would be told (6.1). */
 export const GUEST_UNITS: Readonly<Record<"nested" | "shadowed" | "legacy", GuestWords>> = {
-  /** Scalable mode with first stages, which the host's hardware walks. */
+  /** Scalable mode with first stages, which the host's hardware walks, and page requests. */
   nested: {
     version: 0x70, haw: 48,
     cap: encodeFields(CAP, { ...COMMON_CAP, SAGAW: 4n, MGAW: 47n })[0],
-    ecap: encodeFields(ECAP, { ...COMMON_ECAP, PSS: 19n, PASID: 1n, SMTS: 1n, FSTS: 1n, RPS: 1n })[0],
+    ecap: encodeFields(ECAP, { ...COMMON_ECAP, PSS: 19n, PASID: 1n, SMTS: 1n, FSTS: 1n, RPS: 1n, DT: 1n, PRS: 1n, PDS: 1n })[0],
   },
   /** Scalable mode with second stages, which are shadowed. */
   shadowed: {
@@ -46,6 +46,8 @@ export function checkShown(guest: GuestWords, host: { readonly cap: bigint; read
     ["CAP.FS1GP", shown.firstStage1G && !own.firstStage1G],
     ["CAP.FS5LP", shown.firstStage5Level && !own.firstStage5Level],
     ["ECAP.PSS", shown.pasid && (!own.pasid || shown.pasidBits > own.pasidBits)],
+    ["ECAP.PRS", shown.pageRequests && !own.pageRequests],
+    ["ECAP.DT", shown.deviceTlb && !own.deviceTlb],
     ["ECAP.SRS", shown.supervisor && !own.supervisor],
     ["ECAP.EAFS", shown.extendedAccessed && !own.extendedAccessed],
   ];

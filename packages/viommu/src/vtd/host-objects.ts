@@ -6,6 +6,7 @@ import type { GuestRam, Program } from "../host/calls.js";
 
 /** iommufd_hwpt_alloc_flags; enum iommu_hwpt_data_type, iommu_hwpt_invalidate_data_type, iommu_hwpt_vtd_s1_flags */
 const NEST_PARENT = 1;
+const FAULT_ID_VALID = 4;
 const PASID = 8;
 const DATA_VTD_S1 = 1;
 const INVALIDATE_VTD_S1 = 0;
@@ -26,6 +27,8 @@ export interface HostDevice {
   readonly id: number;
   /** Its requester id in the guest. */
   readonly rid: number;
+  /** It makes page requests (PRI). */
+  readonly pageRequests?: boolean;
 }
 
 /** One entry of HWPT_INVALIDATE. */
@@ -73,12 +76,12 @@ export class HostObjects {
     return Number(this.#call("IOMMU_HWPT_ALLOC", { dev_id: id, pt_id: ioas, flags: flags | PASID }).out_hwpt_id);
   }
 
-  /** A guest's first stage, on top of its memory. */
-  firstStage({ id }: HostDevice, view: FirstStageView): number {
+  /** A guest's first stage, on top of its memory. @param faultId who sees to its page requests; undefined: nobody */
+  firstStage({ id }: HostDevice, view: FirstStageView, faultId?: number): number {
     const flags = (view.supervisor ? S1.SRE : 0) | (view.extendedAccessed ? S1.EAFE : 0) | (view.writeProtect ? S1.WPE : 0);
     const { address, bytes } = this.#scratch;
     bytes.set(encodeStruct("iommu_hwpt_vtd_s1", { flags, pgtbl_addr: view.root, addr_width: 9 * view.levels + 12 }));
-    return Number(this.#call("IOMMU_HWPT_ALLOC", { dev_id: id, pt_id: this.whole, flags: PASID, data_type: DATA_VTD_S1, data_len: DATA_BYTES, data_uptr: address }).out_hwpt_id);
+    return Number(this.#call("IOMMU_HWPT_ALLOC", { dev_id: id, pt_id: this.whole, flags: PASID | (faultId === undefined ? 0 : FAULT_ID_VALID), fault_id: faultId ?? 0, data_type: DATA_VTD_S1, data_len: DATA_BYTES, data_uptr: address }).out_hwpt_id);
   }
 
   /** In place of what was attached. @param pasid undefined: the requester itself */
@@ -110,6 +113,12 @@ export class HostObjects {
     const { address, bytes } = this.#scratch;
     entries.forEach(({ addr, npages, leavesOnly }, i) => bytes.set(encodeStruct("iommu_hwpt_vtd_s1_invalidate", { addr, npages, flags: Number(leavesOnly) }), i * ENTRY_BYTES));
     this.#call("IOMMU_HWPT_INVALIDATE", { hwpt_id: hwpt, data_uptr: address, data_type: INVALIDATE_VTD_S1, entry_len: ENTRY_BYTES, entry_num: entries.length });
+  }
+
+  /** A queue of page requests. */
+  faultQueue(): { readonly faultId: number; readonly fd: number } {
+    const { out_fault_id, out_fault_fd } = this.#call("IOMMU_FAULT_QUEUE_ALLOC", {});
+    return { faultId: Number(out_fault_id), fd: Number(out_fault_fd) };
   }
 
   /** A descriptor of a device's faults. */

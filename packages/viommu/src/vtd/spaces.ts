@@ -37,10 +37,10 @@ export class NestedSpace implements Space {
   #batch: Invalidation[] = [];
 
   /** @throws IommuError what the host refuses */
-  constructor(objects: HostObjects, device: HostDevice, view: TranslationView & { readonly kind: "first-stage" }) {
+  constructor(objects: HostObjects, device: HostDevice, view: TranslationView & { readonly kind: "first-stage" }, faultId?: number) {
     this.#objects = objects;
     this.domain = view.domain;
-    this.hwpt = objects.firstStage(device, view.first);
+    this.hwpt = objects.firstStage(device, view.first, faultId);
   }
 
   forget(range: VoidRange | undefined): void {

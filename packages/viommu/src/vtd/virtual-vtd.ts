@@ -9,6 +9,7 @@ import { takeFaults } from "../host/device-faults.js";
 import { ChildShadow, type ShadowTarget, UserShadow } from "../shadow/index.js";
 import type { HostDevice, HostObjects } from "./host-objects.js";
 import type { GuestTables } from "./second-stage.js";
+import { PageRequestBridge } from "./page-requests.js";
 import { NestedSpace, ShadowedSpace, type Space } from "./spaces.js";
 
 /** What a virtual VT-d needs of the unit in front of the guest; hw-vtd's `VtdUnit` has it. */
@@ -61,6 +62,8 @@ export class VirtualVtd {
   /** By descriptor of its faults. */
   readonly #faults: ReadonlyMap<number, Device>;
   readonly #limit: number;
+  /** Absent: the guest's unit was not shown with page requests. */
+  readonly #requests: PageRequestBridge | undefined;
 
   /** From now on the host follows the guest: at first, devices reach the guest's memory as it is. */
   constructor(unit: GuestUnit, options: VirtualVtdOptions) {
@@ -70,18 +73,20 @@ export class VirtualVtd {
     this.#limit = Math.min(options.pasidLimit ?? DEFAULT_PASID_LIMIT, 2 ** unit.capabilities.pasidBits);
     this.#devices = options.devices.map((host) => ({ host, uses: new Map([[NO_PASID, BLOCKED]]) }));
     this.#faults = new Map(this.#devices.map((device) => [options.objects.faults(device.host), device]));
+    if (unit.ats) this.#requests = new PageRequestBridge(options.objects, unit.ats, options.devices);
     unit.observer = (order) => this.#order(order);
     this.#followAll();
   }
 
   /** Descriptors that become readable when `service` has something to do. */
   get pollable(): readonly number[] {
-    return [...this.#faults.keys()];
+    return [...this.#faults.keys(), ...(this.#requests ? [this.#requests.fd] : [])];
   }
 
-  /** Faults of the host's hardware: the guest's own unit meets the same in the guest's tables, and records it. */
+  /** Page requests go to the guest. Faults of the host's hardware: the guest's own unit meets the same in the guest's tables, and records it. */
   service(): void {
     const { program } = this.#options.objects;
+    this.#requests?.service();
     for (const [fd, { host }] of this.#faults) {
       for (const { pasid, page, access } of takeFaults(program, fd)) this.#unit.translate(host.rid, pasid, page, access);
     }
@@ -161,7 +166,7 @@ export class VirtualVtd {
   /** undefined: none, or the guest's memory as it is. @throws IommuError what the host refuses */
   #space({ host }: Device, key: string, view: TranslationView): Space | undefined {
     const { objects, memory, childOf, tracer } = this.#options;
-    if (view.kind === "first-stage") return new NestedSpace(objects, host, view);
+    if (view.kind === "first-stage") return new NestedSpace(objects, host, view, view.pageRequests && host.pageRequests ? this.#requests?.faultId : undefined);
     if (view.kind === "nested") return refuse("EOPNOTSUPP", "the guest nests, and was not shown that it can (ECAP.NEST=0)", { rule: "ECAP.NEST" });
     if (view.kind !== "second-stage") return undefined;
     const known = this.#shadows.get(key);
@@ -242,7 +247,7 @@ function keyOf(view: TranslationView): string {
     case "pass-through":
       return "whole";
     case "first-stage":
-      return `first ${view.domain} ${Object.values(view.first).join(" ")}`;
+      return `first ${view.domain} ${view.pageRequests} ${Object.values(view.first).join(" ")}`;
     case "second-stage":
       return `second ${view.domain} ${Object.values(view.second).join(" ")}`;
     default:
