@@ -105,6 +105,6 @@ it("a refusal of whoever stands behind is a fault record of the requester", () =
   const { bench } = observed();
   bench.scalableTables();
   bench.start(SCALABLE);
-  bench.unit.refuse(RID, 7);
+  bench.unit.recordRefusal(RID, 7);
   expect(bench.record(0)).toMatchObject({ reason: 0x5b, source: RID });
 });

@@ -187,7 +187,7 @@ export class VtdUnit implements IommuHardware, MmioHandler {
   }
 
   /** Records that (rid, pasid) is refused what its PASID entry, or context entry, asks for: by whom the unit stands for. */
-  refuse(rid: number, pasid: number): void {
+  recordRefusal(rid: number, pasid: number): void {
     const entry = this.mode === TranslationTableMode.LEGACY ? REFUSED_CONTEXT : REFUSED_PASID;
     this.translator.faultDisable = false;
     this.translator.report(entry, RequestKind.UNTRANSLATED, rid, pasid, 0, Access.READ);

@@ -18,7 +18,7 @@ export interface GuestUnit extends IommuHardware, MmioHandler {
   observer: UnitObserver | undefined;
   look(rid: number, pasid: number): TranslationView;
   pasids(rid: number, limit: number): Iterable<number>;
-  refuse(rid: number, pasid: number): void;
+  recordRefusal(rid: number, pasid: number): void;
 }
 
 export interface VirtualVtdOptions {
@@ -153,7 +153,7 @@ export class VirtualVtd {
       this.#options.objects.block(device.host, named(pasid));
       // Not what the guest asked for, so that its next invalidation tries again.
       this.#keep(device, pasid, BLOCKED);
-      this.#unit.refuse(device.host.rid, pasid);
+      this.#unit.recordRefusal(device.host.rid, pasid);
     }
     if (old.space) this.#release(old.key, old.space);
   }
@@ -221,7 +221,7 @@ export class VirtualVtd {
         if (use.space !== space) continue;
         this.#options.objects.block(device.host, named(pasid));
         this.#keep(device, pasid, BLOCKED);
-        this.#unit.refuse(device.host.rid, pasid);
+        this.#unit.recordRefusal(device.host.rid, pasid);
         this.#release(use.key, space);
       }
     }
