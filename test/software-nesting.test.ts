@@ -1,5 +1,5 @@
 /** Software nesting (IOMMUKIT_IOAS_NEST): children of address spaces, on both kinds of hardware. */
-import { IommuError } from "@iommukit/core";
+import { IommuError, IommufdFile, SimulatedClient } from "@iommukit/core";
 import { smmuIommuFactory } from "@iommukit/hw-smmu/plugin";
 import { vtdIommuFactory } from "@iommukit/hw-vtd/plugin";
 import fc from "fast-check";
@@ -161,6 +161,140 @@ describe("refusals", () => {
     expect([write(0, 0n, 1n), pinned()]).toEqual([false, 0]);
     map(parent, 0n, address);
     expect(write(0, 0n, 1n)).toBe(true);
+  });
+});
+
+describe("a place of a child", () => {
+  it.each([["vtd", vtdIommuFactory, 0xfee0_0000n], ["smmuv3", smmuIommuFactory, 0x800_0000n]] as const)("that a device behind %s keeps for MSIs is none, also while the parent has nothing there", (_name, factory, msi) => {
+    const { ioas, nest, map, unmap, attach, write, address } = rig(factory);
+    const parent = ioas();
+    const child = nest(parent);
+    map(child, msi, 0n);
+    expect(errno(() => attach(0, child))).toBe("EADDRINUSE");
+    unmap(child, msi);
+    attach(0, child);
+    expect(errno(() => map(child, msi, 0n))).toBe("EINVAL");
+    map(child, 0n, 0n);
+    map(parent, 0n, address);
+    expect(write(0, 0n, 1n)).toBe(true);
+  });
+});
+
+it("a dummy root is the memory of the process that made it", () => {
+  const { nest, map, attach, write, call, program, iommufd, machine, address, bytes, pinned } = rig();
+  const root = nest(0, DUMMY);
+  const child = nest(root);
+  attach(0, child);
+  const other = new SimulatedClient(machine.nodes, 2);
+  other.memory.map(bytes.length, { address });
+  const file = program.file(iommufd);
+  const fd = other.install(file ?? expect.fail("no /dev/iommu"));
+  const theirs = { flags: 1 | BOTH, ioas_id: child, user_va: address, length: PAGE };
+  expect(errno(() => other.ioctl(fd, "IOMMU_IOAS_MAP", { ...theirs, iova: 0 }))).toBe("EPERM");
+  map(child, 0n, address);
+  // What the first process has mapped is not the other one's either.
+  expect(errno(() => other.ioctl(fd, "IOMMU_IOAS_MAP", { ...theirs, iova: PAGE }))).toBe("EPERM");
+  expect([write(0, 0n, 1n), write(0, PAGE, 1n), pinned(), other.memory.counters.pinned]).toEqual([true, false, 1, 0]);
+  // The root has nothing that a refused map asked for.
+  call("IOMMU_IOAS_UNMAP", { ioas_id: child, iova: 0, length: PAGE });
+  call("IOMMU_IOAS_CHANGE_PROCESS", {});
+});
+
+it("a dummy root has nothing of a map that failed", () => {
+  const { nest, map, attach, write, call, address, pinned } = rig();
+  const child = nest(nest(0, DUMMY));
+  attach(0, child);
+  // The second page is not the program's.
+  expect(errno(() => map(child, 0n, address + 0x1_f000n, 2n * PAGE))).toBe("EFAULT");
+  expect([write(0, 0n, 1n), pinned()]).toEqual([false, 0]);
+  call("IOMMU_IOAS_CHANGE_PROCESS", {});
+  map(child, 0n, address + 0x1_f000n);
+  expect(write(0, 0n, 1n)).toBe(true);
+});
+
+it.each([[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2], [2, 0, 3, 1]])("a dummy root has what its children refer to, as long as one does (unmapped in order %i %i %i %i)", (...order) => {
+  const { nest, map, unmap, attach, write, call, address, pinned } = rig(vtdIommuFactory, 2);
+  const root = nest(0, DUMMY);
+  const children = [nest(root), nest(root)];
+  children.forEach((child, device) => attach(device, child));
+  // Which child, where, and what of the program's pages: they overlap, and one child has some twice.
+  const mappings = [[0, 0, 2, 3], [1, 0, 0, 4], [0, 8, 1, 6], [1, 8, 3, 1]].map(([child, iova, first, count]) => ({ child, iova: BigInt(iova) * PAGE, first, count }));
+  for (const { child, iova, first, count } of mappings) map(children[child], iova, address + BigInt(first) * PAGE, BigInt(count) * PAGE);
+  const left = new Set(mappings);
+  for (const which of order) {
+    const { child, iova, count } = mappings[which];
+    unmap(children[child], iova, BigInt(count) * PAGE);
+    left.delete(mappings[which]);
+    const pages = new Set([...left].flatMap((mapping) => Array.from({ length: mapping.count }, (_, i) => mapping.first + i)));
+    expect(pinned()).toBe(pages.size);
+    for (const mapping of mappings) expect(write(mapping.child, mapping.iova + BigInt(mapping.count - 1) * PAGE, 1n)).toBe(left.has(mapping));
+  }
+  // Which no IOAS with memory of a program would allow.
+  call("IOMMU_IOAS_CHANGE_PROCESS", {});
+});
+
+describe("an unmap that software holds up", () => {
+  const kinds = [["an access", false, "EDEADLK"], ["a hardware queue", true, "EBUSY"]] as const;
+
+  /** Software that has pinned a page of an IOAS, and does not let go when it is asked. */
+  function pinnedIn({ program, iommufd }: ReturnType<typeof rig>, ioas: number, iova: bigint, locks: boolean) {
+    const file = program.file(iommufd);
+    if (!(file instanceof IommufdFile)) return expect.fail("not /dev/iommu");
+    const access = file.context.newAccess({ pins: true, locks });
+    access.attach(file.context.objects.get(ioas) as Parameters<typeof access.attach>[0]);
+    access.pin(iova, PAGE, true);
+    return access;
+  }
+
+  it.each(kinds)("(%s) in one child takes nothing from the others", (_who, locks, expected) => {
+    const r = rig();
+    const parent = r.ioas();
+    const [first, last] = [r.nest(parent), r.nest(parent)];
+    r.attach(0, first);
+    r.map(parent, 0n, r.address);
+    for (const child of [first, last]) r.map(child, 0n, 0n);
+    const access = pinnedIn(r, last, 0n, locks);
+    expect(errno(() => r.unmap(parent, 0n))).toBe(expected);
+    expect([r.write(0, 0n, 7n), r.word(0)]).toEqual([true, 7n]);
+    access.unpin(0n, PAGE);
+    expect([errno(() => r.unmap(parent, 0n)), r.write(0, 0n, 8n), r.pinned()]).toEqual(["none", false, 0]);
+  });
+
+  it.each(kinds)("(%s) in one piece of a mapping takes no other piece of it", (_who, locks, expected) => {
+    const r = rig();
+    const parent = r.ioas();
+    const child = r.nest(parent);
+    r.attach(0, child);
+    for (const page of [0n, 1n]) r.map(parent, page * PAGE, r.address + page * PAGE);
+    r.map(child, 0n, 0n, 2n * PAGE);
+    const access = pinnedIn(r, child, PAGE, locks);
+    expect(errno(() => r.unmap(child, 0n, 2n * PAGE))).toBe(expected);
+    expect([r.write(0, 0n, 7n), r.word(0)]).toEqual([true, 7n]);
+    access.unpin(PAGE, PAGE);
+    expect([errno(() => r.unmap(child, 0n, 2n * PAGE)), r.write(0, 0n, 8n), r.pinned()]).toEqual(["none", false, 0]);
+  });
+});
+
+describe("type1 v1", () => {
+  const SET = 1;
+  const TYPE1 = 1n;
+  const [SET_IOMMU, UNMAP_DMA] = [0x3b66, 0x3b72];
+
+  it.each(["parent", "child"] as const)("does not cut the mapping of a %s, and takes it whole", (which) => {
+    const { ioas, nest, map, call, attach, write, address, program, iommufd } = rig();
+    const parent = ioas();
+    const child = nest(parent);
+    call("IOMMU_VFIO_IOAS", { ioas_id: which === "parent" ? parent : child, op: SET });
+    program.rawIoctl(iommufd, SET_IOMMU, TYPE1);
+    attach(0, child);
+    map(parent, 0n, address, 4n * PAGE);
+    map(child, 0n, 0n, 4n * PAGE);
+    const unmapDma = (pages: bigint): string => {
+      const argument = new BigUint64Array([24n, 0n, pages * PAGE]);
+      return errno(() => program.rawIoctl(iommufd, UNMAP_DMA, new Uint8Array(argument.buffer)));
+    };
+    expect([unmapDma(2n), write(0, 0n, 1n), write(0, 3n * PAGE, 1n)]).toEqual(["EOPNOTSUPP", true, true]);
+    expect([unmapDma(4n), write(0, 0n, 1n)]).toEqual(["none", false]);
   });
 });
 

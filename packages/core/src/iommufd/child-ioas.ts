@@ -3,7 +3,7 @@
  * addresses. The two are composed here, rights together, and stay so whichever side changes. Memory is pinned and charged once, where it was
  * mapped: on the root.
  */
-import type { CallContext } from "../files/types.js";
+import type { CallContext, UserMemory } from "../files/types.js";
 import { refuse } from "../errors.js";
 import { type Interval, overlaps } from "../memory/interval.js";
 import { IntervalTree } from "../memory/interval-tree.js";
@@ -48,6 +48,19 @@ export class ChildIoas extends Ioas {
     refuse("EOPNOTSUPP", `IOAS ${this.id} is a child of IOAS ${this.parent.id}: it takes the parent's addresses, no ${what}`, { argument: "ioas_id", rule: "IOMMUKIT_IOAS_NEST" });
   }
 
+  /** A mapping keeps its place, also where the parent has nothing yet. @throws IommuError EADDRINUSE */
+  override reserve(range: Interval, owner: object, why: string): void {
+    const mapping = this.#mappings.first(range.start, range.last);
+    if (mapping) refuse("EADDRINUSE", `${show(range)} is needed for ${why}, but ${show(mapping)} of IOAS ${this.id} is mapped`, { argument: "pt_id" });
+    super.reserve(range, owner, why);
+  }
+
+  /** @throws IommuError EOPNOTSUPP when a mapping would have to be cut */
+  override cut(at: bigint): void {
+    const mapping = this.#mappings.first(at, at);
+    if (mapping && mapping.start !== at) refuse("EOPNOTSUPP", `${show(mapping)} of IOAS ${this.id}, which is a child, cannot be cut`, { argument: "iova", rule: "IOMMUKIT_IOAS_NEST" });
+  }
+
   /**
    * Maps [address, address + length) of the parent; where the parent has nothing, neither has the child, until it does.
    * @throws IommuError EINVAL, EEXIST, EOVERFLOW and what its users refuse; then nothing is mapped
@@ -80,6 +93,7 @@ export class ChildIoas extends Ioas {
       if (mapping.start < range.start || mapping.last > range.last) {
         refuse("ENOENT", `${show(range)} cuts the mapping ${show(mapping)} of IOAS ${this.id}`, { argument: "iova", rule: "IOMMU_IOAS_UNMAP" });
       }
+      this.#letGoOf(mapping);
       super.unmap(mapping);
       this.#mappings.delete(mapping.start);
       bytes += lengthOf(mapping);
@@ -92,25 +106,39 @@ export class ChildIoas extends Ioas {
     if (this.parent instanceof DummyRoot) this.parent.release({ start: address, last: address + length - 1n });
   }
 
-  refersTo(range: Interval): boolean {
-    for (const mapping of this.#mappings) if (overlaps(ofParent(mapping), range)) return true;
-    return false;
-  }
-
   /** The parent has more. @throws IommuError what a user of this one refuses; then nothing of it is mapped */
   parentMapped(range: Interval): void {
     super.map([...this.#mappings].filter((mapping) => overlaps(ofParent(mapping), range)).flatMap((mapping) => this.#composed(mapping, range)));
   }
 
-  /** The parent is about to have less: it goes here first. @throws IommuError EBUSY, EDEADLK of an access that does not let go */
+  /** The parent is about to have less. @throws IommuError EBUSY, EDEADLK of an access that does not let go */
+  parentLettingGo(range: Interval): void {
+    for (const part of this.#parts(range)) this.#letGoOf(part);
+  }
+
+  /** All have let go: what the parent loses goes here first. */
   parentUnmapping(range: Interval): void {
-    for (const mapping of [...this.#mappings]) {
+    for (const part of this.#parts(range)) super.unmap(part);
+  }
+
+  #letGoOf(range: Interval): void {
+    for (let area = this.areas.first(range.start, range.last); area !== undefined; ) {
+      this.letGo(area);
+      area = area.last < range.last ? this.areas.first(area.last + 1n, range.last) : undefined;
+    }
+  }
+
+  /** Where mappings show a range of the parent. */
+  #parts(range: Interval): Interval[] {
+    const parts: Interval[] = [];
+    for (const mapping of this.#mappings) {
       const there = ofParent(mapping);
       if (!overlaps(there, range)) continue;
       const start = there.start > range.start ? there.start : range.start;
       const last = there.last < range.last ? there.last : range.last;
-      super.unmap({ start: mapping.start + (start - there.start), last: mapping.start + (last - there.start) });
+      parts.push({ start: mapping.start + (start - there.start), last: mapping.start + (last - there.start) });
     }
+    return parts;
   }
 
   /** What a mapping shows of the parent's areas in `range`. */
@@ -145,10 +173,20 @@ function ofParent({ start, last, value }: Interval & { readonly value: Mapping }
 }
 
 /**
- * The whole of a program's memory at its own addresses, as a root of children that no device uses: one place where pages are pinned and charged
+ * The whole of one process's memory at its own addresses, as a root of children that no device uses: one place where pages are pinned and charged
  * for several address spaces (RFC v2, 1.2). It has what its children refer to, and nothing else is pinned.
  */
 export class DummyRoot extends Ioas {
+  readonly #process: UserMemory;
+  /** By an area's start: mappings of children that refer to it. While one does, it stays as it is, and so do all that the mapping refers to. */
+  readonly #references = new Map<bigint, number>();
+
+  /** @param process whose memory it is, whoever else has the descriptor */
+  constructor(id: number, process: UserMemory) {
+    super(id);
+    this.#process = process;
+  }
+
   override takesMemory(what: string): void {
     refuse("EOPNOTSUPP", `IOAS ${this.id} is a dummy root: it is all of the program's memory, and takes no ${what}`, { argument: "ioas_id", rule: "IOMMUKIT_IOAS_NEST" });
   }
@@ -165,8 +203,9 @@ export class DummyRoot extends Ioas {
     return refuse("EOPNOTSUPP", `IOAS ${this.id} is a dummy root: it follows its children`, { argument: "ioas_id", rule: "IOMMUKIT_IOAS_NEST" });
   }
 
-  /** A child is about to refer to a range, which is writable memory of the caller. */
+  /** A child is about to refer to a range, which is writable memory of the caller. @throws IommuError EPERM in another process */
   need(context: IommufdContext, call: CallContext, range: Interval): void {
+    if (call.process !== this.#process) refuse("EPERM", `IOAS ${this.id} is the memory of the process that made it, which is not the caller`, { argument: "user_va", rule: "IOMMUKIT_IOAS_NEST" });
     const missing: Area[] = [];
     for (let at = range.start; at <= range.last; ) {
       const area = this.areas.first(at, range.last);
@@ -180,14 +219,18 @@ export class DummyRoot extends Ioas {
     }
     // No child refers to what was missing: only this one's own mapping will.
     for (const area of missing) this.areas.add(area.start, area.last, area.value);
+    for (const { start } of this.contiguous(range)) this.#references.set(start, (this.#references.get(start) ?? 0) + 1);
   }
 
-  /** A child refers to a range no more: what no child does goes. */
+  /** A child refers to a range no more, as it said in `need`: what no child does goes. */
   release(range: Interval): void {
-    for (let area = this.areas.first(range.start, range.last); area !== undefined; ) {
-      const { start, last } = area;
-      if (![...this.children].some((child) => child.refersTo({ start, last }))) this.areas.delete(start);
-      area = last < range.last ? this.areas.first(last + 1n, range.last) : undefined;
+    for (const { start } of this.contiguous(range)) {
+      const left = (this.#references.get(start) ?? 1) - 1;
+      if (left > 0) this.#references.set(start, left);
+      else {
+        this.#references.delete(start);
+        this.areas.delete(start);
+      }
     }
   }
 }

@@ -275,7 +275,7 @@ export class Ioas implements TableObject {
   unmap(range: Interval): bigint {
     let bytes = 0n;
     for (let area = this.areas.first(range.start, range.last); area !== undefined; area = this.areas.first(range.start, range.last)) {
-      if (this.pins.of(area).locks > 0) refuse("EBUSY", `${show(area)} of IOAS ${this.id} is in use by a hardware queue`, { argument: "iova", rule: "IOMMU_HW_QUEUE_ALLOC" });
+      this.#checkLocks(area);
       if (area.start < range.start || area.last > range.last) {
         refuse("ENOENT", `${show(range)} cuts the mapping ${show(area)} of IOAS ${this.id}`, { argument: "iova", rule: "IOMMU_IOAS_UNMAP" });
       }
@@ -287,13 +287,24 @@ export class Ioas implements TableObject {
     return bytes;
   }
 
-  /** Nothing more can be pinned in the area from now on, also when an access does not let go. */
+  /** Before an area goes that a parent unmaps. @throws IommuError EBUSY, EDEADLK */
+  protected letGo(area: Area): void {
+    this.#checkLocks(area);
+    this.#askToLetGo(area);
+  }
+
+  #checkLocks(area: Area): void {
+    if (this.pins.of(area).locks > 0) refuse("EBUSY", `${show(area)} of IOAS ${this.id} is in use by a hardware queue`, { argument: "iova", rule: "IOMMU_HW_QUEUE_ALLOC" });
+  }
+
+  /** Nothing more can be pinned in the area from now on, also when an access does not let go. All children are asked before one loses it. */
   #askToLetGo(area: Area): void {
     for (let round = 1; this.pins.of(area).pins > 0; round++) {
       this.pins.close(area);
       for (const access of [...this.accesses]) access.unmapping(area);
       if (round > UNMAP_ROUNDS) refuse("EDEADLK", `an access keeps ${show(area)} of IOAS ${this.id} pinned`, { argument: "iova" });
     }
+    for (const child of this.children) child.parentLettingGo(area);
   }
 
   /**
@@ -304,6 +315,7 @@ export class Ioas implements TableObject {
     const area = this.areas.first(at, at);
     if (area === undefined || area.start === at) return;
     const { pages, offset, prot } = area.value;
+    if (this.children.size > 0) refuse("EOPNOTSUPP", `${show(area)} of IOAS ${this.id}, which has children, cannot be cut`, { argument: "iova", rule: "IOMMUKIT_IOAS_NEST" });
     if (pages.source.kind === "dmabuf") refuse("EOPNOTSUPP", `${show(area)} shows a dma-buf and cannot be cut`, { argument: "iova" });
     if (at % this.alignment !== 0n) this.#misaligned("iova", at);
     if (this.pins.of(area).pins > 0) refuse("EINVAL", `${show(area)} is pinned by an access and cannot be cut`, { argument: "iova" });

@@ -1,5 +1,6 @@
 /** What iommukit adds to Linux's requests. */
 import { refuse } from "../../errors.js";
+import type { CallContext } from "../../files/types.js";
 import { Access } from "../access.js";
 import { ChildIoas, DummyRoot } from "../child-ioas.js";
 import type { IommufdContext } from "../context.js";
@@ -29,10 +30,10 @@ export const EXTENSION_HANDLERS: Readonly<Record<string, Handler>> = {
   /** An address space whose mappings are of another's addresses; or the root of such ones that is all of the program's memory. */
   IOMMUKIT_IOAS_NEST: {
     copyOut: true,
-    run(context, _call, values) {
+    run(context, call, values) {
       mustBeZero(values, "flags", NEST_DUMMY);
       const parentId = number(values, "parent_ioas_id");
-      const ioas = number(values, "flags") === NEST_DUMMY ? dummyRoot(context, parentId) : childOf(context, parentId);
+      const ioas = number(values, "flags") === NEST_DUMMY ? dummyRoot(context, call, parentId) : childOf(context, parentId);
       values.out_ioas_id = ioas.id;
       return { publish: ioas };
     },
@@ -57,9 +58,9 @@ export const EXTENSION_HANDLERS: Readonly<Record<string, Handler>> = {
   },
 };
 
-function dummyRoot(context: IommufdContext, parentId: number): DummyRoot {
+function dummyRoot(context: IommufdContext, call: CallContext, parentId: number): DummyRoot {
   if (parentId !== 0) refuse("EINVAL", `a dummy root has no parent, and parent_ioas_id is ${parentId}`, { argument: "parent_ioas_id" });
-  return new DummyRoot(context.objects.reserve());
+  return new DummyRoot(context.objects.reserve(), call.process);
 }
 
 function childOf(context: IommufdContext, parentId: number): ChildIoas {
