@@ -1,10 +1,11 @@
 /** Faults that nobody can repair, told to the program that has the device (IOMMUKIT_DEVICE_FAULTS), on both kinds of hardware. */
-import { buildMachine, IommuError, SimulatedClient } from "@iommukit/core";
+import { buildMachine, SimulatedClient } from "@iommukit/core";
 import { decodeStruct } from "@iommukit/core/abi";
 import { DmaTestCommand, dmaTestModel, DmaTestRegister as R } from "@iommukit/core/devices";
 import { smmuIommuFactory } from "@iommukit/hw-smmu/plugin";
 import { vtdIommuFactory } from "@iommukit/hw-vtd/plugin";
 import { describe, expect, it } from "vitest";
+import { errno } from "./host-program.js";
 
 const RECORD = 32;
 const PASID_VALID = 0x8000_0000;
@@ -39,16 +40,6 @@ function program(factory: typeof vtdIommuFactory) {
     });
   };
   return { client, iommufd, open, dma, faults, read };
-}
-
-function errno(action: () => unknown): string {
-  try {
-    action();
-    return "none";
-  } catch (error) {
-    if (error instanceof IommuError) return error.errno;
-    throw error;
-  }
 }
 
 describe.each([vtdIommuFactory, smmuIommuFactory])("faults of a device behind $name", (factory) => {

@@ -1,11 +1,11 @@
 /** A guest's SMMUv3 driver in front of a virtual SMMUv3, or of a unit of its own ("bare"), over the same device: for tests that compare the two. */
-import { Access, FrameAllocator, type IommuDevice, IommuError, InterruptController, NO_PASID, type PagingDomain, PhysicalMemory, type TraceEvent, Tracer } from "@iommukit/core";
+import { FrameAllocator, type IommuDevice, IommuError, InterruptController, type MmioHandler, type PagingDomain, PhysicalMemory, type SimulatedClient, type TraceEvent, Tracer } from "@iommukit/core";
 import { SmmuUnit } from "@iommukit/hw-smmu";
 import { SmmuDriver } from "@iommukit/hw-smmu/driver";
 import { smmuIommuFactory } from "@iommukit/hw-smmu/plugin";
 import { type Identification, Reg } from "@iommukit/hw-smmu/spec";
-import { checkShown, HostObjects, shownTo, VirtualSmmu } from "@iommukit/viommu/smmu";
-import { type Host, host } from "./host-program.js";
+import { HostObjects, shownTo, VirtualSmmu } from "@iommukit/viommu/smmu";
+import { bareDevice, type Fields, type Host, host, noted } from "./host-program.js";
 
 export const STREAM = 0x18;
 const RAM = 0x200_0000;
@@ -15,7 +15,7 @@ const REGISTERS = 0x9000_0000;
 const REGISTER_BYTES = 0x2_0000;
 
 /** Puts commands into the guest's queue, past its driver, and rings. */
-export function send(unit: SmmuUnit, memory: PhysicalMemory, commands: readonly (readonly [bigint, bigint])[]): void {
+export function send(unit: MmioHandler, memory: PhysicalMemory, commands: readonly (readonly [bigint, bigint])[]): void {
   const base = unit.read(Reg.CMDQ_BASE, 8);
   const size = 2 ** Number(base & 31n);
   let at = Number(unit.read(Reg.CMDQ_PROD, 4)) % (2 * size);
@@ -51,7 +51,7 @@ export interface Guest {
   readonly driver: SmmuDriver;
   readonly memory: PhysicalMemory;
   readonly devices: readonly IommuDevice[];
-  readonly log: readonly string[];
+  readonly log: string[];
   readonly ram: Uint8Array;
   /** Frames of the guest for its data: `page(n)`. */
   page(index: number): number;
@@ -104,24 +104,14 @@ function system({ memory, ram }: GuestMemory, identification: Identification, de
 /** The same guest on hardware of its own. */
 export function bareGuest(identification: Identification, devices = 1): Guest {
   const guest = system(guestMemory(), identification, devices).boot();
-  const { unit, memory } = guest;
-  const read = new Map<number, bigint>();
-  return {
-    ...guest,
-    dma(device, write, iova, value = 0n, pasid) {
-      const page = unit.translate(STREAM + device, pasid ?? NO_PASID, Number(iova >> 12n), write ? Access.WRITE : Access.READ, Number(iova & 0xfffn));
-      if (page === -1) {
-        if (unit.answersZero && !write) read.set(device, 0n);
-        return unit.answersZero;
-      }
-      const at = page * 4096 + Number(iova & 0xfffn);
-      if (write) return memory.writeU64(at, value);
-      const found = memory.readU64(at);
-      if (found !== undefined) read.set(device, found);
-      return found !== undefined;
-    },
-    buffer: (device) => read.get(device) ?? 0n,
-  };
+  return { ...guest, ...bareDevice(guest.unit, guest.memory, STREAM) };
+}
+
+/** First words of the commands of an invalidation. */
+function entries({ memory }: SimulatedClient, fields: Fields): bigint[] {
+  const bytes = new Uint8Array(16 * Number(fields.entry_num));
+  memory.read(BigInt(fields.data_uptr), bytes);
+  return [...new BigUint64Array(bytes.buffer)].filter((_, i) => i % 2 === 0);
 }
 
 /**
@@ -135,27 +125,11 @@ export function smmuGuest(devices = 1, refuses: (low: bigint) => boolean = () =>
   const own = guestMemory();
   const { address } = program.memory.map(RAM, { bytes: own.ram });
   const calls: string[] = [];
-  const traced = {
-    memory: program.memory,
-    read: (fd: number, length: number) => program.read(fd, length),
-    write: (fd: number, bytes: Uint8Array) => program.write(fd, bytes),
-    ioctl(fd: number, name: string, fields?: Readonly<Record<string, number | bigint>>) {
-      if (name === "IOMMU_HWPT_INVALIDATE") {
-        const bytes = new Uint8Array(16 * Number(fields?.entry_num));
-        program.memory.read(BigInt(fields?.data_uptr ?? 0), bytes);
-        if (new BigUint64Array(bytes.buffer).some((low, i) => i % 2 === 0 && refuses(low))) throw new IommuError("EIO", { message: "the host takes no such command", rule: "test" });
-      }
-      calls.push(name === "IOMMU_HWPT_INVALIDATE" ? `${name} ${fields?.entry_num}` : name);
-      return program.ioctl(fd, name, fields);
-    },
-  };
-  const ioas = Number(program.ioctl(iommufd, "IOMMU_IOAS_ALLOC").out_ioas_id);
-  program.ioctl(iommufd, "IOMMU_IOAS_MAP", { flags: 7, ioas_id: ioas, user_va: address, length: RAM, iova: 0 });
-  const objects = new HostObjects(traced, iommufd, ioas, opened);
+  const traced = noted(program, calls, (name, fields) => (name === "IOMMU_HWPT_INVALIDATE" && entries(program, fields).some(refuses) ? new IommuError("EIO", { message: "the host takes no such command", rule: "test" }) : undefined));
+  const objects = new HostObjects(traced, iommufd, [{ base: 0n, size: BigInt(RAM), address }], opened);
   const identification = shownTo(objects.identification);
-  checkShown(identification, objects.identification);
   const { unit, tracer, boot } = system(own, identification, opened.length);
-  const virtual = new VirtualSmmu(unit, { program: traced, objects, devices: opened, tracer });
+  const virtual = new VirtualSmmu(unit, { objects, devices: opened, tracer });
   const guest = boot();
   return {
     ...guest, virtual, calls, identification, bystander, host: machine,

@@ -1,10 +1,10 @@
 /** A guest's VT-d driver in front of a virtual VT-d, or of a unit of its own ("bare"), over the same device: for tests that compare the two. */
-import { Access, FrameAllocator, type IommuDevice, type IommuFactory, InterruptController, NO_PASID, type PagingDomain, PhysicalMemory, type TraceEvent, Tracer } from "@iommukit/core";
+import { FrameAllocator, type IommuDevice, type IommuFactory, InterruptController, type PagingDomain, PhysicalMemory, type TraceEvent, Tracer } from "@iommukit/core";
 import { VtdUnit } from "@iommukit/hw-vtd";
 import { VtdDriver } from "@iommukit/hw-vtd/driver";
 import { vtdIommuFactory } from "@iommukit/hw-vtd/plugin";
 import { GUEST_UNITS, type GuestWords, HostObjects, VirtualVtd } from "@iommukit/viommu/vtd";
-import { type Host, host } from "./host-program.js";
+import { bareDevice, type Fields, type Host, host, noted } from "./host-program.js";
 
 export const RID = 0x18;
 const RAM = 0x200_0000;
@@ -65,21 +65,7 @@ function system(words: GuestWords, devices: number, pageRequests = false) {
 /** The same guest on hardware of its own. */
 export function bareGuest(mode: Mode, devices = 1): Guest {
   const guest = system(GUEST_UNITS[mode], devices).boot();
-  const { unit, memory } = guest;
-  const read = new Map<number, bigint>();
-  return {
-    ...guest,
-    dma(device, write, iova, value = 0n, pasid) {
-      const page = unit.translate(RID + device, pasid ?? NO_PASID, Number(iova >> 12n), write ? Access.WRITE : Access.READ);
-      if (page === -1) return false;
-      const at = page * 4096 + Number(iova & 0xfffn);
-      if (write) return memory.writeU64(at, value);
-      const found = memory.readU64(at);
-      if (found !== undefined) read.set(device, found);
-      return found !== undefined;
-    },
-    buffer: (device) => read.get(device) ?? 0n,
-  };
+  return { ...guest, ...bareDevice(guest.unit, guest.memory, RID) };
 }
 
 export interface GuestOptions {
@@ -90,27 +76,17 @@ export interface GuestOptions {
   /** Devices with a translation cache, that ask for pages. */
   readonly pageRequests?: boolean;
   /** Thrown in place of a call of the program. */
-  readonly refuses?: (name: string, fields: Readonly<Record<string, number | bigint>>) => Error | undefined;
+  readonly refuses?: (name: string, fields: Fields) => Error | undefined;
 }
 
-export function vtdGuest(mode: Mode, { devices = 1, factory = vtdIommuFactory, children = false, pageRequests = false, refuses }: GuestOptions = {}): VtdGuest {
+export function vtdGuest(mode: Mode, { devices = 1, factory = vtdIommuFactory, children = false, pageRequests = false, refuses = () => undefined }: GuestOptions = {}): VtdGuest {
   const machine = host(factory, devices, undefined, pageRequests ? { ats: true, pri: true } : {});
   const { program, iommufd, bystander } = machine;
   const opened = machine.devices.map((device, i) => ({ ...device, rid: RID + i, pageRequests }));
   const { unit, tracer, memory, ram, boot } = system(GUEST_UNITS[mode], devices, pageRequests);
   const { address } = program.memory.map(RAM, { bytes: ram });
   const calls: string[] = [];
-  const traced = {
-    memory: program.memory,
-    read: (fd: number, length: number) => program.read(fd, length),
-    write: (fd: number, bytes: Uint8Array) => program.write(fd, bytes),
-    ioctl(fd: number, name: string, fields: Readonly<Record<string, number | bigint>> = {}) {
-      calls.push(name === "IOMMU_HWPT_INVALIDATE" ? `${name} ${fields.entry_num}` : name);
-      const refusal = refuses?.(name, fields);
-      if (refusal) throw refusal;
-      return program.ioctl(fd, name, fields);
-    },
-  };
+  const traced = noted(program, calls, refuses);
   const objects = new HostObjects(traced, iommufd, [{ base: 0n, size: BigInt(RAM), address }], opened[0], mode === "nested");
   const childOf = (parent: number): number => Number(program.ioctl(iommufd, "IOMMUKIT_IOAS_NEST", { parent_ioas_id: parent }).out_ioas_id);
   const virtual = new VirtualVtd(unit, { objects, devices: opened, memory, tracer, pasidLimit: 2 ** PASID_BITS, ...(children ? { childOf } : {}) });

@@ -1,5 +1,5 @@
 /** A host for guests: a machine with test devices, the program that runs the guest, and another program that must not notice. */
-import { buildMachine, type IommuFactory, type Machine, SimulatedClient } from "@iommukit/core";
+import { Access, buildMachine, IommuError, type IommuFactory, type IommuHardware, type Machine, NO_PASID, type PhysicalMemory, SimulatedClient } from "@iommukit/core";
 import { DmaTestCommand, dmaTestModel, DmaTestRegister as R, DmaTestStatus } from "@iommukit/core/devices";
 
 const PASID_VALID = 0x8000_0000;
@@ -75,5 +75,53 @@ function bystander(program: SimulatedClient, name: string): () => boolean {
     count = (count + 1) % 256;
     const wrote = dma(program, device, true, 0n, BigInt(count) * 0x0101_0101_0101_0101n, undefined);
     return asItWas && wrote && bytes.subarray(0, 8).every((byte) => byte === count);
+  };
+}
+
+export type Fields = Readonly<Record<string, number | bigint>>;
+
+/** The errno of a refusal, "none" where there is none. */
+export function errno(action: () => unknown): string {
+  try {
+    action();
+    return "none";
+  } catch (error) {
+    if (error instanceof IommuError) return error.errno;
+    throw error;
+  }
+}
+
+/** A program whose calls are noted by name, with the entries of an invalidation, and may be refused before they are made. */
+export function noted(program: SimulatedClient, calls: string[], refuses: (name: string, fields: Fields) => Error | undefined) {
+  return {
+    memory: program.memory,
+    read: (fd: number, length: number) => program.read(fd, length),
+    write: (fd: number, bytes: Uint8Array) => program.write(fd, bytes),
+    ioctl(fd: number, name: string, fields: Fields = {}) {
+      calls.push(name === "IOMMU_HWPT_INVALIDATE" ? `${name} ${fields.entry_num}` : name);
+      const refusal = refuses(name, fields);
+      if (refusal) throw refusal;
+      return program.ioctl(fd, name, fields);
+    },
+  };
+}
+
+/** A device behind a unit of the guest's own, without a host. */
+export function bareDevice(unit: IommuHardware, memory: PhysicalMemory, first: number) {
+  const read = new Map<number, bigint>();
+  return {
+    dma(device: number, write: boolean, iova: bigint, value = 0n, pasid?: number): boolean {
+      const page = unit.translate(first + device, pasid ?? NO_PASID, Number(iova >> 12n), write ? Access.WRITE : Access.READ, Number(iova & 0xfffn));
+      if (page === -1) {
+        if (unit.answersZero && !write) read.set(device, 0n);
+        return unit.answersZero === true;
+      }
+      const at = page * 4096 + Number(iova & 0xfffn);
+      if (write) return memory.writeU64(at, value);
+      const found = memory.readU64(at);
+      if (found !== undefined) read.set(device, found);
+      return found !== undefined;
+    },
+    buffer: (device: number) => read.get(device) ?? 0n,
   };
 }

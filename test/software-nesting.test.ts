@@ -1,25 +1,15 @@
 /** Software nesting (IOMMUKIT_IOAS_NEST): children of address spaces, on both kinds of hardware. */
-import { IommuError, IommufdFile, SimulatedClient } from "@iommukit/core";
+import { IommufdFile, SimulatedClient } from "@iommukit/core";
 import { smmuIommuFactory } from "@iommukit/hw-smmu/plugin";
 import { vtdIommuFactory } from "@iommukit/hw-vtd/plugin";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { host } from "./host-program.js";
+import { errno, host } from "./host-program.js";
 
 const PAGE = 4096n;
 const [READ, WRITE] = [4, 2];
 const BOTH = READ | WRITE;
 const DUMMY = 1;
-
-function errno(action: () => unknown): string {
-  try {
-    action();
-    return "none";
-  } catch (error) {
-    if (error instanceof IommuError) return error.errno;
-    throw error;
-  }
-}
 
 function rig(factory = vtdIommuFactory, devices = 1) {
   const machine = host(factory, devices);

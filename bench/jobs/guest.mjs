@@ -56,13 +56,11 @@ function smmu() {
   let identification = shownTo(PRESETS.server.identification);
   let objects;
   if (host) {
-    const ioas = Number(host.program.ioctl(host.iommufd, "IOMMU_IOAS_ALLOC").out_ioas_id);
-    host.program.ioctl(host.iommufd, "IOMMU_IOAS_MAP", { flags: 7, ioas_id: ioas, user_va: host.ram.address, length: RAM, iova: 0 });
-    objects = new SmmuHost(host.program, host.iommufd, ioas, [host.device]);
+    objects = new SmmuHost(host.program, host.iommufd, [{ base: 0n, size: BigInt(RAM), address: host.ram.address }], [host.device]);
     identification = shownTo(objects.identification);
   }
   const unit = new SmmuUnit(memory, { name: "guest", identification, onMessage });
-  const virtual = host && new VirtualSmmu(unit, { program: host.program, objects, devices: [host.device] });
+  const virtual = host && new VirtualSmmu(unit, { objects, devices: [host.device] });
   memory.addMmio(REGISTERS, 0x2_0000, unit);
   return { virtual, driver: new SmmuDriver(parts) };
 }

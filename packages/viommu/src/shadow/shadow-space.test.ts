@@ -1,9 +1,10 @@
 import { IommuError } from "@iommukit/core";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { type GuestLeaf, ShadowRight, ShadowSpace, type ShadowTarget } from "./shadow-space.js";
+import { Right } from "../host/ioas.js";
+import { type GuestLeaf, ShadowSpace, type ShadowTarget } from "./shadow-space.js";
 
-const { READ, WRITE } = ShadowRight;
+const { READ, WRITE } = Right;
 
 /** A host that keeps what it is told to, by page, and refuses as IOAS_MAP and UNMAP do. */
 class Host implements ShadowTarget {

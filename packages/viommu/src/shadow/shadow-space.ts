@@ -4,16 +4,13 @@
  */
 import { IntervalTree, IommuError } from "@iommukit/core";
 
-/** Rights of a leaf. */
-export const ShadowRight = { READ: 1, WRITE: 2 } as const;
-
 /** A page of the guest's tables, of any size. */
 export interface GuestLeaf {
   readonly iova: bigint;
   /** Guest-physical. */
   readonly address: bigint;
   readonly length: bigint;
-  /** Bits of `ShadowRight` that every level grants; a leaf without any is not there. */
+  /** Bits of `Right` that every level grants; a leaf without any is not there. */
   readonly rights: number;
 }
 

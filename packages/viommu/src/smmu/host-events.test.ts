@@ -25,7 +25,7 @@ function told(...batches: readonly (readonly Read[])[]): (number | string)[] {
   const left = batches.map(bytesOf);
   const program = { read: () => left.shift() ?? new Uint8Array() } as unknown as Program;
   const unit = { report: (words: ArrayLike<number> | undefined) => seen.push(words === undefined ? "lost" : words[0]) } as unknown as EventTaker;
-  const events = new HostEvents(program, { events: () => QUEUE } as unknown as HostObjects, [], unit);
+  const events = new HostEvents({ program, events: () => QUEUE } as unknown as HostObjects, [], unit);
   events.start(16);
   for (const _ of batches) events.service();
   return seen;

@@ -1,6 +1,5 @@
 /** What the host's hardware records of a guest's devices, on its way into the guest's event queue. */
 import { IommuError, type IommuHardware } from "@iommukit/core";
-import type { Program } from "../host/calls.js";
 import { takeFaults } from "../host/device-faults.js";
 import type { HostDevice, HostObjects } from "./host-objects.js";
 
@@ -18,7 +17,6 @@ export interface EventTaker extends IommuHardware {
 }
 
 export class HostEvents {
-  readonly #program: Program;
   readonly #objects: HostObjects;
   readonly #unit: EventTaker;
   /** The queue of events, once the guest has one. */
@@ -27,8 +25,7 @@ export class HostEvents {
   /** By descriptor of its faults: the guest's StreamID. */
   readonly #faults: ReadonlyMap<number, number>;
 
-  constructor(program: Program, objects: HostObjects, devices: readonly HostDevice[], unit: EventTaker) {
-    this.#program = program;
+  constructor(objects: HostObjects, devices: readonly HostDevice[], unit: EventTaker) {
     this.#objects = objects;
     this.#unit = unit;
     this.#faults = new Map(devices.map((device) => [objects.faults(device), device.stream]));
@@ -54,7 +51,7 @@ export class HostEvents {
   }
 
   #takeEvents(fd: number): void {
-    const bytes = this.#program.read(fd, BUDGET * (HEADER_BYTES + RECORD_BYTES));
+    const bytes = this.#objects.program.read(fd, BUDGET * (HEADER_BYTES + RECORD_BYTES));
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     for (let at = 0; at < bytes.length; ) {
       const lost = (view.getUint32(at, true) & LOST_EVENTS) !== 0;
@@ -70,6 +67,6 @@ export class HostEvents {
 
   /** What no event queue of the host takes: the guest's own unit meets the same in the guest's tables, and records it. */
   #takeFaults(fd: number, stream: number): void {
-    for (const { pasid, page, access, offset } of takeFaults(this.#program, fd)) this.#unit.translate(stream, pasid, page, access, offset);
+    for (const { pasid, page, access, offset } of takeFaults(this.#objects.program, fd)) this.#unit.translate(stream, pasid, page, access, offset);
   }
 }

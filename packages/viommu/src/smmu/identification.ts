@@ -49,8 +49,8 @@ const LIMITS: readonly Limit[] = [
 ];
 
 /** @throws IommuError EINVAL naming what the host has not, before a guest starts */
-export function checkShown(guest: Identification, host: Identification): void {
-  const [shown, own] = [readCapabilities(guest), readCapabilities(host)];
-  const broken = LIMITS.filter((limit) => limit.broken(shown, own)).map(({ name }) => name);
+export function checkShown(guest: Capabilities, host: Identification): void {
+  const own = readCapabilities(host);
+  const broken = LIMITS.filter((limit) => limit.broken(guest, own)).map(({ name }) => name);
   if (broken.length > 0) refuse("EINVAL", `the guest's SMMU says more than the host's can do: ${broken.join(", ")}`, { argument: "identification", rule: "IOMMU_HW_INFO_TYPE_ARM_SMMUV3" });
 }

@@ -1,8 +1,10 @@
 /** What a virtual SMMUv3 does where the host refuses even what always may be asked. */
 import { IommuError } from "@iommukit/core";
+import { readCapabilities } from "@iommukit/hw-smmu/spec";
 import { describe, expect, it } from "vitest";
 import type { Program } from "../host/calls.js";
 import { HostObjects } from "./host-objects.js";
+import { shownTo } from "./identification.js";
 import { type GuestUnit, VirtualSmmu } from "./virtual-smmu.js";
 
 const DEVICE = { fd: 7, id: 1, stream: 0x18 };
@@ -12,8 +14,11 @@ function scene() {
   const refused = new Set<string>();
   const calls: string[] = [];
   let next = 1;
+  const scratch = new Uint8Array(0x1_0000);
+  // What GET_HW_INFO says: IDR0 with stage 1 and AArch64 tables, behind flags and a reserved word.
+  new DataView(scratch.buffer).setUint32(8, 0xa, true);
   const program: Program = {
-    memory: { map: (size: number) => ({ address: 0x1000n, bytes: new Uint8Array(size) }) } as unknown as Program["memory"],
+    memory: { map: () => ({ address: 0x1000n, bytes: scratch }) },
     read: () => new Uint8Array(),
     write: () => 0,
     ioctl(_fd, name) {
@@ -23,9 +28,9 @@ function scene() {
       return { out_data_type: 2, out_hwpt_id: id, out_viommu_id: id, out_faults_fd: id, out_veventq_fd: id };
     },
   };
-  const unit = { name: "guest", observer: undefined, read: () => 0n, write: () => undefined, translate: () => -1, look: () => undefined, report: () => undefined } as unknown as GuestUnit;
-  const objects = new HostObjects(program, 3, 4, [DEVICE]);
-  return { refused, calls, virtual: new VirtualSmmu(unit, { program, objects, devices: [DEVICE] }) };
+  const objects = new HostObjects(program, 3, [], [DEVICE]);
+  const unit = { name: "guest", capabilities: readCapabilities(shownTo(objects.identification)), observer: undefined, read: () => 0n, write: () => undefined, translate: () => -1, look: () => undefined, report: () => undefined } as unknown as GuestUnit;
+  return { refused, calls, virtual: new VirtualSmmu(unit, { objects, devices: [DEVICE] }) };
 }
 
 describe("a host that refuses an attach", () => {

@@ -4,20 +4,20 @@
  * records of the guest's own unit.
  */
 import { type IommuHardware, IommuError, type MmioHandler, type Tracer } from "@iommukit/core";
-import { CommandError, type CommandRefusal, Cr0, type Fields, fieldsByName, Gbpa, Op, putField, Reg, STE, SteConfig, type StreamView, type UnitObserver } from "@iommukit/hw-smmu/spec";
-import type { Program } from "../host/calls.js";
+import { type Capabilities, CommandError, type CommandRefusal, Cr0, type Fields, fieldsByName, Gbpa, Op, putField, Reg, STE, SteConfig, type StreamView, type UnitObserver } from "@iommukit/hw-smmu/spec";
 import { type HostDevice, HostObjects, MAX_BATCH, type SteWords } from "./host-objects.js";
+import { checkShown } from "./identification.js";
 import { HostEvents } from "./host-events.js";
 
 /** What a virtual SMMUv3 needs of the unit in front of the guest; hw-smmu's `SmmuUnit` has it. */
 export interface GuestUnit extends IommuHardware, MmioHandler {
+  readonly capabilities: Capabilities;
   observer: UnitObserver | undefined;
   look(stream: number): StreamView;
   report(words: ArrayLike<number> | undefined): void;
 }
 
 export interface VirtualSmmuOptions {
-  readonly program: Program;
   readonly objects: HostObjects;
   readonly devices: readonly HostDevice[];
   readonly tracer?: Tracer;
@@ -46,13 +46,17 @@ export class VirtualSmmu implements UnitObserver {
   #batch: { readonly words: SteWords; readonly number: number }[] = [];
   #commands = 0;
 
-  /** From now on the host follows the guest: at first, as GBPA says. */
-  constructor(unit: GuestUnit, { program, objects, devices, tracer }: VirtualSmmuOptions) {
+  /**
+   * From now on the host follows the guest: at first, as GBPA says.
+   * @throws IommuError EINVAL when the guest's unit says more of itself than the host's can do
+   */
+  constructor(unit: GuestUnit, { objects, devices, tracer }: VirtualSmmuOptions) {
+    checkShown(unit.capabilities, objects.identification);
     this.#unit = unit;
     this.#objects = objects;
     this.#tracer = tracer;
     this.#streams = new Map(devices.map((device) => [device.stream, { device, table: undefined }]));
-    this.#events = new HostEvents(program, objects, devices, unit);
+    this.#events = new HostEvents(objects, devices, unit);
     unit.observer = this;
     this.control();
   }
@@ -110,7 +114,7 @@ export class VirtualSmmu implements UnitObserver {
     try {
       if (typeof wanted === "number") this.#use(stream, wanted, undefined);
       else {
-        const table = this.#objects.allocate(stream.device, wanted);
+        const table = this.#objects.nested(stream.device, wanted);
         this.#use(stream, table, table);
       }
       return true;

@@ -50,24 +50,23 @@ export class Guest {
 
   #boot(factory: IommuFactory, memory: PhysicalMemory, tracer: Tracer): [IommuDriver, { service(): void }] {
     const { client: program, iommufd } = this.vmm;
+    const ram = [{ base: 0n, size: BigInt(RAM), address: HVA }];
     const start = (options: Readonly<Record<string, unknown>>): ReturnType<IommuFactory["create"]> =>
       factory.create({ name: GUEST, memory, frames: new FrameAllocator(memory, FRAMES, RAM), registerBase: REGISTERS, interrupts: new InterruptController(), tracer }, options);
     if (factory.name === "vtd") {
       const devices = this.devices.map(({ fd, id }, i) => ({ fd, id, rid: GUEST_RIDS[i] }));
-      const objects = new VtdHost(program, iommufd, [{ base: 0n, size: BigInt(RAM), address: HVA }], devices[0], true);
+      const objects = new VtdHost(program, iommufd, ram, devices[0], true);
       const { version, cap, ecap, haw } = GUEST_UNITS.nested;
       const { hardware, driver } = start({ version, cap: `0x${cap.toString(16)}`, ecap: `0x${ecap.toString(16)}`, haw });
       if (!isVtd(hardware)) return refuse("EINVAL", "the guest's VT-d cannot be observed", { argument: "iommus" });
       return [driver, new VirtualVtd(hardware, { objects, devices, memory, pasidLimit: 2 ** PASID_BITS })];
     }
     const devices = this.devices.map(({ fd, id }, i) => ({ fd, id, stream: GUEST_RIDS[i] }));
-    const ioas = this.vmm.ioas();
-    this.vmm.map(ioas, 0n, HVA, BigInt(RAM));
-    const objects = new SmmuHost(program, iommufd, ioas, devices);
+    const objects = new SmmuHost(program, iommufd, ram, devices);
     const words = Object.entries(shownTo(objects.identification)).map(([name, word]) => [name, `0x${(Number(word) >>> 0).toString(16)}`]);
     const { hardware, driver } = start(Object.fromEntries(words));
     if (!isSmmu(hardware)) return refuse("EINVAL", "the guest's SMMU cannot be observed", { argument: "iommus" });
-    return [driver, new VirtualSmmu(hardware, { program, objects, devices })];
+    return [driver, new VirtualSmmu(hardware, { objects, devices })];
   }
 
   /** A device reads; undefined: refused. Then the VMM looks at what the host tells. */

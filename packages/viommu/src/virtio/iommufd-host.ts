@@ -2,15 +2,10 @@
  * Devices of the host behind a virtio-iommu: each domain of the guest is an IOAS, each mapping a mapping of the guest's memory there. What
  * the host refuses undoes what was done of the request before, and is thrown: the device makes a status of it.
  */
-import { refuse } from "@iommukit/core";
 import type { Calls, GuestRam } from "../host/calls.js";
+import { allocIoas, locate, mapIoas, unmapIoas } from "../host/ioas.js";
 import type { HostDomain, HostDomains } from "./domains.js";
 import { MapFlag } from "./spec.js";
-
-/** iommu_ioas_map.flags */
-const FIXED = 1;
-const WRITEABLE = 2;
-const READABLE = 4;
 
 /** A piece of a mapping that lies in one part of memory. */
 interface Piece {
@@ -61,7 +56,7 @@ export class IommufdHost implements HostDomains {
   }
 
   #allocate(): number {
-    return Number(this.#calls.ioctl(this.#iommufd, "IOMMU_IOAS_ALLOC").out_ioas_id);
+    return allocIoas(this.#calls, this.#iommufd);
   }
 
   /** A second attach replaces the first, without a moment between in which accesses pass. */
@@ -74,12 +69,12 @@ export class IommufdHost implements HostDomains {
     const done: Piece[] = [];
     try {
       for (const piece of this.#pieces(start, last, physical)) {
-        const rights = ((flags & MapFlag.READ) !== 0 ? READABLE : 0) | ((flags & MapFlag.WRITE) !== 0 ? WRITEABLE : 0);
-        this.#calls.ioctl(this.#iommufd, "IOMMU_IOAS_MAP", { flags: FIXED | rights, ioas_id: ioas, user_va: piece.address, length: piece.length, iova: piece.iova });
+        // READ and WRITE are the same bits on both sides.
+        mapIoas(this.#calls, this.#iommufd, ioas, { ...piece, rights: flags });
         done.push(piece);
       }
     } catch (error) {
-      for (const { iova, length } of done) this.#calls.ioctl(this.#iommufd, "IOMMU_IOAS_UNMAP", { ioas_id: ioas, iova, length });
+      for (const { iova, length } of done) unmapIoas(this.#calls, this.#iommufd, ioas, iova, length);
       throw error;
     }
   }
@@ -88,15 +83,14 @@ export class IommufdHost implements HostDomains {
   *#pieces(start: bigint, last: bigint, physical: bigint): Generator<Piece> {
     for (let iova = start; iova <= last; ) {
       const at = physical + (iova - start);
-      const part = this.#ram.find(({ base, size }) => at >= base && at < base + size) ?? refuse("EFAULT", `the guest has no memory at 0x${at.toString(16)}`, { argument: "phys_start" });
-      const left = part.base + part.size - at;
+      const { address, left } = locate(this.#ram, at, "phys_start");
       const length = last - iova + 1n < left ? last - iova + 1n : left;
-      yield { iova, address: part.address + (at - part.base), length };
+      yield { iova, address, length };
       iova += length;
     }
   }
 
   #unmap(ioas: number, start: bigint, last: bigint): void {
-    this.#calls.ioctl(this.#iommufd, "IOMMU_IOAS_UNMAP", { ioas_id: ioas, iova: start, length: last - start + 1n });
+    unmapIoas(this.#calls, this.#iommufd, ioas, start, last - start + 1n);
   }
 }

@@ -1,6 +1,7 @@
 /** What a virtual VT-d says of itself: units that a host's can stand behind. */
 import { encodeFields, refuse } from "@iommukit/core";
-import { CAP, ECAP, readCapabilities } from "@iommukit/hw-vtd/spec";
+import { CAP, type Capabilities, ECAP, readCapabilities } from "@iommukit/hw-vtd/spec";
+import type { HostWords } from "./host-objects.js";
 
 /** Words of a guest's unit. */
 export interface GuestWords {
@@ -35,22 +36,39 @@ export const GUEST_UNITS: Readonly<Record<"nested" | "shadowed" | "legacy", Gues
   },
 };
 
-/** @throws IommuError EINVAL naming what a host that walks the guest's first stages has not */
-export function checkShown(guest: GuestWords, host: { readonly cap: bigint; readonly ecap: bigint }): void {
-  const [shown, own] = [readCapabilities(guest.version, guest.cap, guest.ecap, guest.haw), readCapabilities(guest.version, host.cap, host.ecap, guest.haw)];
-  const limits: readonly (readonly [name: string, broken: boolean])[] = [
-    ["CAP.CM", !shown.cachingMode],
-    ["ECAP.NEST", shown.nesting],
-    ["ECAP.NEST of the host", shown.firstStage && !own.nesting],
-    ["ECAP.FSTS", shown.firstStage && !own.firstStage],
-    ["CAP.FS1GP", shown.firstStage1G && !own.firstStage1G],
-    ["CAP.FS5LP", shown.firstStage5Level && !own.firstStage5Level],
-    ["ECAP.PSS", shown.pasid && (!own.pasid || shown.pasidBits > own.pasidBits)],
-    ["ECAP.PRS", shown.pageRequests && !own.pageRequests],
-    ["ECAP.DT", shown.deviceTlb && !own.deviceTlb],
-    ["ECAP.SRS", shown.supervisor && !own.supervisor],
-    ["ECAP.EAFS", shown.extendedAccessed && !own.extendedAccessed],
-  ];
-  const broken = limits.filter(([, is]) => is).map(([name]) => name);
-  if (broken.length > 0) refuse("EINVAL", `the guest's unit says more than the host's can do: ${broken.join(", ")}`, { argument: "unit", rule: "IOMMU_HW_INFO_TYPE_INTEL_VTD" });
+/** A capability that a guest may not be shown. */
+interface Limit {
+  readonly name: string;
+  readonly broken: (guest: Capabilities, host: Capabilities) => boolean;
+}
+
+/** On any host. */
+const LIMITS: readonly Limit[] = [
+  // A guest would not tell what it makes present (6.1).
+  { name: "CAP.CM=0", broken: (guest) => !guest.cachingMode },
+  { name: "ECAP.NEST", broken: (guest) => guest.nesting },
+  { name: "ECAP.IR", broken: (guest) => guest.interruptRemapping },
+  { name: "ECAP.SSIRWS", broken: (guest) => guest.secondStageIoRights },
+];
+/** What the host's hardware has to do when it walks the guest's first stages. */
+const FIRST_STAGE_LIMITS: readonly Limit[] = [
+  { name: "ECAP.FSTS", broken: (_, host) => !host.nesting || !host.firstStage },
+  { name: "CAP.FS1GP", broken: (guest, host) => guest.firstStage1G && !host.firstStage1G },
+  { name: "CAP.FS5LP", broken: (guest, host) => guest.firstStage5Level && !host.firstStage5Level },
+  { name: "ECAP.PSS", broken: (guest, host) => guest.pasid && (!host.pasid || guest.pasidBits > host.pasidBits) },
+  { name: "ECAP.PRS", broken: (guest, host) => guest.pageRequests && !host.pageRequests },
+  { name: "ECAP.DT", broken: (guest, host) => guest.deviceTlb && !host.deviceTlb },
+  { name: "ECAP.SRS", broken: (guest, host) => guest.supervisor && !host.supervisor },
+  { name: "ECAP.EAFS", broken: (guest, host) => guest.extendedAccessed && !host.extendedAccessed },
+];
+
+/**
+ * @param host undefined: one that walks no first stages
+ * @throws IommuError EINVAL naming what a guest may not be shown on this host
+ */
+export function checkShown(guest: Capabilities, host: HostWords | undefined): void {
+  const own = readCapabilities(guest.version, host?.cap ?? 0n, host?.ecap ?? 0n, guest.haw);
+  const limits = guest.scalableMode && guest.firstStage ? [...LIMITS, ...FIRST_STAGE_LIMITS] : LIMITS;
+  const broken = limits.filter((limit) => limit.broken(guest, own)).map(({ name }) => name);
+  if (broken.length > 0) refuse("EINVAL", `the guest's unit may not say what it says on this host: ${broken.join(", ")}`, { argument: "unit", rule: "IOMMU_HW_INFO_TYPE_INTEL_VTD" });
 }

@@ -14,8 +14,8 @@ const PASID_VALID = 1;
 const LAST_PAGE = 2;
 /** iommufd_page_response_code */
 const [SUCCESS, INVALID] = [0, 1];
-/** Records that are taken at once: a group fits, as it has at most 512 requests here. */
-const BUDGET = 512;
+/** Records that are taken at once. The longest group of requests that iommufd hands over has 4,096, and is read whole or not at all. */
+const BUDGET = 8192;
 
 export class PageRequestBridge {
   /** `fault_id` for page tables of the guest's first stages. */

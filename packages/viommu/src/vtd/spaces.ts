@@ -1,7 +1,7 @@
 /** Address spaces of a guest on the host: a first stage that the host's hardware walks itself, or a shadow of a second stage. */
-import { IommuError, type Tracer } from "@iommukit/core";
+import { type IommuError, type PageTableFormat, type Tracer } from "@iommukit/core";
 import type { SecondStageView, TranslationView } from "@iommukit/hw-vtd/spec";
-import { ShadowSpace, type ShadowTarget } from "../shadow/index.js";
+import { IoasShadow, ShadowSpace } from "../shadow/index.js";
 import { type HostDevice, type HostObjects, type Invalidation, MAX_BATCH } from "./host-objects.js";
 import { type GuestTables, secondStageLeaves } from "./second-stage.js";
 
@@ -22,7 +22,7 @@ export interface Space {
   readonly hwpt: number;
   /** The guest's domain-id, by which its invalidations name it. */
   readonly domain: number;
-  /** @param range undefined: everything */
+  /** @param range undefined: everything @throws IommuError what the host does not let go of */
   forget(range: VoidRange | undefined): void;
   /** What was forgotten is forgotten when this returns. @throws IommuError */
   settle(): void;
@@ -60,7 +60,19 @@ export class NestedSpace implements Space {
   }
 }
 
-/** The host's program keeps it again. */
+/** How second stages of a guest are kept again. */
+export interface ShadowParts {
+  readonly objects: HostObjects;
+  /** Of the guest. */
+  readonly memory: GuestTables;
+  /** Of the guest's unit. */
+  readonly format: PageTableFormat;
+  /** Makes a child of the guest memory's IOAS: the kernel keeps it. Absent: the program does. */
+  readonly childOf: ((ioas: number) => number) | undefined;
+  readonly tracer: Tracer | undefined;
+}
+
+/** A second stage, kept again in an IOAS. */
 export class ShadowedSpace implements Space {
   readonly hwpt: number;
   readonly domain: number;
@@ -68,16 +80,17 @@ export class ShadowedSpace implements Space {
   readonly #ioas: number;
   readonly #shadow: ShadowSpace;
 
-  /** @param target of mappings in an IOAS @throws IommuError what the host refuses */
-  constructor(objects: HostObjects, device: HostDevice, domain: number, view: SecondStageView, memory: GuestTables, ioas: number, target: ShadowTarget, tracer: Tracer | undefined) {
+  /** @throws IommuError what the host refuses */
+  constructor({ objects, memory, format, childOf, tracer }: ShadowParts, device: HostDevice, domain: number, view: SecondStageView) {
     this.#objects = objects;
     this.domain = domain;
-    this.#ioas = ioas;
-    this.#shadow = new ShadowSpace(target, (start, last) => secondStageLeaves(memory, view, start, last, BUDGET), ({ iova }, error) => tell(tracer, iova, error));
+    this.#ioas = childOf?.(objects.ioas) ?? objects.newIoas();
+    const target = new IoasShadow(objects.program, objects.iommufd, this.#ioas, childOf ? undefined : objects.ram);
+    this.#shadow = new ShadowSpace(target, (start, last) => secondStageLeaves(memory, format, view, start, last, BUDGET), ({ iova }, error) => tell(tracer, iova, error));
     try {
-      this.hwpt = objects.table(device, ioas);
+      this.hwpt = objects.table(device, this.#ioas);
     } catch (error) {
-      objects.destroy(ioas);
+      objects.destroy(this.#ioas);
       throw error;
     }
     this.#shadow.sync(0n, LAST);

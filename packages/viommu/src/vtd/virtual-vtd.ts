@@ -4,13 +4,13 @@
  * and the request is blocked until the guest invalidates again (RFC v2's list, R16 to R18).
  */
 import { type IommuHardware, IommuError, type MmioHandler, NO_PASID, refuse, type Tracer } from "@iommukit/core";
-import { type Capabilities, Granularity, PasidGranularity, type TranslationView, type UnitObserver, type UnitOrder } from "@iommukit/hw-vtd/spec";
+import { type Capabilities, Granularity, PasidGranularity, secondStageFormat, type TranslationView, type UnitObserver, type UnitOrder } from "@iommukit/hw-vtd/spec";
 import { takeFaults } from "../host/device-faults.js";
-import { ChildShadow, type ShadowTarget, UserShadow } from "../shadow/index.js";
+import { checkShown } from "./capabilities.js";
 import type { HostDevice, HostObjects } from "./host-objects.js";
 import type { GuestTables } from "./second-stage.js";
 import { PageRequestBridge } from "./page-requests.js";
-import { NestedSpace, ShadowedSpace, type Space } from "./spaces.js";
+import { NestedSpace, ShadowedSpace, type ShadowParts, type Space } from "./spaces.js";
 
 /** What a virtual VT-d needs of the unit in front of the guest; hw-vtd's `VtdUnit` has it. */
 export interface GuestUnit extends IommuHardware, MmioHandler {
@@ -62,15 +62,21 @@ export class VirtualVtd {
   /** By descriptor of its faults. */
   readonly #faults: ReadonlyMap<number, Device>;
   readonly #limit: number;
+  readonly #shadowParts: ShadowParts;
   /** Absent: the guest's unit was not shown with page requests. */
   readonly #requests: PageRequestBridge | undefined;
 
-  /** From now on the host follows the guest: at first, devices reach the guest's memory as it is. */
+  /**
+   * From now on the host follows the guest: at first, devices reach the guest's memory as it is.
+   * @throws IommuError EINVAL when the guest's unit says more of itself than this host can do
+   */
   constructor(unit: GuestUnit, options: VirtualVtdOptions) {
-    if (!unit.capabilities.cachingMode) refuse("EINVAL", "the guest's unit has no caching mode (CAP.CM=0): a guest would not tell what it makes present", { argument: "unit", rule: "VT-d 6.1" });
+    checkShown(unit.capabilities, options.objects.words);
     this.#unit = unit;
     this.#options = options;
     this.#limit = Math.min(options.pasidLimit ?? DEFAULT_PASID_LIMIT, 2 ** unit.capabilities.pasidBits);
+    const { objects, memory, childOf, tracer } = options;
+    this.#shadowParts = { objects, memory, format: secondStageFormat(unit.capabilities), childOf, tracer };
     this.#devices = options.devices.map((host) => ({ host, uses: new Map([[NO_PASID, BLOCKED]]) }));
     this.#faults = new Map(this.#devices.map((device) => [options.objects.faults(device.host), device]));
     if (unit.ats) this.#requests = new PageRequestBridge(options.objects, unit.ats, options.devices);
@@ -145,8 +151,8 @@ export class VirtualVtd {
     try {
       space = this.#space(device, key, view);
       if (view.kind === "blocked") this.#options.objects.block(device.host, named(pasid));
-      else this.#options.objects.attach(device.host, named(pasid), space?.hwpt ?? this.#options.objects.whole);
-      this.#keep(device, pasid, { key, space, pasid: "pasid" in view ? view.pasid : 0 });
+      else this.#options.objects.attach(device.host, space?.hwpt ?? this.#options.objects.whole, named(pasid));
+      this.#keep(device, pasid, view.kind === "blocked" ? BLOCKED : { key, space, pasid: "pasid" in view ? view.pasid : 0 });
     } catch (error) {
       this.#tell(error, `entry of PASID ${pasid}`);
       if (space) this.#release(key, space);
@@ -165,8 +171,7 @@ export class VirtualVtd {
 
   /** undefined: none, or the guest's memory as it is. @throws IommuError what the host refuses */
   #space({ host }: Device, key: string, view: TranslationView): Space | undefined {
-    const { objects, memory, childOf, tracer } = this.#options;
-    if (view.kind === "first-stage") return new NestedSpace(objects, host, view, view.pageRequests && host.pageRequests ? this.#requests?.faultId : undefined);
+    if (view.kind === "first-stage") return new NestedSpace(this.#options.objects, host, view, view.pageRequests && host.pageRequests ? this.#requests?.faultId : undefined);
     if (view.kind === "nested") return refuse("EOPNOTSUPP", "the guest nests, and was not shown that it can (ECAP.NEST=0)", { rule: "ECAP.NEST" });
     if (view.kind !== "second-stage") return undefined;
     const known = this.#shadows.get(key);
@@ -174,9 +179,7 @@ export class VirtualVtd {
       known.users++;
       return known.space;
     }
-    const ioas = childOf ? childOf(objects.ioas) : objects.newIoas();
-    const target: ShadowTarget = childOf ? new ChildShadow(objects.program, objects.iommufd, ioas) : new UserShadow(objects.program, objects.iommufd, objects.ram, ioas);
-    const space = new ShadowedSpace(objects, host, view.domain, view.second, memory, ioas, target, tracer);
+    const space = new ShadowedSpace(this.#shadowParts, host, view.domain, view.second);
     this.#shadows.set(key, { space, users: 1 });
     return space;
   }
@@ -191,7 +194,7 @@ export class VirtualVtd {
 
   #forget({ granularity, domain, pasid, page, addressMask, leavesOnly }: UnitOrder & { readonly kind: "translations" }): void {
     const range = granularity === Granularity.SELECTIVE ? { page, count: 2 ** addressMask, leavesOnly } : undefined;
-    for (const space of this.#spaces(pasid)) if (granularity === Granularity.GLOBAL || space.domain === domain) space.forget(range);
+    for (const space of this.#spaces(pasid)) if (granularity === Granularity.GLOBAL || space.domain === domain) this.#try(space, () => space.forget(range));
   }
 
   /** Each once. @param pasid of first stages; undefined: of any */
@@ -204,13 +207,16 @@ export class VirtualVtd {
   }
 
   #settle(): void {
-    for (const space of this.#spaces()) {
-      try {
-        space.settle();
-      } catch (error) {
-        this.#tell(error, `invalidation of domain ${space.domain}`);
-        this.#block(space);
-      }
+    for (const space of this.#spaces()) this.#try(space, () => space.settle());
+  }
+
+  /** What the host does not let go of ends with nobody using it. */
+  #try(space: Space, action: () => void): void {
+    try {
+      action();
+    } catch (error) {
+      this.#tell(error, `invalidation of domain ${space.domain}`);
+      this.#block(space);
     }
   }
 
