@@ -1,5 +1,5 @@
 // A virtual SMMUv3 on a host's vIOMMU.
-export { checkShown, shownTo } from "./identification.js";
+export { shownTo } from "./identification.js";
 export { HostObjects } from "./host-objects.js";
 export type { HostDevice } from "./host-objects.js";
 export { VirtualSmmu } from "./virtual-smmu.js";

@@ -4,7 +4,7 @@
  */
 import type { Machine, Story, StoryTeller } from "@iommukit/core";
 import { DmaTestStatus } from "@iommukit/core/devices";
-import { HVA, hex, machineOf, outcome, PAGE, RAM, Vmm } from "./vmm.js";
+import { begin, HVA, hex, machineOf, outcome, PAGE, RAM, Vmm } from "./vmm.js";
 
 const GPA = 0x1000n;
 const GIOVA = 0x2000n;
@@ -13,16 +13,7 @@ const OTHER = 0x3000n;
 function tell(machine: Machine, teller: StoryTeller): void {
   const vmm = new Vmm(machine);
   const pages = Number(RAM / PAGE);
-  const { guest, first, second } = teller.step("1. Both devices begin in the guest's memory", (step) => {
-    const ioas = vmm.ioas();
-    const [one, two] = [0, 1].map((node) => vmm.bind(vmm.open(node)));
-    for (const { fd } of [one, two]) vmm.attach(fd, ioas);
-    vmm.map(ioas, 0n, HVA, RAM);
-    vmm.store(GPA, 0x1111n);
-    vmm.store(OTHER, 0x3333n);
-    step.check(`both read GPA ${hex(GPA)}`, [one, two].every((device) => vmm.read(device, GPA) === 0x1111n));
-    return { guest: ioas, first: one, second: two };
-  });
+  const { guest, first, second } = begin(vmm, teller, [[GPA, 0x1111n], [OTHER, 0x3333n]]);
   const child = teller.step("2. The guest turns its IOMMU on for device 2: the VMM makes a child of the guest's space, and attaches it", (step) => {
     const ioas = vmm.nest(guest);
     vmm.attach(second.fd, ioas);

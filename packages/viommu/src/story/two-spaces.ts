@@ -1,7 +1,7 @@
 /** RFC v2, 4.2: the guest turns a virtual IOMMU on for one device. The VMM follows its tables, and builds the shadow of both steps itself. */
 import type { Machine, Story, StoryTeller } from "@iommukit/core";
 import { DmaTestStatus } from "@iommukit/core/devices";
-import { HVA, hex, machineOf, PAGE, RAM, Vmm } from "./vmm.js";
+import { begin, HVA, hex, machineOf, PAGE, RAM, Vmm } from "./vmm.js";
 
 const GPA = 0x1000n;
 const GIOVA = 0x2000n;
@@ -9,16 +9,7 @@ const GIOVA = 0x2000n;
 function tell(machine: Machine, teller: StoryTeller): void {
   const vmm = new Vmm(machine);
   const pages = Number(RAM / PAGE);
-  const { guest, first, second } = teller.step("1. Both devices begin in the guest's memory", (step) => {
-    const ioas = vmm.ioas();
-    const [one, two] = [0, 1].map((node) => vmm.bind(vmm.open(node)));
-    for (const { fd } of [one, two]) vmm.attach(fd, ioas);
-    vmm.map(ioas, 0n, HVA, RAM);
-    vmm.store(GPA, 0x1111n);
-    vmm.store(GIOVA, 0x2222n);
-    step.check(`both read GPA ${hex(GPA)}`, [one, two].every((device) => vmm.read(device, GPA) === 0x1111n));
-    return { guest: ioas, first: one, second: two };
-  });
+  const { guest, first, second } = begin(vmm, teller, [[GPA, 0x1111n], [GIOVA, 0x2222n]]);
   const shadow = teller.step("2. The guest turns its IOMMU on for device 2: the VMM moves it to a space of its own", (step) => {
     vmm.detach(second.fd);
     step.check("between detach and attach its DMA is blocked", vmm.isBlocked(second, GPA));

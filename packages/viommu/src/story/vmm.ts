@@ -1,5 +1,5 @@
 /** The program of the stories: a VMM with the guest's memory, and devices that it moves bytes with. */
-import { IommuError, type IommuSpec, type Machine, type MachineSpec, SimulatedClient } from "@iommukit/core";
+import { IommuError, type IommuSpec, type Machine, type MachineSpec, SimulatedClient, type StoryTeller } from "@iommukit/core";
 import { DmaTestCommand, DmaTestRegister as R, DmaTestStatus } from "@iommukit/core/devices";
 
 /** As RFC v2 has it: the guest's address 0 is here in the VMM. The RFC's guest has 1 GiB, this one 1 MiB. */
@@ -149,4 +149,26 @@ export class Vmm {
   store(gpa: bigint, value: bigint): void {
     new DataView(this.ram.buffer, this.ram.byteOffset).setBigUint64(Number(gpa), value, true);
   }
+}
+
+/** Two devices that begin in the guest's memory, as 4.2 and 4.3 do. */
+export interface Beginning {
+  /** IOAS of the guest's memory. */
+  readonly guest: number;
+  readonly first: Assigned;
+  readonly second: Assigned;
+}
+
+/** @param words of the guest's memory, by address; both devices read the first */
+export function begin(vmm: Vmm, teller: StoryTeller, words: readonly (readonly [gpa: bigint, value: bigint])[]): Beginning {
+  return teller.step("1. Both devices begin in the guest's memory", (step) => {
+    const guest = vmm.ioas();
+    const [first, second] = [0, 1].map((node) => vmm.bind(vmm.open(node)));
+    for (const { fd } of [first, second]) vmm.attach(fd, guest);
+    vmm.map(guest, 0n, HVA, RAM);
+    for (const [gpa, value] of words) vmm.store(gpa, value);
+    const [[gpa, value]] = words;
+    step.check(`both read GPA ${hex(gpa)}`, [first, second].every((device) => vmm.read(device, gpa) === value));
+    return { guest, first, second };
+  });
 }

@@ -1,5 +1,5 @@
 // Virtual VT-d: a unit that a guest programs, carried out on the host.
-export { checkShown, GUEST_UNITS } from "./capabilities.js";
+export { GUEST_UNITS } from "./capabilities.js";
 export type { GuestWords } from "./capabilities.js";
 export { HostObjects } from "./host-objects.js";
 export type { HostDevice } from "./host-objects.js";
