@@ -117,15 +117,16 @@ function entries({ memory }: SimulatedClient, fields: Fields): bigint[] {
 /**
  * @param devices of the host, which the guest has at `STREAM` and up
  * @param refuses commands that the host takes from no guest: as Linux, it then has done none of the block
+ * @param refusesCall in place of a call of the program
  */
-export function smmuGuest(devices = 1, refuses: (low: bigint) => boolean = () => false): SmmuGuest {
+export function smmuGuest(devices = 1, refuses: (low: bigint) => boolean = () => false, refusesCall: (name: string) => Error | undefined = () => undefined): SmmuGuest {
   const machine = host(smmuIommuFactory, devices, { preset: "server" });
   const { program, iommufd, bystander } = machine;
   const opened = machine.devices.map((device, i) => ({ ...device, stream: STREAM + i }));
   const own = guestMemory();
   const { address } = program.memory.map(RAM, { bytes: own.ram });
   const calls: string[] = [];
-  const traced = noted(program, calls, (name, fields) => (name === "IOMMU_HWPT_INVALIDATE" && entries(program, fields).some(refuses) ? new IommuError("EIO", { message: "the host takes no such command", rule: "test" }) : undefined));
+  const traced = noted(program, calls, (name, fields) => (name === "IOMMU_HWPT_INVALIDATE" && entries(program, fields).some(refuses) ? new IommuError("EIO", { message: "the host takes no such command", rule: "test" }) : refusesCall(name)));
   const objects = new HostObjects(traced, iommufd, [{ base: 0n, size: BigInt(RAM), address }], opened);
   const identification = shownTo(objects.identification);
   const { unit, tracer, boot } = system(own, identification, opened.length);

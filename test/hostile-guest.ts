@@ -1,14 +1,17 @@
 /**
  * A hostile guest: it boots as any other, and then its memory, queue and registers are written at random while it works on. What it has set up
- * leads on to the host, so that most of what is written is looked at.
+ * leads on to the host, so that most of what is written is looked at. And the host refuses now and then what it may refuse.
  */
-import type { MmioHandler, PhysicalMemory } from "@iommukit/core";
+import { IommuError, type MmioHandler, type PhysicalMemory } from "@iommukit/core";
 import { DEVICES, generator, type HistoryGuest, Player } from "./guest-history.js";
 
 /** Of a guest's life. */
 const ACCESSES = 100;
 /** Where its driver has tables and queues: as much as one that has just booted uses. */
 const TABLES = { start: 0x10_0000, end: 0x18_0000 } as const;
+/** Calls that a host can refuse; one in so many. */
+const REFUSABLE: ReadonlySet<string> = new Set(["IOMMU_HWPT_ALLOC", "VFIO_DEVICE_ATTACH_IOMMUFD_PT", "IOMMU_HWPT_INVALIDATE", "IOMMU_IOAS_ALLOC", "IOMMU_IOAS_MAP"]);
+const REFUSED = 12;
 const ALL_ONES = 2n ** 64n - 1n;
 
 export type Random = (n: number) => number;
@@ -22,7 +25,8 @@ export interface HostileGuest extends HistoryGuest {
 }
 
 export interface Hostility {
-  readonly boot: () => HostileGuest;
+  /** @param refuses in place of a call of the program */
+  readonly boot: (refuses: (name: string) => Error | undefined) => HostileGuest;
   readonly pasids: number;
   readonly registers: readonly number[];
   /** Puts a command of the guest's own making behind its queue, and rings. */
@@ -50,13 +54,15 @@ export function runHostile({ boot, pasids, registers, order, recover }: Hostilit
   let most = 0;
   let undisturbed = true;
   for (let done = 0; done < accesses; done += ACCESSES) {
-    const guest = boot();
+    let hostile = false;
+    const guest = boot((name) => (hostile && REFUSABLE.has(name) && random(REFUSED) === 0 ? new IommuError("ENOMEM", { message: "not now", rule: "test" }) : undefined));
     watch(guest, thrown, (cost) => (most = Math.max(most, cost)));
     const player = new Player(guest, pasids);
     const tables = new BigUint64Array(guest.ram.buffer, guest.ram.byteOffset + TABLES.start, (TABLES.end - TABLES.start) / 8);
     for (let i = 0; i < 20; i++) player.step(random);
     const used = [...tables.keys()].filter((i) => tables[i] !== 0n);
     const word = (): bigint => pick([0n, ALL_ONES, tables[pick(used)], BigInt(guest.page(random(24))) | 3n, BigInt(random(2 ** 31))]);
+    hostile = true;
     for (let i = 0; i < ACCESSES; i++) {
       const kind = random(20);
       if (kind < 5) tables[pick(used)] = pick([word(), tables[pick(used)] ^ (1n << BigInt(random(64)))]);

@@ -35,7 +35,7 @@ const MODES: readonly (readonly [Mode, number, readonly string[]])[] = [
 ];
 
 it.each(MODES)(`${ACCESSES} accesses of hostile guests, %s: no exception, no work without bound, nothing outside of the guest`, (mode, pasids, reached) => {
-  const { thrown, most, calls, undisturbed } = runHostile({ boot: () => vtdGuest(mode, { devices: DEVICES }), pasids, registers: Object.values(Reg), order, recover }, ACCESSES, SEED);
+  const { thrown, most, calls, undisturbed } = runHostile({ boot: (refuses) => vtdGuest(mode, { devices: DEVICES, refuses }), pasids, registers: Object.values(Reg), order, recover }, ACCESSES, SEED);
   expect(thrown).toEqual([]);
   expect(undisturbed).toBe(true);
   expect(most).toBeLessThanOrEqual(BUDGET);
