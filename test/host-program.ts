@@ -34,7 +34,7 @@ export function host(factory: IommuFactory, devices: number, options: Readonly<R
   const machine = buildMachine(spec, { iommus: [factory], devices: [dmaTestModel] });
   const program = new SimulatedClient(machine.nodes);
   const iommufd = program.open("/dev/iommu");
-  const opened = spec.devices.slice(0, devices).map(({ vfio }) => open(program, iommufd, vfio));
+  const opened = spec.devices.slice(0, devices).map(({ vfio }) => openDevice(program, iommufd, vfio));
   return {
     machine, program, iommufd, devices: opened,
     bystander: bystander(new SimulatedClient(machine.nodes), `vfio${devices}`),
@@ -44,7 +44,8 @@ export function host(factory: IommuFactory, devices: number, options: Readonly<R
   };
 }
 
-function open(program: SimulatedClient, iommufd: number, name: string): OpenDevice {
+/** Opens and binds it, and lets it do DMA. */
+export function openDevice(program: SimulatedClient, iommufd: number, name: string): OpenDevice {
   const fd = program.open(`/dev/vfio/devices/${name}`);
   const id = Number(program.ioctl(fd, "VFIO_DEVICE_BIND_IOMMUFD", { iommufd }).out_devid);
   program.pwrite(fd, CONFIG_COMMAND, ENABLED);
@@ -64,7 +65,7 @@ function dma(program: SimulatedClient, { fd }: OpenDevice, write: boolean, iova:
 /** Whether a program's device still works, and its memory is as it left it. */
 function bystander(program: SimulatedClient, name: string): () => boolean {
   const iommufd = program.open("/dev/iommu");
-  const device = open(program, iommufd, name);
+  const device = openDevice(program, iommufd, name);
   const ioas = Number(program.ioctl(iommufd, "IOMMU_IOAS_ALLOC").out_ioas_id);
   const { address, bytes } = program.memory.map(0x1_0000);
   program.ioctl(iommufd, "IOMMU_IOAS_MAP", { flags: 7, ioas_id: ioas, user_va: address, length: bytes.length, iova: 0 });

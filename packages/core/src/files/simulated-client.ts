@@ -15,6 +15,16 @@ interface Mapping {
   readonly start: bigint;
   readonly bytes: Uint8Array;
   readonly writable: boolean;
+  /** Physical address in the machine, of memory that lies in its RAM. */
+  readonly physical: number | undefined;
+}
+
+interface MapOptions {
+  readonly address?: bigint;
+  readonly writable?: boolean;
+  readonly bytes?: Uint8Array;
+  /** Page-aligned. */
+  readonly physical?: number;
 }
 
 /** User memory made of byte arrays at addresses. */
@@ -26,10 +36,10 @@ export class SimulatedMemory implements UserMemory {
 
   /**
    * Maps `length` bytes (rounded up to pages) of zeros, at `address` or wherever there is room, aligned to 2 MiB; or `bytes` that are there
-   * already, whole pages: memory that is shared with somebody, as a guest's is.
+   * already, whole pages: memory that is shared with somebody, as a guest's is. `physical` is where the machine has these bytes as its RAM.
    * @throws IommuError EEXIST when the place is taken
    */
-  map(length: number, options: { readonly address?: bigint; readonly writable?: boolean; readonly bytes?: Uint8Array } = {}): { address: bigint; bytes: Uint8Array } {
+  map(length: number, options: MapOptions = {}): { address: bigint; bytes: Uint8Array } {
     const size = BigInt(Math.ceil(length / 4096)) * PAGE;
     if (options.bytes && BigInt(options.bytes.length) !== size) refuse("EINVAL", `${options.bytes.length} bytes are not the ${size} to be mapped`, { argument: "bytes" });
     const address = options.address ?? this.#next;
@@ -38,7 +48,7 @@ export class SimulatedMemory implements UserMemory {
     }
     if (options.address === undefined) this.#next += ((size + 0x1f_ffffn) / 0x20_0000n) * 0x20_0000n;
     const bytes = options.bytes ?? new Uint8Array(Number(size));
-    this.#mappings.push({ start: address, bytes, writable: options.writable ?? true });
+    this.#mappings.push({ start: address, bytes, writable: options.writable ?? true, physical: options.physical });
     return { address, bytes };
   }
 
@@ -63,6 +73,11 @@ export class SimulatedMemory implements UserMemory {
     const parts: Uint8Array[] = [];
     this.#each(address, length, writable, (part) => parts.push(part));
     return new PinnedParts(parts);
+  }
+
+  ram(address: bigint, length: bigint): number | undefined {
+    const whole = this.#mappings.find((m) => address >= m.start && address + length <= m.start + BigInt(m.bytes.length));
+    return whole?.physical === undefined ? undefined : (whole.physical + Number(address - whole.start)) / Number(PAGE);
   }
 
   #each(address: bigint, length: bigint, writable: boolean, visit: (part: Uint8Array, done: number) => void): void {

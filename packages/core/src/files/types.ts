@@ -26,6 +26,11 @@ export interface UserMemory extends UserBytes {
   readonly counters: PageCounters;
   /** Which frame is behind an address now; undefined where the door cannot tell. @throws IommuError EFAULT */
   frame?(address: bigint, writable: boolean): FrameIdentity;
+  /**
+   * Page of the machine's physical memory where a range begins, when all of it lies in the machine's own RAM, in one piece: then devices reach
+   * it there. Unless given, memory is the process's own, and gets a window when it is mapped for them.
+   */
+  ram?(address: bigint, length: bigint): number | undefined;
   /** The same, but pins memory of devices that the process has mapped too, as type1 does and iommufd does not. */
   readonly withDevices?: UserMemory | undefined;
 }

@@ -98,6 +98,12 @@ export class Pages implements OwnedMemory, AreaView {
     return this.origin.account;
   }
 
+  /** Page of the machine's own RAM that it begins at. */
+  get ram(): number | undefined {
+    const { source } = this;
+    return source.kind === "user" ? source.memory.ram?.(this.address - BigInt(this.start), BigInt(this.count * PAGE)) : undefined;
+  }
+
   get writable(): boolean {
     return (this.origin.prot & Prot.WRITE) !== 0;
   }

@@ -15,6 +15,8 @@ export interface OwnedMemory extends MemoryBackend {
   readonly owner: object;
   /** Where it lies there: in which page it begins. */
   readonly address: bigint;
+  /** Page of the machine's own RAM that it begins at; undefined: it is elsewhere. */
+  readonly ram?: number | undefined;
 }
 
 export class ClosedWindows {

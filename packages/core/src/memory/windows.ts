@@ -34,10 +34,13 @@ export class ClientWindows implements MemoryBackend {
   }
 
   /**
-   * Opens a window of `length` bytes (whole pages) onto an owner's memory; returns its first physical page.
+   * Opens a window of `length` bytes (whole pages) onto an owner's memory, which is not needed where that is RAM of the machine; returns its
+   * first physical page.
    * @throws IommuError ENOMEM
    */
   open(memory: OwnedMemory, length: number): number {
+    const { ram } = memory;
+    if (ram !== undefined) return ram;
     const size = BigInt(length);
     const start = this.#before(memory, size) ?? this.#place(memory.address, size) ?? this.#full(length);
     this.#open.add(start, start + size - 1n, memory);
@@ -75,7 +78,8 @@ export class ClientWindows implements MemoryBackend {
   close(page: number): void {
     const start = BigInt(page) << 12n;
     const window = this.#open.first(start, start);
-    if (window) this.#closed.add(window);
+    if (window === undefined) return;
+    this.#closed.add(window);
     this.#open.delete(start);
     this.#recent = undefined;
   }

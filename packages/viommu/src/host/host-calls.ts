@@ -20,7 +20,7 @@ export interface BoundDevice {
 export class HostCalls {
   readonly program: Program;
   readonly iommufd: number;
-  readonly ram: readonly GuestRam[];
+  readonly #ram: GuestRam[] = [];
   /** IOAS of the guest's memory. */
   readonly ioas: number;
   /** Where structures of vendors lie while a call reads or fills them. */
@@ -29,10 +29,20 @@ export class HostCalls {
   constructor(program: Program, iommufd: number, ram: readonly GuestRam[]) {
     this.program = program;
     this.iommufd = iommufd;
-    this.ram = ram;
     this.scratch = program.memory.map(SCRATCH_BYTES);
     this.ioas = this.newIoas();
-    for (const { base, size, address } of ram) mapIoas(program, iommufd, this.ioas, { iova: base, address, length: size, rights: Right.READ | Right.WRITE });
+    for (const part of ram) this.addRam(part);
+  }
+
+  get ram(): readonly GuestRam[] {
+    return this.#ram;
+  }
+
+  /** From now on it is the guest's memory, too. @throws IommuError what the host refuses */
+  addRam(part: GuestRam): void {
+    const { base, size, address } = part;
+    mapIoas(this.program, this.iommufd, this.ioas, { iova: base, address, length: size, rights: Right.READ | Right.WRITE });
+    this.#ram.push(part);
   }
 
   protected call(name: string, fields: Readonly<Record<string, number | bigint>>): Readonly<Record<string, unknown>> {

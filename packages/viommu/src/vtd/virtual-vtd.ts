@@ -46,6 +46,8 @@ interface Use {
   readonly pasid: number;
 }
 const BLOCKED: Use = { key: "blocked", space: undefined, pasid: 0 };
+/** Before the first look: the host stops the device, but may do so silently. */
+const UNKNOWN: Use = { key: "unknown", space: undefined, pasid: 0 };
 
 interface Device {
   readonly host: HostDevice;
@@ -67,7 +69,7 @@ export class VirtualVtd {
   readonly #requests: PageRequestBridge | undefined;
 
   /**
-   * From now on the host follows the guest: at first, devices reach the guest's memory as it is.
+   * From now on the host follows the guest, whose driver may have begun already.
    * @throws IommuError EINVAL when the guest's unit says more of itself than this host can do
    */
   constructor(unit: GuestUnit, options: VirtualVtdOptions) {
@@ -77,7 +79,7 @@ export class VirtualVtd {
     this.#limit = Math.min(options.pasidLimit ?? DEFAULT_PASID_LIMIT, 2 ** unit.capabilities.pasidBits);
     const { objects, memory, childOf, tracer } = options;
     this.#shadowParts = { objects, memory, format: secondStageFormat(unit.capabilities), childOf, tracer };
-    this.#devices = options.devices.map((host) => ({ host, uses: new Map([[NO_PASID, BLOCKED]]) }));
+    this.#devices = options.devices.map((host) => ({ host, uses: new Map([[NO_PASID, UNKNOWN]]) }));
     this.#faults = new Map(this.#devices.map((device) => [options.objects.faults(device.host), device]));
     if (unit.ats) this.#requests = new PageRequestBridge(options.objects, unit.ats, options.devices);
     unit.observer = (order) => this.#order(order);

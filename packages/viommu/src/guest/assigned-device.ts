@@ -1,0 +1,102 @@
+/**
+ * A device of the host as a guest has it: the program that runs the guest hands register accesses on to its VFIO file. What the device does by
+ * DMA is between it and the host's IOMMU; the guest's bus sees none of it.
+ */
+import type { DeviceModel, PciBar, PciDevice, PciHost, PciIdentity } from "@iommukit/core";
+import type { BoundDevice } from "../host/host-calls.js";
+import type { GuestProgram } from "./types.js";
+
+/** vfio_pci regions: BARs come first. */
+const BARS = 6;
+const CONFIG_REGION = 7;
+/** PCI configuration space. */
+const COMMAND = 4n;
+const MEMORY = 2;
+const BUS_MASTER = 4;
+const HEADER_BYTES = 64;
+/** vfio_device_info.flags */
+const RESETTABLE = 1;
+
+export interface AssignedFunction extends BoundDevice {
+  /** Width of PASIDs that the guest is shown, 0 for none; 8 unless given. */
+  readonly pasidBits?: number;
+  /** The guest is shown its translation cache, and that it asks for pages. */
+  readonly pageRequests?: boolean;
+}
+
+/** A model of a guest's machine; its option `function` says which of `functions` it is. */
+export function assignedModel(program: GuestProgram, functions: readonly AssignedFunction[]): DeviceModel {
+  return {
+    name: "assigned",
+    about: "a device of the host, handed on",
+    // The host's device masters its own bus.
+    ungated: true,
+    create: (_port, options, host) => new AssignedDevice(program, functions[Number(options.function)], host),
+  };
+}
+
+class AssignedDevice implements PciDevice {
+  readonly identity: PciIdentity;
+  readonly bars: readonly PciBar[];
+  readonly pasidBits: number;
+  readonly ats: boolean;
+  readonly pageRequests: boolean;
+  readonly resettable: boolean;
+  readonly #program: GuestProgram;
+  readonly #fd: number;
+  readonly #host: PciHost;
+  /** Where each region of the file begins. */
+  readonly #offsets: readonly bigint[];
+  /** Of the host's function; undefined: it was reset. */
+  #mastering: boolean | undefined;
+
+  constructor(program: GuestProgram, { fd, pasidBits = 8, pageRequests = false }: AssignedFunction, host: PciHost) {
+    this.#program = program;
+    this.#fd = fd;
+    this.#host = host;
+    this.pasidBits = pasidBits;
+    this.ats = pageRequests;
+    this.pageRequests = pageRequests;
+    this.resettable = (Number(program.ioctl(fd, "VFIO_DEVICE_GET_INFO").flags) & RESETTABLE) !== 0;
+    const regions = Array.from({ length: CONFIG_REGION + 1 }, (_, index) => program.ioctl(fd, "VFIO_DEVICE_GET_REGION_INFO", { index }));
+    this.#offsets = regions.map(({ offset }) => BigInt(offset as bigint | number));
+    this.bars = regions.slice(0, BARS).flatMap(({ size }, index) => (Number(size) > 0 ? [{ index, size: Number(size) }] : []));
+    this.identity = identityOf(program.pread(fd, this.#offsets[CONFIG_REGION], HEADER_BYTES));
+  }
+
+  /** The guest's bus mastering becomes the host's: before each register that could start a DMA. */
+  #follow(): void {
+    const mastering = this.#host.busMaster === true;
+    if (this.#mastering === mastering) return;
+    this.#mastering = mastering;
+    this.#program.pwrite(this.#fd, this.#offsets[CONFIG_REGION] + COMMAND, Uint8Array.of(MEMORY | (mastering ? BUS_MASTER : 0), 0));
+  }
+
+  readBar(bar: number, offset: number, size: number): bigint {
+    const bytes = this.#program.pread(this.#fd, this.#offsets[bar] + BigInt(offset), size);
+    return bytes.reduceRight((value, byte) => (value << 8n) | BigInt(byte), 0n);
+  }
+
+  writeBar(bar: number, offset: number, size: number, value: bigint): void {
+    this.#follow();
+    this.#program.pwrite(this.#fd, this.#offsets[bar] + BigInt(offset), new Uint8Array(BigUint64Array.of(value).buffer, 0, size));
+  }
+
+  reset(): void {
+    if (!this.resettable) return;
+    this.#program.ioctl(this.#fd, "VFIO_DEVICE_RESET");
+    this.#mastering = undefined;
+  }
+}
+
+/** The type 0 header (PCI Local Bus 3.0, 6.1). */
+function identityOf(config: Uint8Array): PciIdentity {
+  const view = new DataView(config.buffer, config.byteOffset, config.length);
+  return {
+    vendorId: view.getUint16(0x00, true),
+    deviceId: view.getUint16(0x02, true),
+    revision: view.getUint8(0x08),
+    classCode: view.getUint32(0x08, true) >>> 8,
+    subsystem: { vendorId: view.getUint16(0x2c, true), deviceId: view.getUint16(0x2e, true) },
+  };
+}
