@@ -52,6 +52,20 @@ class Rig {
 }
 
 describe("windows onto clients' memory", () => {
+  it("are not needed for memory that lies in RAM of the machine", () => {
+    const rig = new Rig();
+    const ram = 0x10_0000;
+    rig.memory.addRam(0, 2 ** 22);
+    const bytes = new Uint8Array(rig.memory.words.buffer, ram, 2 * PAGE);
+    const { address } = rig.client.map(2 * PAGE, { bytes, physical: ram });
+    const pages = rig.pages(address + BigInt(PAGE), 1);
+    expect([rig.open(pages), rig.charged]).toEqual([ram + PAGE, 1]);
+    rig.close(pages);
+    expect([rig.visit(pages), rig.charged]).toEqual([ram + PAGE, 0]);
+    // What is not wholly there is not there.
+    expect(rig.visit(rig.pages(rig.client.map(PAGE).address, 1))).toBeGreaterThanOrEqual(FIRST);
+  });
+
   it("lead to it after it was unmapped, with nothing pinned, until the client has it no more", () => {
     const rig = new Rig();
     const { address, bytes } = rig.client.map(3 * PAGE);

@@ -47,7 +47,7 @@ class AssignedDevice implements PciDevice {
   readonly #host: PciHost;
   /** Where each region of the file begins. */
   readonly #offsets: readonly bigint[];
-  /** Of the host's function; undefined: it was reset. */
+  /** Of the host's function; undefined until it was set. */
   #mastering: boolean | undefined;
 
   constructor(program: GuestProgram, { fd, pasidBits = 8, pageRequests = false }: AssignedFunction, host: PciHost) {
@@ -82,10 +82,9 @@ class AssignedDevice implements PciDevice {
     this.#program.pwrite(this.#fd, this.#offsets[bar] + BigInt(offset), new Uint8Array(BigUint64Array.of(value).buffer, 0, size));
   }
 
+  /** The host's VFIO keeps the command register. */
   reset(): void {
-    if (!this.resettable) return;
-    this.#program.ioctl(this.#fd, "VFIO_DEVICE_RESET");
-    this.#mastering = undefined;
+    if (this.resettable) this.#program.ioctl(this.#fd, "VFIO_DEVICE_RESET");
   }
 }
 

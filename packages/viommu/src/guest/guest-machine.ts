@@ -11,6 +11,7 @@ import type { GuestUnit as VtdUnit } from "../vtd/index.js";
 import { type AssignedFunction, assignedModel } from "./assigned-device.js";
 import type { GuestProgram } from "./types.js";
 
+const PAGE = 4096;
 const MEMORY_BYTES = 0x200_0000;
 /** Memory that is plugged in later begins here. */
 const PLUGGED_BASE = 0x1_0000_0000;
@@ -112,6 +113,17 @@ export class GuestMachine {
     this.#add(base, bytes);
     this.#plugged += Math.ceil(bytes.length / PLUGGED_ALIGNMENT) * PLUGGED_ALIGNMENT;
     return base;
+  }
+
+  /**
+   * Memory for a program of the guest, in RAM of its machine, where devices reach it: what else the program has they do not.
+   * @throws IommuError ENOMEM
+   */
+  allocate(program: GuestProgram, pages: number): { readonly address: bigint; readonly bytes: Uint8Array } {
+    const { memory, frames } = this.machine;
+    const physical = frames.alloc(pages);
+    const bytes = new Uint8Array(memory.words.buffer, physical, pages * PAGE);
+    return { address: program.memory.map(bytes.length, { bytes, physical }).address, bytes };
   }
 
   #add(base: number, bytes: Uint8Array): void {

@@ -2,11 +2,13 @@
 import { type Machine, Prot, type Story, type StoryParts, type StoryTeller } from "@iommukit/core";
 import { DmaTestStatus } from "@iommukit/core/devices";
 import { Guest } from "./guest.js";
-import { hex, machineOf } from "./vmm.js";
+import { hex, machineOf, outcome } from "./vmm.js";
 
 const [GIOVA, GVA] = [0x2000n, 0x7000_0000n];
 const [KERNEL, PROCESS, OTHER] = [0x1000n, 0x5000n, 0x6000n];
 const PASID = 5;
+/** vfio_device_attach_iommufd_pt.flags */
+const ATTACH_PASID = 1;
 const READ_WRITE = Prot.READ | Prot.WRITE;
 
 function tell(machine: Machine, teller: StoryTeller, parts: StoryParts): void {
@@ -49,6 +51,13 @@ function tell(machine: Machine, teller: StoryTeller, parts: StoryParts): void {
     guest.driver.detach(first, PASID);
     step.check("after the unbind it leads nowhere", guest.read(0, GVA, PASID) === undefined);
     step.check("the kernel's space did not notice", guest.read(0, GIOVA) === 0x1111n);
+  });
+  teller.step("5. What the VMM may not attach by a PASID", (step) => {
+    const { vmm, devices: [device] } = guest;
+    const ioas = vmm.ioas();
+    const attach = (pt_id: number): string => outcome(() => vmm.client.ioctl(device.fd, "VFIO_DEVICE_ATTACH_IOMMUFD_PT", { flags: ATTACH_PASID, pasid: PASID + 1, pt_id }));
+    step.check("an address space, whose page table the kernel would choose", attach(ioas) === "EINVAL");
+    step.check("a page table that was not allocated for PASIDs", attach(vmm.hwpt(device, ioas, {})) === "EINVAL");
   });
 }
 

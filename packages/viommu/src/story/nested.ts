@@ -1,11 +1,15 @@
 /** RFC v2, 4.4: the guest's tables are walked by the host's hardware, on top of the VMM's. The guest is the vendor's own driver. */
-import { type Machine, Prot, type Story, type StoryParts, type StoryTeller } from "@iommukit/core";
+import { formatRid, type Machine, Prot, type Story, type StoryParts, type StoryTeller } from "@iommukit/core";
 import { DmaTestStatus } from "@iommukit/core/devices";
 import { Guest } from "./guest.js";
-import { hex, machineOf } from "./vmm.js";
+import { HVA, hex, machineOf, outcome } from "./vmm.js";
 
 const GPA = 0x1000n;
 const GIOVA = 0x2000n;
+/** enum iommu_hwpt_data_type, iommu_viommu_type */
+const DATA_VTD_S1 = 1;
+const VIOMMU_ARM_SMMUV3 = 1;
+const DATA_BYTES = 24;
 const READ_WRITE = Prot.READ | Prot.WRITE;
 
 function tell(machine: Machine, teller: StoryTeller, parts: StoryParts): void {
@@ -29,10 +33,11 @@ function tell(machine: Machine, teller: StoryTeller, parts: StoryParts): void {
   });
   teller.step("3. The guest unmaps: its invalidation is handed on, and the next access is the guest's own fault", (step) => {
     guest.faults.length = 0;
-    space.unmap(GIOVA, 4096);
+    const forwarded = guest.vmm.countOf("IOMMU_HWPT_INVALIDATE", () => space.unmap(GIOVA, 4096));
+    step.check("the host heard of it by one IOMMU_HWPT_INVALIDATE", forwarded === 1);
     step.check("the device is refused", guest.read(1, GIOVA) === undefined);
     for (const fault of guest.faults) step.say(`the guest's driver read from its unit: ${fault}`);
-    step.check("the guest's own unit has recorded it, once", guest.faults.length === 1);
+    step.check("the guest's own unit has recorded it, once, with the guest's requester and address", guest.faults.length === 1 && [hex(GIOVA), formatRid(second.rid)].every((part) => guest.faults[0].includes(part)));
   });
   teller.step("4. The parent has the last word", (step) => {
     const beyond = 0x4000_0000;
@@ -42,6 +47,16 @@ function tell(machine: Machine, teller: StoryTeller, parts: StoryParts): void {
     guest.driver.detach(first, 0);
     space.free();
     step.check("after the detach device 2 is blocked", guest.read(1, GIOVA) === undefined);
+  });
+  teller.step("5. What the VMM may not do itself", (step) => {
+    const { vmm, devices: [, device] } = guest;
+    const plain = vmm.hwpt(device, vmm.ioas(), {});
+    const carry = (): unknown =>
+      machine.spec.iommus[0].type === "vtd"
+        ? vmm.hwpt(device, plain, { data_type: DATA_VTD_S1, data_len: DATA_BYTES, data_uptr: HVA })
+        : vmm.client.ioctl(vmm.iommufd, "IOMMU_VIOMMU_ALLOC", { type: VIOMMU_ARM_SMMUV3, dev_id: device.id, hwpt_id: plain });
+    step.check("a page table that was not made a parent carries nothing nested", outcome(carry) === "EINVAL");
+    step.check("nothing is invalidated but what is nested", outcome(() => vmm.client.ioctl(vmm.iommufd, "IOMMU_HWPT_INVALIDATE", { hwpt_id: plain, data_uptr: HVA, data_type: 0, entry_len: DATA_BYTES, entry_num: 1 })) === "EINVAL");
   });
 }
 

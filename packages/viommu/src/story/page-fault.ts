@@ -1,33 +1,84 @@
 /**
- * RFC v2, 4.6: a page request on its way from the device to who can repair it, and the answer back. No virtual IOMMU is modelled here: the
- * VMM does with the calls of the host what one would do, and stands for the guest, too.
+ * RFC v2, 4.6: a page request on its way from the device to who can repair it, and the answer back. With VT-d that is a program of the guest: it
+ * has the guest's own /dev/iommu, and between that and the host's is the guest's IOMMU. For an SMMUv3 the uAPI has no way to a guest: there the VMM
+ * sees to it.
  */
-import type { Machine, Story, StoryTeller } from "@iommukit/core";
+import type { Machine, Story, StoryParts, StoryTeller } from "@iommukit/core";
 import { decodeStruct, encodeStruct, structLayout } from "@iommukit/core/abi";
 import { DmaTestStatus } from "@iommukit/core/devices";
-import { HVA, hex, machineOf, outcome, PAGE, Vmm } from "./vmm.js";
+import { Guest, GUEST_RIDS } from "./guest.js";
+import { type Assigned, hex, machineOf, outcome, PAGE, Vmm } from "./vmm.js";
 
 const RECORD = structLayout("iommu_hwpt_pgfault").size;
 const FAULT_ID_VALID = 4;
 const [SUCCESS, INVALID] = [0, 1];
-const GUEST_RIDS = [0x18, 0x20];
+const PAGES = 8;
 const [PRESENT, MISSING, NEVER] = [0x1000n, 0x5000n, 0x6000n];
+/** Where the program has memory for them. */
+const [OWN, FOUND] = [0n, 0x2000n];
 
-function tell(machine: Machine, teller: StoryTeller): void {
-  const vmm = new Vmm(machine);
-  const { client, iommufd } = vmm;
-  const devices = [0, 1].map((node) => vmm.bind(vmm.open(node)));
+/** Who sees to page requests: a program with a device, and what has to happen for it to hear of them. */
+interface Handler {
+  readonly program: Vmm;
+  readonly devices: readonly Assigned[];
+  readonly memory: { readonly address: bigint; readonly bytes: Uint8Array };
+  /** "the program" */
+  readonly name: string;
+  /** Who told whom what. */
+  readonly asked: (device: Assigned) => readonly string[];
+  readonly answered: readonly string[];
+  service(): void;
+}
+
+function guestProgram(machine: Machine, parts: StoryParts): Handler {
+  const { inside } = new Guest(machine, parts, true);
+  const program = new Vmm(inside.machine, 0);
+  return {
+    program,
+    devices: [0, 1].map((node) => program.bind(program.open(node))),
+    memory: inside.allocate(program.client, PAGES),
+    name: "a program of the guest",
+    asked: ({ id }) => [
+      "device to the host's unit, to its driver, to the VMM: a record of the host's device, with a cookie",
+      `VMM to the guest's unit: requester ${hex(BigInt(GUEST_RIDS[1]))} asks for the page`,
+      `the guest's unit to its driver, by the page request queue and an interrupt; to the program: device ${id} of the guest, with another cookie`,
+    ],
+    answered: [
+      "program to the guest's driver: cookie and SUCCESS; driver to the guest's unit: a page group response",
+      "VMM to the host's driver: the cookie of the host's record, and SUCCESS; driver to unit, to the device",
+    ],
+    service: () => inside.service(),
+  };
+}
+
+function vmmAlone(machine: Machine): Handler {
+  const program = new Vmm(machine, 0);
+  return {
+    program,
+    devices: [0, 1].map((node) => program.bind(program.open(node))),
+    memory: program.client.memory.map(PAGES * Number(PAGE)),
+    name: "the VMM",
+    asked: ({ id }) => [`device to unit, to driver, to VMM: device ${id}, with a cookie`, "the uAPI has no way from here to a guest with an SMMUv3: the VMM sees to it"],
+    answered: ["VMM to driver: cookie and SUCCESS; driver to unit, to the device"],
+    service: () => undefined,
+  };
+}
+
+function tell(machine: Machine, teller: StoryTeller, parts: StoryParts): void {
+  const handler = machine.spec.iommus[0].type === "vtd" ? guestProgram(machine, parts) : vmmAlone(machine);
+  const { program, devices, memory, name } = handler;
+  const { client, iommufd } = program;
   const [, second] = devices;
-  const ridOf = new Map(devices.map(({ id }, i) => [id, GUEST_RIDS[i]]));
-  const ioas = vmm.ioas();
-  const queue = teller.step("1. The VMM asks for a page table whose faults it will see to", (step) => {
+  const ioas = program.ioas();
+  const word = (offset: bigint): bigint => new DataView(memory.bytes.buffer, memory.bytes.byteOffset).getBigUint64(Number(offset), true);
+  const queue = teller.step(`1. ${name[0].toUpperCase()}${name.slice(1)} asks for a page table whose faults it will see to`, (step) => {
     const { out_fault_id, out_fault_fd } = client.ioctl(iommufd, "IOMMU_FAULT_QUEUE_ALLOC");
     for (const { fd, id } of devices) {
       const { out_hwpt_id } = client.ioctl(iommufd, "IOMMU_HWPT_ALLOC", { flags: FAULT_ID_VALID, dev_id: id, pt_id: ioas, fault_id: Number(out_fault_id) });
-      vmm.attach(fd, Number(out_hwpt_id));
+      program.attach(fd, Number(out_hwpt_id));
     }
-    vmm.map(ioas, PRESENT, HVA + PRESENT, PAGE);
-    step.check("a page that is there needs nobody", vmm.write(second, PRESENT, 0x1111n) === DmaTestStatus.DONE && vmm.load(PRESENT) === 0x1111n);
+    program.map(ioas, PRESENT, memory.address + OWN, PAGE);
+    step.check("a page that is there needs nobody", program.write(second, PRESENT, 0x1111n) === DmaTestStatus.DONE && word(OWN) === 0x1111n);
     return Number(out_fault_fd);
   });
   const take = (): Readonly<Record<string, unknown>> | undefined => {
@@ -36,36 +87,35 @@ function tell(machine: Machine, teller: StoryTeller): void {
   };
   const answer = (cookie: number, code: number): unknown => client.write(queue, encodeStruct("iommu_hwpt_page_response", { cookie, code }));
   const cookie = teller.step("2. A device asks for a page, and waits", (step) => {
-    step.check("it has not written yet", vmm.write(second, MISSING, 0x2222n) === DmaTestStatus.WAITING && vmm.load(MISSING) === 0n);
-    step.check("a read without room for it is refused, and loses nothing", outcome(() => client.read(queue, 0)) === "EINVAL");
+    step.check("it has not written yet", program.write(second, MISSING, 0x2222n) === DmaTestStatus.WAITING && memory.bytes.subarray(Number(FOUND)).every((byte) => byte === 0));
+    handler.service();
+    step.check("a read without room for the record is refused, and loses nothing", outcome(() => client.read(queue, 0)) === "EINVAL");
     const fault = take();
-    step.say(`unit to driver: requester and address; driver to VMM: device ${fault?.dev_id}, address ${hex(MISSING)}, cookie ${fault?.cookie}`);
-    step.check("the record names the device and the page", fault?.dev_id === second.id && fault.addr === MISSING);
-    const rid = ridOf.get(Number(fault?.dev_id));
-    step.check(`the VMM tells the guest of its own requester, 0x${rid?.toString(16)}`, rid === GUEST_RIDS[1]);
-    step.check("there is one record", take() === undefined);
+    for (const line of handler.asked(second)) step.say(line);
+    step.check(`${name} reads one record, which names its device and the page`, fault?.dev_id === second.id && fault.addr === MISSING && take() === undefined);
     return Number(fault?.cookie);
   });
   teller.step("3. The page comes, and the answer goes back the same way", (step) => {
-    vmm.map(ioas, MISSING, HVA + MISSING, PAGE);
+    program.map(ioas, MISSING, memory.address + FOUND, PAGE);
     step.check("a cookie that nobody gave out is refused", outcome(() => answer(cookie + 1, SUCCESS)) === "EINVAL");
     step.check("so is a code that means nothing", outcome(() => answer(cookie, 7)) === "EINVAL");
-    step.check("the device still waits", vmm.status(second) === DmaTestStatus.WAITING);
+    step.check("the device still waits", program.status(second) === DmaTestStatus.WAITING);
     answer(cookie, SUCCESS);
-    step.say("VMM to driver: cookie and SUCCESS; driver to unit: requester, group and SUCCESS");
-    step.check("the device goes on, and its bytes arrive", vmm.status(second) === DmaTestStatus.DONE && vmm.load(MISSING) === 0x2222n);
+    for (const line of handler.answered) step.say(line);
+    step.check("the device goes on, and its bytes arrive", program.status(second) === DmaTestStatus.DONE && word(FOUND) === 0x2222n);
     step.check("the same answer twice is refused", outcome(() => answer(cookie, SUCCESS)) === "EINVAL");
   });
   teller.step("4. A page that nobody can give", (step) => {
-    vmm.write(second, NEVER, 0x3333n);
+    program.write(second, NEVER, 0x3333n);
+    handler.service();
     answer(Number(take()?.cookie), INVALID);
-    step.check("the device is refused, and the guest's memory is as it was", vmm.status(second) === DmaTestStatus.REFUSED && vmm.load(NEVER) === 0n);
+    step.check("the device is refused, and nothing was written", program.status(second) === DmaTestStatus.REFUSED && word(OWN) === 0x1111n && word(FOUND) === 0x2222n);
   });
 }
 
 export const pageFault: Story = {
   name: "page-fault",
-  about: "RFC v2 4.6: a page request to user space, and the answer back, by the host's calls alone",
+  about: "RFC v2 4.6: a page request to a program of the guest, and the answer back",
   machine: (iommu) => machineOf("a page request's round trip", iommu, { ats: true, pri: true }),
   tell,
 };

@@ -1,5 +1,5 @@
 /** The program of the stories: a VMM with the guest's memory, and devices that it moves bytes with. */
-import { IommuError, type IommuSpec, type Machine, type MachineSpec, SimulatedClient, type StoryTeller } from "@iommukit/core";
+import { IommuError, type IommuSpec, type Machine, type MachineSpec, SimulatedClient, type StoryTeller, type Tracer } from "@iommukit/core";
 import { DmaTestCommand, DmaTestRegister as R, DmaTestStatus } from "@iommukit/core/devices";
 
 /** As RFC v2 has it: the guest's address 0 is here in the VMM. The RFC's guest has 1 GiB, this one 1 MiB. */
@@ -42,14 +42,26 @@ export function outcome(run: () => unknown): string {
 export class Vmm {
   readonly client: SimulatedClient;
   readonly iommufd: number;
-  /** The guest's memory. */
-  readonly ram: Uint8Array;
+  readonly #tracer: Tracer;
+  #ram: Uint8Array = new Uint8Array(0);
 
-  /** @param bytes the guest's memory, when somebody has it already */
-  constructor(machine: Machine, bytes?: Uint8Array) {
+  /** @param size bytes of the guest's memory; 0: it is somebody's already, who shares it */
+  constructor(machine: Machine, size: number = Number(RAM)) {
+    this.#tracer = machine.tracer;
     this.client = new SimulatedClient(machine.nodes);
     this.iommufd = this.client.open("/dev/iommu");
-    this.ram = this.client.memory.map(bytes?.length ?? Number(RAM), { address: HVA, ...(bytes ? { bytes } : {}) }).bytes;
+    if (size > 0) this.share(new Uint8Array(size));
+  }
+
+  /** The guest's memory. */
+  get ram(): Uint8Array {
+    return this.#ram;
+  }
+
+  /** Puts the guest's memory where the stories have it. */
+  share(bytes: Uint8Array): bigint {
+    this.#ram = bytes;
+    return this.client.memory.map(bytes.length, { address: HVA, bytes }).address;
   }
 
   /** Pages that are pinned for DMA, each as often as somebody is charged for it. */
@@ -69,6 +81,22 @@ export class Vmm {
 
   ioas(): number {
     return Number(this.client.ioctl(this.iommufd, "IOMMU_IOAS_ALLOC").out_ioas_id);
+  }
+
+  /** A page table. */
+  hwpt({ id }: Assigned, pt_id: number, fields: Readonly<Record<string, number | bigint>>): number {
+    return Number(this.client.ioctl(this.iommufd, "IOMMU_HWPT_ALLOC", { dev_id: id, pt_id, ...fields }).out_hwpt_id);
+  }
+
+  /** How often a call was made on /dev/iommu while something ran. */
+  countOf(name: string, run: () => void): number {
+    let count = 0;
+    const stop = this.#tracer.listen((event) => {
+      if (event.kind === "call" && event.file === "/dev/iommu" && event.name === name) count++;
+    });
+    run();
+    stop();
+    return count;
   }
 
   /** A child: its mappings are of `parent_ioas_id`'s addresses. */

@@ -1,0 +1,86 @@
+/** A guest's machine as its own programs see it: devices of the host behind VFIO files of the guest's. */
+import { Prot, SimulatedClient } from "@iommukit/core";
+import { DmaTestCommand, DmaTestRegister as R, DmaTestStatus } from "@iommukit/core/devices";
+import { smmuIommuFactory } from "@iommukit/hw-smmu/plugin";
+import { vtdIommuFactory } from "@iommukit/hw-vtd/plugin";
+import { GuestMachine } from "@iommukit/viommu/guest";
+import { describe, expect, it } from "vitest";
+import { errno, host, openDevice } from "./host-program.js";
+
+const CONFIG = 7n << 40n;
+const COMMAND = CONFIG + 4n;
+const IOVA = 0x7000_0000n;
+
+function boot(factory = vtdIommuFactory) {
+  const below = host(factory, 1);
+  const guest = new GuestMachine({ factory, program: below.program, iommufd: below.iommufd, devices: below.devices.map((device) => ({ ...device, rid: 0x40 })) });
+  const program = new SimulatedClient(guest.machine.nodes);
+  const iommufd = program.open("/dev/iommu");
+  return { below, guest, program, iommufd, device: openDevice(program, iommufd, "vfio0") };
+}
+
+/** The program's device writes 8 bytes of 1 to an address; its STATUS. */
+function write(program: SimulatedClient, fd: number, address: bigint): number {
+  program.pwrite(fd, BigInt(R.BUFFER), new Uint8Array(8).fill(1));
+  program.pwrite(fd, BigInt(R.DESTINATION), new Uint8Array(BigUint64Array.of(address).buffer));
+  program.pwrite(fd, BigInt(R.LENGTH), Uint8Array.of(8, 0, 0, 0));
+  program.pwrite(fd, BigInt(R.COMMAND), Uint8Array.of(DmaTestCommand.WRITE, 0, 0, 0));
+  return program.pread(fd, BigInt(R.STATUS), 4)[0];
+}
+
+describe.each([["VT-d", vtdIommuFactory], ["SMMUv3", smmuIommuFactory]])("a guest's machine on %s", (_name, factory) => {
+  it("runs programs on its own /dev/iommu, whose devices reach what they map of the guest's memory, and nothing else", () => {
+    const { guest, program, iommufd, device } = boot(factory);
+    const own = guest.allocate(program, 2);
+    const ioas = Number(program.ioctl(iommufd, "IOMMU_IOAS_ALLOC").out_ioas_id);
+    program.ioctl(device.fd, "VFIO_DEVICE_ATTACH_IOMMUFD_PT", { pt_id: ioas, argsz: 12 });
+    program.ioctl(iommufd, "IOMMU_IOAS_MAP", { flags: 7, ioas_id: ioas, user_va: own.address, length: 4096, iova: IOVA });
+    expect([write(program, device.fd, IOVA + 8n), own.bytes[8]]).toEqual([DmaTestStatus.DONE, 1]);
+    expect(write(program, device.fd, IOVA + 4096n)).toBe(DmaTestStatus.REFUSED);
+    program.ioctl(iommufd, "IOMMU_IOAS_UNMAP", { ioas_id: ioas, iova: IOVA, length: 4096 });
+    expect(write(program, device.fd, IOVA + 8n)).toBe(DmaTestStatus.REFUSED);
+    guest.service();
+    expect(guest.faults).toHaveLength(2);
+  });
+});
+
+describe("a device of the host in a guest", () => {
+  it("says what it is, and has its registers", () => {
+    const { below, program, device } = boot();
+    const header = (client: SimulatedClient, fd: number): Uint8Array => client.pread(fd, CONFIG, 4);
+    expect(header(program, device.fd)).toEqual(header(below.program, below.devices[0].fd));
+    expect(new TextDecoder().decode(program.pread(device.fd, BigInt(R.MAGIC), 4))).toBe("DMAT");
+    program.pwrite(device.fd, BigInt(R.SOURCE), Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8));
+    expect([...below.program.pread(below.devices[0].fd, BigInt(R.SOURCE), 8)]).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+  });
+
+  it("masters the bus only while the guest lets it", () => {
+    const { below, guest, program, device } = boot();
+    const [known] = guest.devices;
+    const domain = guest.driver.allocPaging(known, {});
+    guest.driver.attach(known, 0, domain);
+    domain.map(IOVA, 0x180_0000, 4096, Prot.READ | Prot.WRITE);
+    const status = (command: number): number => {
+      program.pwrite(device.fd, COMMAND, Uint8Array.of(command, 0));
+      return write(program, device.fd, IOVA);
+    };
+    expect([status(2), status(6), status(2)]).toEqual([DmaTestStatus.REFUSED, DmaTestStatus.DONE, DmaTestStatus.REFUSED]);
+    expect(below.bystander()).toBe(true);
+  });
+
+  it("is reset by the guest's VFIO, and then works again", () => {
+    const { below, program, device } = boot();
+    write(program, device.fd, IOVA);
+    const count = (): number => below.program.pread(below.devices[0].fd, BigInt(R.COUNT), 4)[0];
+    expect(count()).toBe(1);
+    program.ioctl(device.fd, "VFIO_DEVICE_RESET");
+    expect(count()).toBe(0);
+    expect([write(program, device.fd, IOVA), count()]).toEqual([DmaTestStatus.REFUSED, 1]);
+  });
+});
+
+it("what no virtual IOMMU stands behind is refused", () => {
+  const below = host(vtdIommuFactory, 1);
+  const boots = (factory = vtdIommuFactory, devices = below.devices): unknown => new GuestMachine({ factory, program: below.program, iommufd: below.iommufd, devices: devices.map((device) => ({ ...device, rid: 0x40 })) });
+  expect([errno(() => boots(smmuIommuFactory)), errno(() => boots(vtdIommuFactory, []))]).toEqual(["EINVAL", "EINVAL"]);
+});
