@@ -7,7 +7,8 @@ import { type Identification, Reg } from "@iommukit/hw-smmu/spec";
 import { HostObjects, shownTo, VirtualSmmu } from "@iommukit/viommu/smmu";
 import { bareDevice, type Fields, type Host, host, noted } from "./host-program.js";
 
-export const STREAM = 0x18;
+/** The guest's first StreamID: none of its devices has the host's, and this one is the host's of another device. */
+export const STREAM = 0x20;
 const RAM = 0x200_0000;
 const FRAMES = 0x10_0000;
 const DATA = 0x100_0000;
@@ -75,7 +76,7 @@ function guestMemory(): GuestMemory {
 }
 
 /** The guest's unit and operating system; `boot` starts the latter. */
-function system({ memory, ram }: GuestMemory, identification: Identification, devices: number) {
+function system({ memory, ram }: GuestMemory, identification: Identification, devices: number, ats = false) {
   const tracer = new Tracer();
   const log: string[] = [];
   tracer.listen((event: TraceEvent) => {
@@ -85,7 +86,7 @@ function system({ memory, ram }: GuestMemory, identification: Identification, de
   let driver: SmmuDriver | undefined;
   const unit = new SmmuUnit(memory, { name: "guest", identification, tracer, onMessage: (to, data) => interrupts.deliver(to, data), onWire: (line) => (line === "sync" ? undefined : driver?.wire(line)) });
   memory.addMmio(REGISTERS, REGISTER_BYTES, unit);
-  const known = Array.from({ length: devices }, (_, i) => ({ rid: STREAM + i, name: `guest device ${i}`, pasidBits: 8, ats: false }));
+  const known = Array.from({ length: devices }, (_, i) => ({ rid: STREAM + i, name: `guest device ${i}`, pasidBits: 8, ats }));
   return {
     unit, tracer,
     boot() {
@@ -114,22 +115,28 @@ function entries({ memory }: SimulatedClient, fields: Fields): bigint[] {
   return [...new BigUint64Array(bytes.buffer)].filter((_, i) => i % 2 === 0);
 }
 
-/**
- * @param devices of the host, which the guest has at `STREAM` and up
- * @param refuses commands that the host takes from no guest: as Linux, it then has done none of the block
- * @param refusesCall in place of a call of the program
- */
-export function smmuGuest(devices = 1, refuses: (low: bigint) => boolean = () => false, refusesCall: (name: string) => Error | undefined = () => undefined): SmmuGuest {
-  const machine = host(smmuIommuFactory, devices, { preset: "server" });
+export interface GuestOptions {
+  /** Of the host, which the guest has at `STREAM` and up. */
+  readonly devices?: number;
+  /** They have a translation cache. */
+  readonly ats?: boolean;
+  /** Commands, by their first word, that the host takes from no guest: as Linux, it then has done none of the block. */
+  readonly refusesCommand?: (low: bigint) => boolean;
+  /** Thrown in place of a call of the program. */
+  readonly refuses?: (name: string, fields: Fields) => Error | undefined;
+}
+
+export function smmuGuest({ devices = 1, ats = false, refusesCommand = () => false, refuses = () => undefined }: GuestOptions = {}): SmmuGuest {
+  const machine = host(smmuIommuFactory, devices, { preset: "server" }, { ats });
   const { program, iommufd, bystander } = machine;
   const opened = machine.devices.map((device, i) => ({ ...device, stream: STREAM + i }));
   const own = guestMemory();
   const { address } = program.memory.map(RAM, { bytes: own.ram });
   const calls: string[] = [];
-  const traced = noted(program, calls, (name, fields) => (name === "IOMMU_HWPT_INVALIDATE" && entries(program, fields).some(refuses) ? new IommuError("EIO", { message: "the host takes no such command", rule: "test" }) : refusesCall(name)));
+  const traced = noted(program, calls, (name, fields) => (name === "IOMMU_HWPT_INVALIDATE" && entries(program, fields).some(refusesCommand) ? new IommuError("EIO", { message: "the host takes no such command", rule: "test" }) : refuses(name, fields)));
   const objects = new HostObjects(traced, iommufd, [{ base: 0n, size: BigInt(RAM), address }], opened);
   const identification = shownTo(objects.identification);
-  const { unit, tracer, boot } = system(own, identification, opened.length);
+  const { unit, tracer, boot } = system(own, identification, opened.length, ats);
   const virtual = new VirtualSmmu(unit, { objects, devices: opened, tracer });
   const guest = boot();
   return {

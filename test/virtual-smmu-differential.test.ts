@@ -8,6 +8,6 @@ const HISTORIES = Number(process.env.HISTORIES ?? 150);
 const SEED = Number(process.env.SEED ?? 20_261_125);
 
 it(`${HISTORIES} histories are the same to the guest`, () => {
-  const nested = smmuGuest(DEVICES);
+  const nested = smmuGuest({ devices: DEVICES });
   compareHistories(nested, bareGuest(nested.identification, DEVICES), 3, HISTORIES, SEED);
 }, 3_600_000);

@@ -24,7 +24,7 @@ describe("a virtual SMMUv3", () => {
     expect([dma(0, true, IOVA + 8n, 7n), word(ram, page(3) + 8)]).toEqual([true, 7n]);
     space.unmap(IOVA, 4096);
     expect(dma(0, true, IOVA + 8n, 9n)).toBe(false);
-    expect(log.join("\n")).toMatch(/F_TRANSLATION by 00:03\.0/);
+    expect(log.join("\n")).toMatch(/F_TRANSLATION by 00:04\.0/);
     driver.detach(devices[0], 0);
     expect(dma(0, true, IOVA, 1n)).toBe(false);
   });
@@ -42,18 +42,18 @@ describe("a virtual SMMUv3", () => {
   });
 
   it("devices are told apart, by StreamIDs of the guest", () => {
-    const { driver, devices, domain, page, dma, ram, log } = smmuGuest(2);
+    const { driver, devices, domain, page, dma, ram, log } = smmuGuest({ devices: 2 });
     const [a, b] = [domain(), domain()];
     driver.attach(devices[0], 0, a);
     driver.attach(devices[1], 0, b);
     a.map(IOVA, page(1), 4096, READ_WRITE);
     b.map(IOVA, page(2), 4096, Prot.READ);
     expect([dma(0, true, IOVA, 1n), dma(1, true, IOVA, 2n), word(ram, page(1)), word(ram, page(2))]).toEqual([true, false, 1n, 0n]);
-    expect(log.join("\n")).toMatch(/F_PERMISSION by 00:03\.1/);
+    expect(log.join("\n")).toMatch(/F_PERMISSION by 00:04\.1/);
   });
 
   it.each([0, 10, 63, 64, 126])("a command that the host refuses stops the guest's queue at its very place: %i", (index) => {
-    const { unit, memory, calls } = smmuGuest(1, (low) => low === BAD);
+    const { unit, memory, calls } = smmuGuest({ refusesCommand: (low) => low === BAD });
     send(unit, memory, [...Array.from({ length: 127 }, (_, i) => (i === index ? BAD : TLBI_NSNH_ALL)), SYNC].map((low) => [low, 0n] as const));
     expect(queueState(unit)).toEqual({ waiting: 128 - index, error: 1, stopped: true });
     // What came before it was done all the same, one by one: the host had not.
@@ -61,7 +61,7 @@ describe("a virtual SMMUv3", () => {
   });
 
   it("a refused command without a CMD_SYNC behind it stops the queue too, and goes when the guest puts another in its place", () => {
-    const { unit, memory } = smmuGuest(1, (low) => low === BAD);
+    const { unit, memory } = smmuGuest({ refusesCommand: (low) => low === BAD });
     send(unit, memory, [[TLBI_NSNH_ALL, 0n], [BAD, 0n], [TLBI_NSNH_ALL, 0n]]);
     expect(queueState(unit)).toEqual({ waiting: 2, error: 1, stopped: true });
     const base = Number(unit.read(Reg.CMDQ_BASE, 8) & 0xf_ffff_ffff_ffe0n);
@@ -72,7 +72,7 @@ describe("a virtual SMMUv3", () => {
   });
 
   it("an earlier command that is refused counts before a later one that is no command", () => {
-    const { unit, memory } = smmuGuest(1, (low) => low === BAD);
+    const { unit, memory } = smmuGuest({ refusesCommand: (low) => low === BAD });
     send(unit, memory, [[BAD, 0n], [TLBI_NSNH_ALL, 0n], [0xffn, 0n]]);
     expect(queueState(unit)).toEqual({ waiting: 3, error: 1, stopped: true });
   });
