@@ -22,6 +22,8 @@ export interface HistoryGuest {
   domain(pasid?: boolean): PagingDomain;
   dma(device: number, write: boolean, iova: bigint, value?: bigint, pasid?: number): boolean;
   buffer(device: number): bigint;
+  /** Makes something else of what its tables say of a device, past its driver. */
+  tamper?(device: number, random: (n: number) => number): void;
 }
 
 /** A number from 0 to below `n`. */
@@ -66,6 +68,7 @@ export class Player {
       } else if (kind < 8) domain.unmap(iova, length);
       else if (kind < 10) guest.driver.attach(guest.devices[device], pasid, domain);
       else if (kind < 11) guest.driver.detach(guest.devices[device], pasid);
+      else if (kind < 12 && guest.tamper) guest.tamper(device, a);
       else {
         const passed = guest.dma(device, write, iova + offset, value, pasid === 0 ? undefined : pasid);
         return passed && !write ? `true ${guest.buffer(device)}` : `${passed}`;

@@ -1,44 +1,24 @@
 /** A guest's SMMUv3 driver in front of a virtual SMMUv3, or of a unit of its own ("bare"), over the same device: for tests that compare the two. */
-import { FrameAllocator, type IommuDevice, IommuError, InterruptController, type MmioHandler, type PagingDomain, PhysicalMemory, type SimulatedClient, type TraceEvent, Tracer } from "@iommukit/core";
+import { FrameAllocator, type IommuDevice, IommuError, InterruptController, type PagingDomain, PhysicalMemory, type SimulatedClient, type TraceEvent, Tracer } from "@iommukit/core";
 import { SmmuUnit } from "@iommukit/hw-smmu";
 import { SmmuDriver } from "@iommukit/hw-smmu/driver";
 import { smmuIommuFactory } from "@iommukit/hw-smmu/plugin";
-import { type Identification, Reg } from "@iommukit/hw-smmu/spec";
+import type { Identification } from "@iommukit/hw-smmu/spec";
 import { HostObjects, shownTo, VirtualSmmu } from "@iommukit/viommu/smmu";
 import { bareDevice, type Fields, type Host, host, noted } from "./host-program.js";
 
 /** The guest's first StreamID: none of its devices has the host's, and this one is the host's of another device. */
 export const STREAM = 0x20;
-const RAM = 0x200_0000;
+/** Bytes of the guest's memory. */
+export const RAM = 0x200_0000;
 const FRAMES = 0x10_0000;
 const DATA = 0x100_0000;
 const REGISTERS = 0x9000_0000;
 const REGISTER_BYTES = 0x2_0000;
 
-/** Puts commands into the guest's queue, past its driver, and rings. */
-export function send(unit: MmioHandler, memory: PhysicalMemory, commands: readonly (readonly [bigint, bigint])[]): void {
-  const base = unit.read(Reg.CMDQ_BASE, 8);
-  const size = 2 ** Number(base & 31n);
-  let at = Number(unit.read(Reg.CMDQ_PROD, 4)) % (2 * size);
-  for (const [low, high] of commands) {
-    const slot = Number(base & 0xf_ffff_ffff_ffe0n) + (at % size) * 16;
-    memory.writeU64(slot, low);
-    memory.writeU64(slot + 8, high);
-    at = (at + 1) % (2 * size);
-  }
-  unit.write(Reg.CMDQ_PROD, 4, BigInt(at));
-}
-
-/** How the guest's command queue stands: entries that wait, and the error that it stopped with. */
-export function queueState(unit: SmmuUnit): { readonly waiting: number; readonly error: number; readonly stopped: boolean } {
-  const span = 2 ** (Number(unit.read(Reg.CMDQ_BASE, 8) & 31n) + 1);
-  const consumer = Number(unit.read(Reg.CMDQ_CONS, 4));
-  const waiting = (Number(unit.read(Reg.CMDQ_PROD, 4)) - (consumer & 0xf_ffff) + span) % span;
-  return { waiting, error: (consumer >>> 24) & 0x7f, stopped: ((unit.read(Reg.GERROR, 4) ^ unit.read(Reg.GERRORN, 4)) & 1n) === 1n };
-}
-
 export interface SmmuGuest extends Guest {
   readonly virtual: VirtualSmmu;
+  readonly objects: HostObjects;
   readonly identification: Identification;
   /** Another program's device still works, and nothing has touched its memory. */
   readonly bystander: () => boolean;
@@ -140,7 +120,7 @@ export function smmuGuest({ devices = 1, ats = false, refusesCommand = () => fal
   const virtual = new VirtualSmmu(unit, { objects, devices: opened, tracer });
   const guest = boot();
   return {
-    ...guest, virtual, calls, identification, bystander, host: machine,
+    ...guest, virtual, objects, calls, identification, bystander, host: machine,
     dma(device, write, iova, value = 0n, pasid) {
       const passed = machine.dma(opened[device], write, iova, value, pasid);
       virtual.service();

@@ -2,7 +2,8 @@
 import { COMMANDS, Op, Reg } from "@iommukit/hw-smmu/spec";
 import { expect, it } from "vitest";
 import { DEVICES } from "./guest-history.js";
-import { send, smmuGuest, STREAM } from "./guest-smmu.js";
+import { smmuGuest, STREAM } from "./guest-smmu.js";
+import { send } from "./guest-ste.js";
 import { type HostileGuest, type Random, runHostile } from "./hostile-guest.js";
 
 /** `FUZZ=1000000` for a long run; `SEED` for another one. */

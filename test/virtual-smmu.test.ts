@@ -2,12 +2,12 @@
 import { Prot } from "@iommukit/core";
 import { Reg } from "@iommukit/hw-smmu/spec";
 import { describe, expect, it } from "vitest";
-import { queueState, send, smmuGuest } from "./guest-smmu.js";
+import { smmuGuest } from "./guest-smmu.js";
+import { queueState, send, SYNC } from "./guest-ste.js";
 
 const IOVA = 0x40_0000n;
 /** Commands, by their first word. */
 const TLBI_NSNH_ALL = 0x30n;
-const SYNC = 0x46n;
 /** TLBI_NH_ASID of one that the test's host refuses. */
 const BAD = 0x11n | (0xbeefn << 48n);
 const READ_WRITE = Prot.READ | Prot.WRITE;

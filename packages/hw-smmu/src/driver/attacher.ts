@@ -103,7 +103,7 @@ export class Attacher {
     queue.sync();
     domain.flushAll();
     queue.sync();
-    invalidateDevice(this.#unit, record, pasid);
+    invalidateDevice(domain, record, pasid);
     queue.sync();
     domain.leave(record, pasid);
   }

@@ -41,6 +41,8 @@ export interface Attachment {
 export abstract class SmmuDomain {
   readonly unit: UnitSide;
   readonly attachments: Set<Attachment> = new Set<Attachment>();
+  /** It says of all PASIDs of its devices where they lead. */
+  readonly ofEveryPasid: boolean = false;
 
   constructor(unit: UnitSide) {
     this.unit = unit;

@@ -40,14 +40,16 @@ function granulesAtOnce(count: number, granule: number): { readonly granules: nu
 
 /** Gathers invalidations of the translation caches of a domain's devices: an aligned block around the pages, or everything. */
 export function invalidateDevices(domain: SmmuDomain, page?: number, count?: number): void {
-  for (const { record, pasid } of domain.attachments) invalidateDevice(domain.unit, record, pasid, page, count);
+  for (const { record, pasid } of domain.attachments) invalidateDevice(domain, record, pasid, page, count);
 }
 
-export function invalidateDevice({ queue }: UnitSide, record: DeviceRecord, pasid: number, page: number = 0, count: number = Infinity): void {
+export function invalidateDevice({ unit, ofEveryPasid }: SmmuDomain, record: DeviceRecord, pasid: number, page: number = 0, count: number = Infinity): void {
   if (!record.ats) return;
-  const who = pasid === 0 ? {} : { SSV: 1n, SubstreamID: BigInt(pasid) };
   let size = 0;
   while (size < Number(EVERYTHING) && Math.floor(page / 2 ** size) !== Math.floor((page + count - 1) / 2 ** size)) size++;
   const block = size >= Number(EVERYTHING) ? { Size: EVERYTHING } : { Size: BigInt(size), Addr: BigInt(Math.floor(page / 2 ** size) * 2 ** size) };
-  queue.add(Op.ATC_INV, { StreamID: BigInt(record.device.rid), ...who, ...block });
+  const StreamID = BigInt(record.device.rid);
+  unit.queue.add(Op.ATC_INV, { StreamID, ...(pasid === 0 ? {} : { SSV: 1n, SubstreamID: BigInt(pasid) }), ...block });
+  // An invalidation without PASID need not reach what was asked for with one.
+  if (ofEveryPasid && record.device.pasidBits > 0) unit.queue.add(Op.ATC_INV, { StreamID, SSV: 1n, G: 1n, ...block });
 }

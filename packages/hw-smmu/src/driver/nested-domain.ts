@@ -25,6 +25,8 @@ function widthOf(name: string): number {
 export class NestedSmmuDomain extends SmmuDomain implements NestedDomain {
   readonly parent: PagingSmmuDomain;
   readonly viommu: SmmuViommu;
+  /** The guest's context descriptors do. */
+  override readonly ofEveryPasid = true;
   readonly #words: readonly bigint[];
   /** By StreamID. */
   readonly #virtualIds = new Map<number, bigint>();

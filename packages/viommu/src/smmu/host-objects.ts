@@ -1,6 +1,6 @@
 /**
  * The host's side of a virtual SMMUv3 (iommufd facts 9): one nest parent of the guest's memory, a vIOMMU on it, page tables that stop and that
- * pass, a vDEVICE for each of the guest's StreamIDs, and a queue of events.
+ * pass, an empty one, a vDEVICE for each of the guest's StreamIDs, and a queue of events.
  */
 import { IommuError, refuse } from "@iommukit/core";
 import { structLayout } from "@iommukit/core/abi";
@@ -29,12 +29,17 @@ export interface HostDevice extends BoundDevice {
   readonly stream: number;
 }
 
-export type SteWords = readonly [bigint, bigint];
+/** Two words of 64 bits: of a command, or the first of an STE. */
+export type Words = readonly [bigint, bigint];
 
 export class HostObjects extends HostCalls {
   readonly identification: Identification;
+  /** Stops everything, silently, as an STE that aborts. */
   readonly stops: number;
+  /** The guest's memory as it is. */
   readonly passes: number;
+  /** Of an IOAS without mappings: what it stops, the host tells of. */
+  readonly empty: number;
   readonly #viommu: number;
 
   /**
@@ -55,6 +60,7 @@ export class HostObjects extends HostCalls {
     }
     this.stops = this.nested(first, STOPS);
     this.passes = this.nested(first, PASSES);
+    this.empty = this.allocate(first, this.newIoas(), {});
     for (const { id, stream } of devices) this.call("IOMMU_VDEVICE_ALLOC", { viommu_id: this.#viommu, dev_id: id, virt_id: stream });
   }
 
@@ -66,14 +72,14 @@ export class HostObjects extends HostCalls {
   }
 
   /** A page table of what a guest's STE says. @throws IommuError EIO for one that a guest may not have */
-  nested(device: HostDevice, [low, high]: SteWords): number {
+  nested(device: HostDevice, [low, high]: Words): number {
     const { address, bytes } = this.scratch;
     new BigUint64Array(bytes.buffer, bytes.byteOffset, 2).set([low, high]);
     return this.allocate(device, this.#viommu, { data_type: DATA_ARM_SMMUV3, data_len: STE_BYTES, data_uptr: address });
   }
 
   /** Commands of the guest, at most `MAX_BATCH`. @throws IommuError EIO */
-  invalidate(commands: readonly SteWords[]): void {
+  invalidate(commands: readonly Words[]): void {
     const { address, bytes } = this.scratch;
     new BigUint64Array(bytes.buffer, bytes.byteOffset, 2 * commands.length).set(commands.flat());
     this.call("IOMMU_HWPT_INVALIDATE", { hwpt_id: this.#viommu, data_uptr: address, data_type: INVALIDATE_ARM_SMMUV3, entry_len: COMMAND_BYTES, entry_num: commands.length });

@@ -4,10 +4,11 @@
  * records of the guest's own unit.
  */
 import { type IommuHardware, IommuError, type MmioHandler, type Tracer } from "@iommukit/core";
-import { type Capabilities, CommandError, type CommandRefusal, Cr0, type Fields, fieldsByName, Gbpa, Op, putField, Reg, STE, SteConfig, type StreamView, type UnitObserver } from "@iommukit/hw-smmu/spec";
-import { type HostDevice, HostObjects, MAX_BATCH, type SteWords } from "./host-objects.js";
+import { type Capabilities, CommandError, type CommandRefusal, Cr0, type Fields, Gbpa, Op, Reg, SteConfig, type StreamView, type UnitObserver } from "@iommukit/hw-smmu/spec";
+import { type HostDevice, HostObjects, MAX_BATCH, type Words } from "./host-objects.js";
 import { checkShown } from "./identification.js";
 import { HostEvents } from "./host-events.js";
+import { stage1Words } from "./stage1-words.js";
 
 /** What a virtual SMMUv3 needs of the unit in front of the guest; hw-smmu's `SmmuUnit` has it. */
 export interface GuestUnit extends IommuHardware, MmioHandler {
@@ -23,9 +24,6 @@ export interface VirtualSmmuOptions {
   readonly tracer?: Tracer;
 }
 
-/** Fields of an STE that the host takes of a guest; the rest says nothing of stage 1, and Linux sets some of it. */
-const STAGE1_FIELDS = ["V", "Config", "S1Fmt", "S1ContextPtr", "S1CDMax", "S1DSS", "S1CIR", "S1COR", "S1CSH", "S1STALLD", "EATS"] as const;
-const LAYOUT = fieldsByName(STE);
 /** Invalidations that go on to the host. */
 const BY_STREAM: ReadonlySet<number> = new Set([Op.CFGI_CD, Op.CFGI_CD_ALL, Op.ATC_INV]);
 const FORWARDED: ReadonlySet<number> = new Set([...BY_STREAM, Op.TLBI_NSNH_ALL, Op.TLBI_NH_ALL, Op.TLBI_NH_ASID, Op.TLBI_NH_VA, Op.TLBI_NH_VAA]);
@@ -43,7 +41,7 @@ export class VirtualSmmu implements UnitObserver {
   readonly #tracer: Tracer | undefined;
   readonly #streams: ReadonlyMap<number, Stream>;
   /** Commands for the host, with the number of each among all that the guest's queue had. */
-  #batch: { readonly words: SteWords; readonly number: number }[] = [];
+  #batch: { readonly words: Words; readonly number: number }[] = [];
   #commands = 0;
 
   /**
@@ -71,7 +69,7 @@ export class VirtualSmmu implements UnitObserver {
     return this.#events.descriptors;
   }
 
-  command(opcode: number, fields: Fields, words: SteWords): CommandRefusal | undefined {
+  command(opcode: number, fields: Fields, words: Words): CommandRefusal | undefined {
     const number = this.#commands++;
     if (FORWARDED.has(opcode)) {
       // Of a stream that is none of the host's, or does not translate, the host holds nothing.
@@ -142,17 +140,14 @@ export class VirtualSmmu implements UnitObserver {
   }
 
   /** A page table of the host that is there, or the words of a new one. */
-  #wanted(id: number): number | SteWords {
-    const { stops, passes } = this.#objects;
+  #wanted(id: number): number | Words {
+    const { stops, passes, empty } = this.#objects;
     if (!this.#has(Cr0.SMMUEN)) return (Number(this.#unit.read(Reg.GBPA, 4)) & Gbpa.ABORT) === 0 ? passes : stops;
     const ste = this.#unit.look(id);
-    if (ste === undefined) return stops;
+    // The guest's unit records what is wrong when it is told what the host has stopped.
+    if (ste === undefined) return empty;
     if (ste.Config === SteConfig.BYPASS) return passes;
-    if (ste.Config !== SteConfig.STAGE1) return stops;
-    const words = new Uint32Array(16);
-    for (const name of STAGE1_FIELDS) putField(words, LAYOUT[name], ste[name]);
-    const [low, high] = new BigUint64Array(words.buffer);
-    return [low, high];
+    return ste.Config === SteConfig.STAGE1 ? stage1Words(ste, this.#unit.capabilities) : stops;
   }
 
   /** Attaches before the old one goes: no access meets neither. A table that could not be attached goes, too. */
