@@ -5,6 +5,7 @@
  */
 import type {
   DeviceCapabilities,
+  DeviceFault,
   Domain,
   HwInfo,
   IommuDevice,
@@ -29,6 +30,8 @@ const PASID_LIMIT = 2 ** 20;
 export class RequesterSlots {
   readonly parent: BindableDevice;
   readonly #occupants = new Map<number, string>();
+  /** Its devices that want to hear of faults. */
+  readonly #faultSinks = new Set<(fault: DeviceFault) => void>();
 
   /** @throws IommuError EBUSY while somebody has the parent itself: to own it and to share it exclude each other (R25) */
   constructor(parent: BindableDevice) {
@@ -52,6 +55,19 @@ export class RequesterSlots {
   /** Who sits at a PASID. */
   occupant(pasid: number): string | undefined {
     return this.#occupants.get(pasid);
+  }
+
+  /** Faults of the parent go to `sink` too: it knows its own by their PASIDs. Returned: ends it. @throws IommuError EOPNOTSUPP */
+  hear(sink: (fault: DeviceFault) => void): () => void {
+    const { device, driver } = this.parent;
+    if (driver.reportFaults === undefined) return refuse("EOPNOTSUPP", `the driver of ${device.name} tells of no faults`, { argument: "dev_id" });
+    const sinks = this.#faultSinks;
+    if (sinks.size === 0) driver.reportFaults(device, (fault) => sinks.forEach((each) => each(fault)));
+    sinks.add(sink);
+    return () => {
+      sinks.delete(sink);
+      if (sinks.size === 0) driver.reportFaults?.(device, undefined);
+    };
   }
 
   /** The parent is its driver's alone again, and can be bound. */
@@ -90,6 +106,7 @@ export class RequesterSlice implements IommuDriver {
   /** Of who has it bound. */
   pasids: UserPasids | undefined;
   #sink: PageFaultSink | undefined;
+  #deafen: (() => void) | undefined;
   /** PASIDs on the wire that it occupies. */
   readonly #occupied = new Set<number>();
   /** Page request groups without an answer: where each came from, by how its user knows it. */
@@ -176,6 +193,14 @@ export class RequesterSlice implements IommuDriver {
     this.#listen(wire);
   }
 
+  reportFaults(_device: IommuDevice, sink: ((fault: DeviceFault) => void) | undefined): void {
+    this.#deafen?.();
+    this.#deafen = sink && this.#slots.hear((fault) => {
+      const { pasid } = fault;
+      if (pasid !== undefined && (pasid === this.#options.defaultPasid || this.#occupied.has(pasid))) sink({ ...fault, pasid: this.#userOf(pasid) });
+    });
+  }
+
   reportPageFaults(_device: IommuDevice, sink: PageFaultSink | undefined): void {
     this.#sink = sink;
     for (const wire of this.#occupied) this.#listen(wire);
@@ -188,8 +213,13 @@ export class RequesterSlice implements IommuDriver {
     parent.group.requestsOf(parent).send(wire, wanted ? { report: (fault) => this.#report(wire, fault), discardPartial: () => this.#sink?.discardPartial() } : undefined);
   }
 
+  /** What its user calls a PASID of the wire; undefined: the device itself. */
+  #userOf(wire: number): number | undefined {
+    return wire === this.#options.defaultPasid ? undefined : this.pasids?.toUser(wire);
+  }
+
   #report(wire: number, fault: PageFault): void {
-    const user = wire === this.#options.defaultPasid ? undefined : this.pasids?.toUser(wire);
+    const user = this.#userOf(wire);
     if (fault.last) this.#asked.set(`${user ?? "-"} ${fault.group}`, wire);
     this.#sink?.report({ ...fault, pasid: user });
   }
