@@ -18,6 +18,3 @@ export { DsaDevice, dsaModel, dsaParent } from "./dsa/index.js";
 export type { DsaParent } from "./dsa/index.js";
 export { DevicePasids, enqcmd, enqcmds, PASID_KINDS, PasidFlag, pasidFlags, pasidKind, PasidNumberSpace, SharedPasids, translateGuestPasid, VirtualMachine } from "./pasid/index.js";
 export type { Cpu, EnqueueOutcome, GuestTranslation, PasidDirectories, PasidKind, PasidPool, PasidScopes, Portal } from "./pasid/index.js";
-
-export { checkTopology, GuestBinds } from "./vmm/index.js";
-export type { BindEvent, HostDevice, ShownDevice } from "./vmm/index.js";

@@ -80,11 +80,6 @@ export class VirtualDsa implements PciDevice, CommandTarget {
     this.#slice = new QueueSlice({ parent: device, queue, dedicated, defaultPasid: this.defaultPasid, registers: this.registers, onError: (error) => this.#error(error) });
   }
 
-  /** Id of its PASID number space: that of the parent (R20). */
-  get space(): number {
-    return this.#host.pasids.id;
-  }
-
   get #parent(): DsaParent {
     return this.#host.device;
   }

@@ -9,6 +9,11 @@ import { Program } from "./program.js";
 const CONFIG = 7n << 40n;
 const PORTALS = 2n << 40n;
 const PAGE = 4096;
+const GET_INFO = 0x3b6b;
+/** vfio_device_info with its PASID capability, and where the number space is in that. */
+const INFO_BYTES = 40;
+const CAP_OFFSET = 16;
+const NUMBER_SPACE = 12;
 
 export type AdiType = "idxd-1dwq-v1" | "idxd-1swq-v1";
 
@@ -50,6 +55,15 @@ export class Adi {
 
   table(ioas: number, queue?: number): number {
     return this.guest.table(this, ioas, queue);
+  }
+
+  /** Id of its PASID number space, as VFIO_DEVICE_GET_INFO tells it. */
+  get pasidSpace(): number {
+    const bytes = new Uint8Array(INFO_BYTES);
+    const view = new DataView(bytes.buffer);
+    view.setUint32(0, INFO_BYTES, true);
+    this.guest.client.rawIoctl(this.fd, GET_INFO, bytes);
+    return view.getUint32(view.getUint32(CAP_OFFSET, true) + NUMBER_SPACE, true);
   }
 
   reset(): void {

@@ -21,9 +21,9 @@ export class PasidRig {
   readonly parents: readonly Parent[];
   readonly global: PasidNumberSpace = new PasidNumberSpace(0, "the machine", 20, 2 ** 19);
 
-  /** @param Slots who sits where; the real rule unless given */
-  constructor(parents = 1, Slots: typeof RequesterSlots = RequesterSlots) {
-    const devices = Array.from({ length: parents }, (_, i) => ({ model: "dma-test", bdf: `00:0${3 + i}.0`, vfio: `vfio${i}`, options: { ats: true, pri: true } }));
+  /** @param Slots who sits where; the real rule unless given @param pri parents ask for pages; else what they may not do is a fault */
+  constructor(parents = 1, Slots: typeof RequesterSlots = RequesterSlots, pri = true) {
+    const devices = Array.from({ length: parents }, (_, i) => ({ model: "dma-test", bdf: `00:0${3 + i}.0`, vfio: `vfio${i}`, options: { ats: pri, pri } }));
     const iommus = [{ type: "vtd", options: { preset: "full" } }];
     this.machine = buildMachine({ name: "mdevs", memory: { size: "64MiB" }, iommus, devices }, { iommus: [vtdIommuFactory], devices: [dmaTestModel] });
     this.parents = this.machine.devices.map(({ pci, binding }, i) => {

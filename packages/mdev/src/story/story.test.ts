@@ -17,6 +17,6 @@ describe("the story of two mediated devices of one parent", () => {
   it.each([vtdIommuFactory, smmuIommuFactory])("holds on $name", (factory) => {
     const checks = tell(factory);
     expect(checks.filter(({ held }) => !held)).toEqual([]);
-    expect(checks.length).toBe(22);
+    expect(checks.length).toBe(20);
   });
 });

@@ -4,6 +4,7 @@ import { encodeStruct, structLayout } from "@iommukit/core/abi";
 import type { FirstStageView } from "@iommukit/hw-vtd/spec";
 import type { GuestRam, Program } from "../host/calls.js";
 import { type BoundDevice, HostCalls } from "../host/host-calls.js";
+import type { ShownDevice } from "../host/topology.js";
 
 /** iommufd_hwpt_alloc_flags; enum iommu_hwpt_data_type, iommu_hwpt_invalidate_data_type, iommu_hwpt_vtd_s1_flags, iommu_hw_info_type */
 const NEST_PARENT = 1;
@@ -19,9 +20,8 @@ const INFO_BYTES = structLayout("iommu_hw_info_vtd").size;
 /** Entries that go on together. */
 export const MAX_BATCH: number = HostCalls.room(ENTRY_BYTES);
 
-export interface HostDevice extends BoundDevice {
-  /** Its requester id in the guest. */
-  readonly rid: number;
+/** A function, or a mediated device that the host tells apart by its parent's requester id and PASIDs. */
+export interface HostDevice extends BoundDevice, ShownDevice {
   /** It makes page requests (PRI). */
   readonly pageRequests?: boolean;
 }
@@ -74,13 +74,11 @@ export class HostObjects extends HostCalls {
 
   /** Stops every access: that cannot be refused, though it may be silent then. */
   block(device: HostDevice, pasid: number | undefined): void {
-    if (pasid !== undefined) return this.detach(device, pasid);
-    try {
-      this.attach(device, this.#empty);
-    } catch (error) {
-      if (!(error instanceof IommuError)) throw error;
-      this.detach(device);
-    }
+    const empty = (): void => this.attach(device, this.#empty, pasid);
+    const nothing = (): void => this.detach(device, pasid);
+    // A PASID that the guest's CPUs still translate to is not given up (RFC v2, 2.3).
+    if (pasid === undefined) either(empty, nothing);
+    else either(nothing, empty);
   }
 
   /** Of one page table of a guest's first stage; at most `MAX_BATCH`. */
@@ -94,5 +92,15 @@ export class HostObjects extends HostCalls {
   faultQueue(): { readonly faultId: number; readonly fd: number } {
     const { out_fault_id, out_fault_fd } = this.call("IOMMU_FAULT_QUEUE_ALLOC", {});
     return { faultId: Number(out_fault_id), fd: Number(out_fault_fd) };
+  }
+}
+
+/** What the host refuses is done the second way. */
+function either(first: () => void, second: () => void): void {
+  try {
+    first();
+  } catch (error) {
+    if (!(error instanceof IommuError)) throw error;
+    second();
   }
 }

@@ -6,6 +6,7 @@
 import { type IommuHardware, IommuError, type MmioHandler, NO_PASID, refuse, type Tracer } from "@iommukit/core";
 import { type Capabilities, Granularity, PasidGranularity, secondStageFormat, type TranslationView, type UnitObserver, type UnitOrder } from "@iommukit/hw-vtd/spec";
 import { takeFaults } from "../host/device-faults.js";
+import { checkTopology } from "../host/topology.js";
 import { checkShown } from "./capabilities.js";
 import type { HostDevice, HostObjects } from "./host-objects.js";
 import type { GuestTables } from "./second-stage.js";
@@ -70,10 +71,11 @@ export class VirtualVtd {
 
   /**
    * From now on the host follows the guest, whose driver may have begun already.
-   * @throws IommuError EINVAL when the guest's unit says more of itself than this host can do
+   * @throws IommuError EINVAL when the guest's unit says more of itself than this host can do, or shows one requester of the host as two
    */
   constructor(unit: GuestUnit, options: VirtualVtdOptions) {
     checkShown(unit.capabilities, options.objects.words);
+    if (unit.capabilities.pasid) checkTopology(options.devices);
     this.#unit = unit;
     this.#options = options;
     this.#limit = Math.min(options.pasidLimit ?? DEFAULT_PASID_LIMIT, 2 ** unit.capabilities.pasidBits);
