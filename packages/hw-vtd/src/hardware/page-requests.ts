@@ -8,7 +8,7 @@ import { NONE } from "./configuration.js";
 import type { DeviceTlbs } from "./device-tlbs.js";
 import type { EventMessage } from "./event-message.js";
 import { RequestKind } from "./request.js";
-import type { Translator } from "./translator.js";
+import type { Locator } from "./locator.js";
 
 export interface PageRequestParts {
   readonly name: string;
@@ -17,7 +17,7 @@ export interface PageRequestParts {
   readonly memory: PhysicalMemory;
   readonly caps: Capabilities;
   readonly caches: Caches;
-  readonly translator: Translator;
+  readonly locator: Locator;
   readonly deviceTlbs: DeviceTlbs;
   /** Sends the message of PRS. */
   readonly event: EventMessage;
@@ -36,13 +36,13 @@ export class PageRequests {
   }
 
   request(request: PageRequest): void {
-    const { bank, caps, translator } = this.#parts;
+    const { bank, caps, locator } = this.#parts;
     const { rid, pasid, page, access } = request;
     if (!caps.pageRequests) return this.#respond(request, PageResponseCode.FAILURE);
-    if (!translator.enabled) return this.#respond(request, PageResponseCode.INVALID);
-    const condition = translator.locate(rid, pasid);
+    if (!locator.enabled) return this.#respond(request, PageResponseCode.INVALID);
+    const condition = locator.locate(rid, pasid);
     if (condition !== NONE) {
-      translator.report(condition, RequestKind.PAGE, rid, pasid, page, access);
+      locator.report(condition, RequestKind.PAGE, rid, pasid, page, access);
       return this.#respond(request, PageResponseCode.INVALID);
     }
     if ((Number(bank.get(Reg.PRS)) & Prs.PRO) !== 0) return this.#respond(request, PageResponseCode.SUCCESS);
@@ -82,8 +82,8 @@ export class PageRequests {
 
   /** What may be cached for the page is dropped, so that the device finds what software does about the request (7.4.1). */
   #invalidate(page: number): void {
-    const { caches, translator } = this.#parts;
-    const { pgtt, domain, pasid } = translator.configuration;
+    const { caches, locator } = this.#parts;
+    const { pgtt, domain, pasid } = locator.configuration;
     if (pgtt === Pgtt.FIRST_STAGE) caches.iotlbPasid(PAGE_SELECTIVE, domain, pasid, page, 0);
     else if (pgtt === Pgtt.NESTED) caches.iotlbDomain(DOMAIN_SELECTIVE, domain, 0, 0);
     else caches.iotlbDomain(PAGE_SELECTIVE, domain, page, 0);

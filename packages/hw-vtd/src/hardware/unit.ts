@@ -17,13 +17,17 @@ import { globalCommand } from "./global-command.js";
 import { isInterruptPage } from "./interrupt-range.js";
 import { InterruptRemapper } from "./interrupt-remapper.js";
 import { InvalidationQueue } from "./invalidation-queue.js";
+import { Locator } from "./locator.js";
 import { PageRequests } from "./page-requests.js";
 import { DEFAULT_POLICIES, type VtdPolicies } from "./policies.js";
 import { ProtectedMemory } from "./protected-memory.js";
 import { registersOf } from "./registers.js";
 import { RequestKind } from "./request.js";
+import { Resolver } from "./resolver.js";
 import { RegisterInvalidation, TRIGGER } from "./register-invalidation.js";
 import { TableView } from "./table-view.js";
+import { TranslationRequests } from "./translation-requests.js";
+import { TranslationTrace } from "./translation-trace.js";
 import { Translator } from "./translator.js";
 
 export interface VtdUnitOptions {
@@ -74,6 +78,7 @@ export class VtdUnit implements IommuHardware, MmioHandler {
   readonly ats?: AtsHardware;
   // `private`, not `#`, where every request passes: see `Iotlb`.
   private readonly translator: Translator;
+  readonly #locator: Locator;
   private readonly protectedMemory: ProtectedMemory;
   readonly #faults: FaultRecorder;
   readonly #deviceTlbs: DeviceTlbs;
@@ -108,7 +113,12 @@ export class VtdUnit implements IommuHardware, MmioHandler {
     const send = (address: bigint, data: number): boolean => options.onMessage?.(address, data) ?? false;
     this.#faults = new FaultRecorder(this.name, this.bank, caps, new EventMessage(this.bank, Reg.FECTL, send), options.compressFaults ?? false, tracer);
     this.#tables = new TableView(memory, caps, policies);
-    this.translator = new Translator(this.name, memory, caps, policies, this.caches, this.#faults, tracer);
+    const { caches } = this;
+    const locator = new Locator(memory, caps, policies, caches, this.#faults);
+    const resolver = new Resolver(memory, caps, policies, caches, locator);
+    const trace = new TranslationTrace(this.name, tracer);
+    this.#locator = locator;
+    this.translator = new Translator({ caps, caches, locator, resolver, trace, tracer });
     this.#interrupts = new InterruptRemapper(memory, caps, this.#faults, send, {
       name: this.name,
       tracer,
@@ -118,25 +128,25 @@ export class VtdUnit implements IommuHardware, MmioHandler {
     this.#deviceTlbs = new DeviceTlbs(options.deviceTlbTimeout ?? DEFAULT_DEVICE_TLB_TIMEOUT);
     this.#completion = new EventMessage(this.bank, Reg.IECTL, send);
     this.#queue = new InvalidationQueue({
-      name: this.name, bank: this.bank, memory, caps, caches: this.caches, faults: this.#faults, deviceTlbs: this.#deviceTlbs, completion: this.#completion, tracer, tell,
+      name: this.name, bank: this.bank, memory, caps, caches, faults: this.#faults, deviceTlbs: this.#deviceTlbs, completion: this.#completion, tracer, tell,
       mode: () => this.mode,
       invalidateInterrupts: (global, index, mask) => this.#interrupts.cache.remove(global, index, mask),
     });
     this.#pageEvent = new EventMessage(this.bank, Reg.PECTL, send);
     this.#pageRequests = new PageRequests({
-      name: this.name, tracer, bank: this.bank, memory, caps, caches: this.caches, translator: this.translator, deviceTlbs: this.#deviceTlbs, event: this.#pageEvent,
+      name: this.name, tracer, bank: this.bank, memory, caps, caches, locator, deviceTlbs: this.#deviceTlbs, event: this.#pageEvent,
     });
-    this.#registerInvalidation = new RegisterInvalidation(this.bank, caps, this.caches, tell);
+    this.#registerInvalidation = new RegisterInvalidation(this.bank, caps, caches, tell);
     this.protectedMemory = new ProtectedMemory(caps, this.bank);
     this.#effects = this.#writeEffects();
-    if (caps.deviceTlb) this.ats = this.#atsHardware();
+    if (caps.deviceTlb) this.ats = this.#atsHardware(new TranslationRequests({ memory, caps, caches, locator, resolver, trace }));
   }
 
-  #atsHardware(): AtsHardware {
+  #atsHardware(requests: TranslationRequests): AtsHardware {
     return {
-      requestTranslation: (rid, pasid, page, access, out) => this.translator.requestTranslation(rid, pasid, page, access, out),
+      requestTranslation: (rid, pasid, page, access, out) => requests.request(rid, pasid, page, access, out),
       translated: (rid, pasid, page, access) => {
-        const out = this.translator.translated(rid, pasid, page, access);
+        const out = requests.translated(rid, pasid, page, access);
         return this.protectedMemory.enabled && this.protectedMemory.blocks(out, true) ? -1 : out;
       },
       requestPage: (request) => this.#pageRequests.request(request),
@@ -150,7 +160,7 @@ export class VtdUnit implements IommuHardware, MmioHandler {
 
   /** Latched translation table mode. */
   get mode(): number {
-    return this.translator.mode;
+    return this.#locator.mode;
   }
 
   translate(rid: number, pasid: number, page: number, access: number): number {
@@ -164,7 +174,7 @@ export class VtdUnit implements IommuHardware, MmioHandler {
     // With translation off, the translator does not look at the range of interrupts (3.14).
     const reads = (access & (Access.READ | Access.ZERO_LENGTH)) === Access.READ;
     if (translated || !this.#interrupts.enabled || !reads || !isInterruptPage(page)) return out;
-    this.translator.report(NO_INTERRUPT, RequestKind.UNTRANSLATED, rid, pasid, page, access);
+    this.#locator.report(NO_INTERRUPT, RequestKind.UNTRANSLATED, rid, pasid, page, access);
     return -1;
   }
 
@@ -189,8 +199,8 @@ export class VtdUnit implements IommuHardware, MmioHandler {
   /** Records that (rid, pasid) is refused what its PASID entry, or context entry, asks for: by whom the unit stands for. */
   recordRefusal(rid: number, pasid: number): void {
     const entry = this.mode === TranslationTableMode.LEGACY ? REFUSED_CONTEXT : REFUSED_PASID;
-    this.translator.faultDisable = false;
-    this.translator.report(entry, RequestKind.UNTRANSLATED, rid, pasid, 0, Access.READ);
+    this.#locator.faultDisable = false;
+    this.#locator.report(entry, RequestKind.UNTRANSLATED, rid, pasid, 0, Access.READ);
   }
 
   /** The outstanding device-TLB invalidations have waited long enough: FSTS.ITE. */
