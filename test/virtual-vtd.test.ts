@@ -71,9 +71,9 @@ it("forwards the invalidations of one unmap together", () => {
 });
 
 
-describe("page requests of a guest's device", () => {
+describe.each(PLACES.filter(([, mode]) => mode !== "legacy"))("page requests of a guest's device, %s", (_name, mode, options) => {
   it.each([[undefined], [5]])("go to the guest, which maps the page and answers: PASID %s (RFC v2, 4.6)", (pasid) => {
-    const { driver, devices, domain, page, dma, host, ram } = vtdGuest("nested", { pageRequests: true });
+    const { driver, devices, domain, page, dma, host, ram } = vtdGuest(mode, { ...options, pageRequests: true });
     const space = domain();
     driver.attach(devices[0], pasid ?? 0, space);
     const asked: unknown[] = [];
@@ -93,7 +93,7 @@ describe("page requests of a guest's device", () => {
   });
 
   it("that nobody in the guest sees to are answered all the same", () => {
-    const { driver, devices, domain, dma, host } = vtdGuest("nested", { pageRequests: true });
+    const { driver, devices, domain, dma, host } = vtdGuest(mode, { ...options, pageRequests: true });
     const space = domain();
     driver.attach(devices[0], 0, space);
     dma(0, true, IOVA, 1n);

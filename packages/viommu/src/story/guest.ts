@@ -1,4 +1,4 @@
-/** The guest of the stories: a machine of its own, on a unit of the host's kind, with both devices of the host. */
+/** The guest of the stories: a machine of its own, with both devices of the host. */
 import { type IommuDriver, type IommuDevice, type Machine, refuse, type StoryParts } from "@iommukit/core";
 import { GuestMachine } from "../guest/index.js";
 import { type Assigned, Vmm } from "./vmm.js";
@@ -6,21 +6,27 @@ import { type Assigned, Vmm } from "./vmm.js";
 /** Requester ids in the guest. */
 export const GUEST_RIDS: readonly number[] = [0x18, 0x20];
 
+export interface GuestOptions {
+  /** Devices may ask for pages. */
+  readonly pageRequests?: boolean;
+  /** Its unit: one of the host's kind, nested, unless given. */
+  readonly shown?: { readonly type: string; readonly mode: "nested" | "shadowed" };
+}
+
 export class Guest {
   readonly vmm: Vmm;
   /** As the VMM has them. */
   readonly devices: readonly Assigned[];
   readonly inside: GuestMachine;
 
-  /** Boots. @param pageRequests devices may ask for pages */
-  constructor(machine: Machine, { iommus }: StoryParts, pageRequests = false) {
-    const { type } = machine.spec.iommus[0];
+  /** Boots. */
+  constructor(machine: Machine, { iommus }: StoryParts, { pageRequests = false, shown: { type, mode } = { type: machine.spec.iommus[0].type, mode: "nested" } }: GuestOptions = {}) {
     const factory = iommus.find(({ name }) => name === type) ?? refuse("EINVAL", `nothing here makes a guest's ${type}`, { argument: "iommus" });
     const vmm = new Vmm(machine, 0);
     this.vmm = vmm;
     this.devices = [0, 1].map((node) => vmm.bind(vmm.open(node)));
     this.inside = new GuestMachine({
-      factory,
+      factory, mode,
       program: vmm.client,
       iommufd: vmm.iommufd,
       devices: this.devices.map((device, i) => ({ ...device, rid: GUEST_RIDS[i], pageRequests })),

@@ -1,13 +1,12 @@
 /**
- * RFC v2, 4.6: a page request on its way from the device to who can repair it, and the answer back. With VT-d that is a program of the guest: it
- * has the guest's own /dev/iommu, and between that and the host's is the guest's IOMMU. For an SMMUv3 the uAPI has no way to a guest: there the VMM
- * sees to it.
+ * RFC v2, 4.6: a page request on its way from the device to a program of the guest, by the guest's own /dev/iommu, and the answer back. For a guest with
+ * an SMMUv3 the uAPI has no way: on that hardware the guest has a VT-d, which is shadowed.
  */
 import type { Machine, Story, StoryParts, StoryTeller } from "@iommukit/core";
 import { decodeStruct, encodeStruct, structLayout } from "@iommukit/core/abi";
 import { DmaTestStatus } from "@iommukit/core/devices";
 import { Guest, GUEST_RIDS } from "./guest.js";
-import { type Assigned, hex, machineOf, outcome, PAGE, Vmm } from "./vmm.js";
+import { hex, machineOf, outcome, PAGE, Vmm } from "./vmm.js";
 
 const RECORD = structLayout("iommu_hwpt_pgfault").size;
 const FAULT_ID_VALID = 4;
@@ -17,61 +16,18 @@ const [PRESENT, MISSING, NEVER] = [0x1000n, 0x5000n, 0x6000n];
 /** Where the program has memory for them. */
 const [OWN, FOUND] = [0n, 0x2000n];
 
-/** Who sees to page requests: a program with a device, and what has to happen for it to hear of them. */
-interface Handler {
-  readonly program: Vmm;
-  readonly devices: readonly Assigned[];
-  readonly memory: { readonly address: bigint; readonly bytes: Uint8Array };
-  /** "the program" */
-  readonly name: string;
-  /** Who told whom what. */
-  readonly asked: (device: Assigned) => readonly string[];
-  readonly answered: readonly string[];
-  service(): void;
-}
-
-function guestProgram(machine: Machine, parts: StoryParts): Handler {
-  const { inside } = new Guest(machine, parts, true);
-  const program = new Vmm(inside.machine, 0);
-  return {
-    program,
-    devices: [0, 1].map((node) => program.bind(program.open(node))),
-    memory: inside.allocate(program.client, PAGES),
-    name: "a program of the guest",
-    asked: ({ id }) => [
-      "device to the host's unit, to its driver, to the VMM: a record of the host's device, with a cookie",
-      `VMM to the guest's unit: requester ${hex(BigInt(GUEST_RIDS[1]))} asks for the page`,
-      `the guest's unit to its driver, by the page request queue and an interrupt; to the program: device ${id} of the guest, with another cookie`,
-    ],
-    answered: [
-      "program to the guest's driver: cookie and SUCCESS; driver to the guest's unit: a page group response",
-      "VMM to the host's driver: the cookie of the host's record, and SUCCESS; driver to unit, to the device",
-    ],
-    service: () => inside.service(),
-  };
-}
-
-function vmmAlone(machine: Machine): Handler {
-  const program = new Vmm(machine, 0);
-  return {
-    program,
-    devices: [0, 1].map((node) => program.bind(program.open(node))),
-    memory: program.client.memory.map(PAGES * Number(PAGE)),
-    name: "the VMM",
-    asked: ({ id }) => [`device to unit, to driver, to VMM: device ${id}, with a cookie`, "the uAPI has no way from here to a guest with an SMMUv3: the VMM sees to it"],
-    answered: ["VMM to driver: cookie and SUCCESS; driver to unit, to the device"],
-    service: () => undefined,
-  };
-}
-
 function tell(machine: Machine, teller: StoryTeller, parts: StoryParts): void {
-  const handler = machine.spec.iommus[0].type === "vtd" ? guestProgram(machine, parts) : vmmAlone(machine);
-  const { program, devices, memory, name } = handler;
+  const nested = machine.spec.iommus[0].type === "vtd";
+  const { inside } = new Guest(machine, parts, { pageRequests: true, shown: { type: "vtd", mode: nested ? "nested" : "shadowed" } });
+  const program = new Vmm(inside.machine, 0);
   const { client, iommufd } = program;
+  const devices = [0, 1].map((node) => program.bind(program.open(node)));
+  const memory = inside.allocate(client, PAGES);
   const [, second] = devices;
   const ioas = program.ioas();
   const word = (offset: bigint): bigint => new DataView(memory.bytes.buffer, memory.bytes.byteOffset).getBigUint64(Number(offset), true);
-  const queue = teller.step(`1. ${name[0].toUpperCase()}${name.slice(1)} asks for a page table whose faults it will see to`, (step) => {
+  const queue = teller.step("1. A program of the guest asks the guest's kernel for a page table whose faults it will see to", (step) => {
+    step.say(nested ? "the guest's first stage is walked by the host's hardware: the VMM allocates a page table from it, with a fault queue" : "the guest's VT-d is shadowed: the VMM maps what the guest's tables say, in an address space with a fault queue");
     const { out_fault_id, out_fault_fd } = client.ioctl(iommufd, "IOMMU_FAULT_QUEUE_ALLOC");
     for (const { fd, id } of devices) {
       const { out_hwpt_id } = client.ioctl(iommufd, "IOMMU_HWPT_ALLOC", { flags: FAULT_ID_VALID, dev_id: id, pt_id: ioas, fault_id: Number(out_fault_id) });
@@ -88,11 +44,13 @@ function tell(machine: Machine, teller: StoryTeller, parts: StoryParts): void {
   const answer = (cookie: number, code: number): unknown => client.write(queue, encodeStruct("iommu_hwpt_page_response", { cookie, code }));
   const cookie = teller.step("2. A device asks for a page, and waits", (step) => {
     step.check("it has not written yet", program.write(second, MISSING, 0x2222n) === DmaTestStatus.WAITING && memory.bytes.subarray(Number(FOUND)).every((byte) => byte === 0));
-    handler.service();
+    inside.service();
     step.check("a read without room for the record is refused, and loses nothing", outcome(() => client.read(queue, 0)) === "EINVAL");
     const fault = take();
-    for (const line of handler.asked(second)) step.say(line);
-    step.check(`${name} reads one record, which names its device and the page`, fault?.dev_id === second.id && fault.addr === MISSING && take() === undefined);
+    step.say("device to the host's unit, to its driver, to the VMM: a record of the host's device, with a cookie");
+    step.say(`VMM to the guest's unit: requester ${hex(BigInt(GUEST_RIDS[1]))} asks for the page`);
+    step.say(`the guest's unit to its driver, by the page request queue and an interrupt; to the program: device ${second.id} of the guest, with another cookie`);
+    step.check("the program reads one record, which names its device and the page", fault?.dev_id === second.id && fault.addr === MISSING && take() === undefined);
     return Number(fault?.cookie);
   });
   teller.step("3. The page comes, and the answer goes back the same way", (step) => {
@@ -101,13 +59,14 @@ function tell(machine: Machine, teller: StoryTeller, parts: StoryParts): void {
     step.check("so is a code that means nothing", outcome(() => answer(cookie, 7)) === "EINVAL");
     step.check("the device still waits", program.status(second) === DmaTestStatus.WAITING);
     answer(cookie, SUCCESS);
-    for (const line of handler.answered) step.say(line);
+    step.say("program to the guest's driver: cookie and SUCCESS; driver to the guest's unit: a page group response");
+    step.say("VMM to the host's driver: the cookie of the host's record, and SUCCESS; driver to unit, to the device");
     step.check("the device goes on, and its bytes arrive", program.status(second) === DmaTestStatus.DONE && word(FOUND) === 0x2222n);
     step.check("the same answer twice is refused", outcome(() => answer(cookie, SUCCESS)) === "EINVAL");
   });
   teller.step("4. A page that nobody can give", (step) => {
     program.write(second, NEVER, 0x3333n);
-    handler.service();
+    inside.service();
     answer(Number(take()?.cookie), INVALID);
     step.check("the device is refused, and nothing was written", program.status(second) === DmaTestStatus.REFUSED && word(OWN) === 0x1111n && word(FOUND) === 0x2222n);
   });

@@ -22,11 +22,11 @@ export const GUEST_UNITS: Readonly<Record<"nested" | "shadowed" | "legacy", Gues
     cap: encodeFields(CAP, { ...COMMON_CAP, SAGAW: 4n, MGAW: 47n })[0],
     ecap: encodeFields(ECAP, { ...COMMON_ECAP, PSS: 19n, PASID: 1n, SMTS: 1n, FSTS: 1n, RPS: 1n, DT: 1n, PRS: 1n, PDS: 1n })[0],
   },
-  /** Scalable mode with second stages, which are shadowed. */
+  /** Scalable mode with second stages, which are shadowed, and page requests. */
   shadowed: {
     version: 0x70, haw: 48,
     cap: encodeFields(CAP, { ...COMMON_CAP, SAGAW: 4n, MGAW: 47n })[0],
-    ecap: encodeFields(ECAP, { ...COMMON_ECAP, PSS: 19n, PASID: 1n, SMTS: 1n, SSTS: 1n, RPS: 1n })[0],
+    ecap: encodeFields(ECAP, { ...COMMON_ECAP, PSS: 19n, PASID: 1n, SMTS: 1n, SSTS: 1n, RPS: 1n, DT: 1n, PRS: 1n, PDS: 1n })[0],
   },
   /** Legacy mode, shadowed. */
   legacy: {

@@ -54,13 +54,13 @@ export class HostObjects extends HostCalls {
     const info = nested ? this.hwInfo(device, INFO_INTEL_VTD, INFO_BYTES) : undefined;
     // Behind flags and a reserved word (iommu_hw_info_vtd).
     this.words = info && { cap: info.getBigUint64(8, true), ecap: info.getBigUint64(16, true) };
-    this.whole = this.table(device, this.ioas, nested ? NEST_PARENT : 0);
+    this.whole = this.table(device, this.ioas, { flags: nested ? NEST_PARENT : 0 });
     this.#empty = this.table(device, this.newIoas());
   }
 
-  /** A page table of an IOAS. */
-  table(device: HostDevice, ioas: number, flags = 0): number {
-    return this.allocate(device, ioas, { flags: flags | PASID });
+  /** A page table of an IOAS. @param faultId who sees to page requests; undefined: nobody */
+  table(device: HostDevice, ioas: number, { flags = 0, faultId }: { readonly flags?: number; readonly faultId?: number | undefined } = {}): number {
+    return this.allocate(device, ioas, withFaults(flags | PASID, faultId));
   }
 
   /** A guest's first stage, on top of its memory. @param faultId who sees to its page requests; undefined: nobody */
@@ -68,8 +68,7 @@ export class HostObjects extends HostCalls {
     const flags = (view.supervisor ? S1.SRE : 0) | (view.extendedAccessed ? S1.EAFE : 0) | (view.writeProtect ? S1.WPE : 0);
     const { address, bytes } = this.scratch;
     bytes.set(encodeStruct("iommu_hwpt_vtd_s1", { flags, pgtbl_addr: view.root, addr_width: 9 * view.levels + 12 }));
-    const faults = faultId === undefined ? { flags: PASID } : { flags: PASID | FAULT_ID_VALID, fault_id: faultId };
-    return this.allocate(device, this.whole, { ...faults, data_type: DATA_VTD_S1, data_len: DATA_BYTES, data_uptr: address });
+    return this.allocate(device, this.whole, { ...withFaults(PASID, faultId), data_type: DATA_VTD_S1, data_len: DATA_BYTES, data_uptr: address });
   }
 
   /** Stops every access: that cannot be refused, though it may be silent then. */
@@ -103,4 +102,8 @@ function either(first: () => void, second: () => void): void {
     if (!(error instanceof IommuError)) throw error;
     second();
   }
+}
+
+function withFaults(flags: number, faultId: number | undefined): { readonly flags: number; readonly fault_id?: number } {
+  return faultId === undefined ? { flags } : { flags: flags | FAULT_ID_VALID, fault_id: faultId };
 }

@@ -1,6 +1,6 @@
 /** Address spaces of a guest on the host: a first stage that the host's hardware walks itself, or a shadow of a second stage. */
 import { type IommuError, type PageTableFormat, type Tracer } from "@iommukit/core";
-import type { SecondStageView, TranslationView } from "@iommukit/hw-vtd/spec";
+import type { TranslationView } from "@iommukit/hw-vtd/spec";
 import { IoasShadow, ShadowSpace } from "../shadow/index.js";
 import { type HostDevice, type HostObjects, type Invalidation, MAX_BATCH } from "./host-objects.js";
 import { type GuestTables, secondStageLeaves } from "./second-stage.js";
@@ -36,7 +36,7 @@ export class NestedSpace implements Space {
   readonly #objects: HostObjects;
   #batch: Invalidation[] = [];
 
-  /** @throws IommuError what the host refuses */
+  /** @param faultId who sees to its page requests; undefined: nobody @throws IommuError what the host refuses */
   constructor(objects: HostObjects, device: HostDevice, view: TranslationView & { readonly kind: "first-stage" }, faultId?: number) {
     this.#objects = objects;
     this.domain = view.domain;
@@ -80,15 +80,15 @@ export class ShadowedSpace implements Space {
   readonly #ioas: number;
   readonly #shadow: ShadowSpace;
 
-  /** @throws IommuError what the host refuses */
-  constructor({ objects, memory, format, childOf, tracer }: ShadowParts, device: HostDevice, domain: number, view: SecondStageView) {
+  /** @param faultId who sees to its page requests; undefined: nobody @throws IommuError what the host refuses */
+  constructor({ objects, memory, format, childOf, tracer }: ShadowParts, device: HostDevice, { domain, second: view }: TranslationView & { readonly kind: "second-stage" }, faultId?: number) {
     this.#objects = objects;
     this.domain = domain;
     this.#ioas = childOf?.(objects.ioas) ?? objects.newIoas();
     const target = new IoasShadow(objects.program, objects.iommufd, this.#ioas, childOf ? undefined : objects.ram);
     this.#shadow = new ShadowSpace(target, (start, last) => secondStageLeaves(memory, format, view, start, last, BUDGET), ({ iova }, error) => tell(tracer, iova, error));
     try {
-      this.hwpt = objects.table(device, this.#ioas);
+      this.hwpt = objects.table(device, this.#ioas, { faultId });
     } catch (error) {
       objects.destroy(this.#ioas);
       throw error;

@@ -149,11 +149,12 @@ export class VirtualVtd {
   #followOne(device: Device, pasid: number): void {
     const old = device.uses.get(pasid) ?? BLOCKED;
     const view = this.#unit.look(device.host.rid, pasid);
-    const key = keyOf(view);
+    const faultId = "pageRequests" in view && view.pageRequests && device.host.pageRequests ? this.#requests?.faultId : undefined;
+    const key = keyOf(view, faultId !== undefined);
     if (key === old.key) return;
     let space: Space | undefined;
     try {
-      space = this.#space(device, key, view);
+      space = this.#space(device, key, view, faultId);
       if (view.kind === "blocked") this.#options.objects.block(device.host, named(pasid));
       else this.#options.objects.attach(device.host, space?.hwpt ?? this.#options.objects.whole, named(pasid));
       this.#keep(device, pasid, view.kind === "blocked" ? BLOCKED : { key, space, pasid: "pasid" in view ? view.pasid : 0 });
@@ -174,8 +175,8 @@ export class VirtualVtd {
   }
 
   /** undefined: none, or the guest's memory as it is. @throws IommuError what the host refuses */
-  #space({ host }: Device, key: string, view: TranslationView): Space | undefined {
-    if (view.kind === "first-stage") return new NestedSpace(this.#options.objects, host, view, view.pageRequests && host.pageRequests ? this.#requests?.faultId : undefined);
+  #space({ host }: Device, key: string, view: TranslationView, faultId: number | undefined): Space | undefined {
+    if (view.kind === "first-stage") return new NestedSpace(this.#options.objects, host, view, faultId);
     if (view.kind === "nested") return refuse("EOPNOTSUPP", "the guest nests, and was not shown that it can (ECAP.NEST=0)", { rule: "ECAP.NEST" });
     if (view.kind !== "second-stage") return undefined;
     const known = this.#shadows.get(key);
@@ -183,7 +184,7 @@ export class VirtualVtd {
       known.users++;
       return known.space;
     }
-    const space = new ShadowedSpace(this.#shadowParts, host, view.domain, view.second);
+    const space = new ShadowedSpace(this.#shadowParts, host, view, faultId);
     this.#shadows.set(key, { space, users: 1 });
     return space;
   }
@@ -248,8 +249,8 @@ function named(pasid: number): number | undefined {
   return pasid === NO_PASID ? undefined : pasid;
 }
 
-/** Equal for what the host has to do nothing about. */
-function keyOf(view: TranslationView): string {
+/** Equal for what the host has to do nothing about. @param requests its page requests go to the guest */
+function keyOf(view: TranslationView, requests: boolean): string {
   switch (view.kind) {
     case "blocked":
       return BLOCKED.key;
@@ -257,9 +258,9 @@ function keyOf(view: TranslationView): string {
     case "pass-through":
       return "whole";
     case "first-stage":
-      return `first ${view.domain} ${view.pageRequests} ${Object.values(view.first).join(" ")}`;
+      return `first ${view.domain} ${requests} ${Object.values(view.first).join(" ")}`;
     case "second-stage":
-      return `second ${view.domain} ${Object.values(view.second).join(" ")}`;
+      return `second ${view.domain} ${requests} ${Object.values(view.second).join(" ")}`;
     default:
       return "nested";
   }
