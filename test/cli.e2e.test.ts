@@ -66,6 +66,8 @@ describe("iommu", () => {
     ["a register that is none", ["dump", CORE, "--reg", "RTADDR"], "--reg RTADDR"],
     ["a plugin that is not there", ["--plugin", "./nothing.mjs", "list"], "nothing.mjs"],
     ["a machine that is not there", ["tour", "--machine", "none"], "none"],
+    ["a mode that a story has not", ["tour", "page-fault", "--machine", "smmuv3", "--mode", "nested"], 'no mode "nested" on smmuv3; there are: shadowed'],
+    ["a mode of no story", ["tour", "--mode", "nested"], "--mode is for a story"],
     ["a program that is not there", ["run", "--", "/nowhere/program"], "/nowhere/program"],
   ])("%s: a message and code 2", (_what, args, message) => {
     const { code, out, err } = iommu(args);
@@ -360,10 +362,17 @@ int main(void) { open("/dev/iommu", O_RDWR); printf("%d\\n", (int)getpid()); ffl
     expect([code, checks.held, steps.length]).toEqual([0, checks.of, 6]);
   });
 
-  it.each([["one-space", 5], ["two-spaces", 5], ["software-nesting", 5], ["nested", 4], ["guest-sva", 4], ["page-fault", 4]].flatMap(([story, steps]) => ["vtd", "smmuv3"].map((machine) => [story, machine, steps] as const)))("tour %s tells its story on %s", (story, machine, count) => {
+  it.each([["one-space", 5], ["two-spaces", 5], ["software-nesting", 5], ["nested", 5], ["guest-sva", 5], ["page-fault", 4]].flatMap(([story, steps]) => ["vtd", "smmuv3"].map((machine) => [story, machine, steps] as const)))("tour %s tells its story on %s", (story, machine, count) => {
     const { code, out } = iommu(["tour", String(story), "--machine", machine, "--sanitize", "--json"]);
     const { checks, steps } = JSON.parse(out) as { checks: { held: number; of: number }; steps: { title: string }[] };
     expect([code, checks.held, steps.length]).toEqual([0, checks.of, count]);
+  });
+
+  it.each(["guest-sva", "page-fault"])("tour %s is told of another guest with --mode", (story) => {
+    const { code, out } = iommu(["tour", story, "--mode", "kernel", "--json"]);
+    const { mode, steps, checks } = JSON.parse(out);
+    expect([code, mode, checks.held]).toEqual([0, "kernel", checks.of]);
+    expect(steps[0].lines).toContainEqual(expect.stringContaining("kept by the host's kernel"));
   });
 
   it("tour holds every check, and says so to machines", () => {

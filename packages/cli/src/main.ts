@@ -25,9 +25,10 @@ function build(): Command {
     .description("live: one device, one address space, and what a mapping really does; or a story")
     .argument("[story]", "a story instead: mdev (two mediated devices of one parent), one-space, two-spaces, software-nesting, nested, guest-sva, page-fault (flows of RFC v2), or what a plugin brings (iommu list)")
     .option("--machine <name|file>", "machine to show it on (default: vtd)")
+    .option("--mode <name>", "what the guest of guest-sva and page-fault has: nested, shadowed or kernel")
     .option("--sanitize", "compare every translation with the tables in memory, and report where a cache has outlived them")
     .option("--json", "one JSON object instead of text")
-    .addHelpText("after", "\nExamples:\n  iommu tour\n  iommu tour mdev\n  iommu tour two-spaces --machine smmuv3\n  iommu tour --sanitize\n  iommu tour --json | jq .checks\n")
+    .addHelpText("after", "\nExamples:\n  iommu tour\n  iommu tour mdev\n  iommu tour guest-sva --mode shadowed\n  iommu tour two-spaces --machine smmuv3\n  iommu tour --sanitize\n  iommu tour --json | jq .checks\n")
     .action(async (story: string | undefined, options, command: Command) => (await import("./commands/tour.js")).tour(story, options, command.optsWithGlobals()));
 
   program

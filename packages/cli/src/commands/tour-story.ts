@@ -7,6 +7,7 @@ import { print, printJson, style } from "../style.js";
 
 interface StoryOptions {
   readonly machine?: string;
+  readonly mode?: string;
   readonly json?: boolean;
   readonly sanitize?: true;
 }
@@ -31,16 +32,18 @@ export function tellStory(composition: Composition, name: string, options: Story
   const story = composition.stories.find((candidate) => candidate.name === name);
   if (story === undefined) throw new Error(`there is no story "${name}"; there are: ${composition.stories.map((candidate) => candidate.name).join(", ") || "none"}`);
   const tracer = new Tracer();
-  const machine = buildMachine(story.machine(chooseUnit(composition, options.machine)), composition, tracer);
+  const unit = chooseUnit(composition, options.machine);
+  const mode = chooseMode(story, unit.type, options.mode);
+  const machine = buildMachine(story.machine(unit), composition, tracer);
   const sanitizer = options.sanitize && sanitize(machine);
   const steps: Told[] = [];
-  tell(story, machine, composition, tracer, (step) => {
+  tell(story, machine, { ...composition, mode }, tracer, (step) => {
     steps.push(step);
     if (!options.json) show(step);
   });
   const checks = checksOf(steps);
   const held = checks.filter((check) => check.held).length;
-  if (options.json) printJson({ story: story.name, machine: machine.spec, steps, checks: { held, of: checks.length } });
+  if (options.json) printJson({ story: story.name, mode, machine: machine.spec, steps, checks: { held, of: checks.length } });
   else print(`\n${held === checks.length ? style.good("every check held") : style.bad("NOT every check held")}: ${held} of ${checks.length}`);
   const exitCode = held === checks.length ? 0 : 1;
   process.exitCode = sanitizer ? sanitizer.exitCode(exitCode) : exitCode;
@@ -52,6 +55,13 @@ function chooseUnit({ iommus }: Composition, wanted: string | undefined): { type
   const factory = wanted === undefined ? able[0] : able.find((candidate) => candidate.name === wanted);
   if (factory === undefined) throw new Error(`a story is told on a unit by its name, with all that it can do: ${able.map((candidate) => candidate.name).join(", ")}; not on "${wanted ?? "none"}"`);
   return { type: factory.name, options: factory.everything ?? {} };
+}
+
+function chooseMode(story: Story, type: string, wanted: string | undefined): string | undefined {
+  const modes = story.modes?.(type) ?? {};
+  if (wanted === undefined || wanted in modes) return wanted ?? Object.keys(modes)[0];
+  const known = Object.entries(modes).map(([name, about]) => `${name} (${about})`);
+  throw new Error(`the story "${story.name}" has no mode "${wanted}" on ${type}; there are: ${known.join(", ") || "none"}`);
 }
 
 function tell(story: Story, machine: Parameters<Story["tell"]>[0], parts: StoryParts, tracer: Tracer, told: (step: Told) => void): void {

@@ -31,9 +31,10 @@ const IOVA = 0x4000_0000n;
 const LENGTH = 0x40_0000n;
 const MESSAGE = new TextEncoder().encode("hello from the client");
 
-export async function tour(story: string | undefined, options: { readonly machine?: string; readonly json?: boolean; readonly sanitize?: true }, globals: GlobalOptions): Promise<void> {
+export async function tour(story: string | undefined, options: { readonly machine?: string; readonly mode?: string; readonly json?: boolean; readonly sanitize?: true }, globals: GlobalOptions): Promise<void> {
   const composition = await compose(globals);
   if (story !== undefined) return tellStory(composition, story, options);
+  if (options.mode !== undefined) throw new Error("--mode is for a story that has modes: guest-sva, page-fault");
   const tracer = new Tracer();
   const machine = buildMachine(chooseMachine(composition, options.machine), composition, tracer);
   const sanitizer = options.sanitize && sanitize(machine);

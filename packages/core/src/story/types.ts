@@ -17,12 +17,16 @@ export interface StoryTeller {
 /** What a story may build besides its machine: a guest with an IOMMU of its own. */
 export interface StoryParts {
   readonly iommus: readonly IommuFactory[];
+  /** One of the story's, where it has any. */
+  readonly mode?: string | undefined;
 }
 
 export interface Story {
   /** "mdev", as in `iommu tour mdev`. */
   readonly name: string;
   readonly about: string;
+  /** Ways in which it can be told on a kind of unit, by name, with what they are; the first unless one is asked for. */
+  modes?(type: string): Readonly<Record<string, string>>;
   /** The machine that it needs, behind a unit with everything that its kind has. */
   machine(iommu: IommuSpec): MachineSpec;
   tell(machine: Machine, teller: StoryTeller, parts: StoryParts): void;

@@ -1,7 +1,7 @@
 /** RFC v2, 4.5: a process of the guest shares its address space with a device, by a PASID. The guest is the vendor's own driver. */
 import { type Machine, Prot, type Story, type StoryParts, type StoryTeller } from "@iommukit/core";
 import { DmaTestStatus } from "@iommukit/core/devices";
-import { Guest } from "./guest.js";
+import { Guest, type Mode, modeOf, MODES } from "./guest.js";
 import { hex, machineOf, outcome } from "./vmm.js";
 
 const [GIOVA, GVA] = [0x2000n, 0x7000_0000n];
@@ -12,8 +12,10 @@ const ATTACH_PASID = 1;
 const READ_WRITE = Prot.READ | Prot.WRITE;
 
 function tell(machine: Machine, teller: StoryTeller, parts: StoryParts): void {
+  const mode = modeOf(parts, MODES);
   const guest = teller.step("1. The guest boots; its kernel drives both devices by address spaces without PASID", (step) => {
-    const booted = new Guest(machine, parts);
+    const booted = new Guest(machine, parts, { mode });
+    step.say(`the guest has ${MODES[mode]}`);
     [KERNEL, PROCESS, OTHER].forEach((gpa, i) => booted.vmm.store(gpa, BigInt(0x1111 * (i + 1))));
     for (const device of booted.known) {
       const domain = booted.driver.allocPaging(device, { pasid: true });
@@ -28,7 +30,7 @@ function tell(machine: Machine, teller: StoryTeller, parts: StoryParts): void {
   teller.step(`2. A process opens device 1: the guest binds its tables to PASID ${PASID}`, (step) => {
     process.map(GVA, Number(PROCESS), 4096, READ_WRITE);
     guest.driver.attach(first, PASID, process);
-    step.say("who owns the PASID table decides what the host hears: with VT-d the VMM attaches a page table by PASID, with an SMMUv3 the host's hardware reads the guest's context descriptors");
+    step.say(`who owns the PASID table decides what the host hears: ${heard(mode, machine)}`);
     step.check(`by PASID ${PASID} device 1 reads the process's page at ${hex(GVA)}`, guest.read(0, GVA, PASID) === 0x2222n);
     step.check("what it writes is the process's", guest.write(0, GVA + 8n, 0x4444n, PASID) === DmaTestStatus.DONE && guest.vmm.load(PROCESS + 8n) === 0x4444n);
     step.check("without a PASID it is where it was", guest.read(0, GIOVA) === 0x1111n && guest.read(0, GVA) === undefined);
@@ -61,9 +63,15 @@ function tell(machine: Machine, teller: StoryTeller, parts: StoryParts): void {
   });
 }
 
+function heard(mode: Mode, machine: Machine): string {
+  if (mode !== "nested") return "the VMM attaches a shadow by PASID";
+  return machine.spec.iommus[0].type === "vtd" ? "the VMM attaches a page table by PASID" : "the host's hardware reads the guest's context descriptors";
+}
+
 export const guestSva: Story = {
   name: "guest-sva",
   about: "RFC v2 4.5: a process of the guest shares its address space with a device",
+  modes: () => MODES,
   machine: (iommu) => machineOf("guest SVA", iommu),
   tell,
 };

@@ -6,11 +6,26 @@ import { type Assigned, Vmm } from "./vmm.js";
 /** Requester ids in the guest. */
 export const GUEST_RIDS: readonly number[] = [0x18, 0x20];
 
+/** What the guest has, by `--mode`. */
+export const MODES = {
+  nested: "a unit of the host's kind, whose tables the host's hardware walks",
+  shadowed: "a VT-d, whose tables the VMM keeps again as mappings of the host",
+  kernel: "the same, kept by the host's kernel (IOMMUKIT_IOAS_NEST)",
+} as const;
+
+export type Mode = keyof typeof MODES;
+const isMode = (name: string | undefined): name is Mode => name !== undefined && name in MODES;
+
+/** The mode that is asked for, else the first of those that there are. */
+export function modeOf({ mode }: StoryParts, modes: Readonly<Record<string, string>>): Mode {
+  const name = mode ?? Object.keys(modes)[0];
+  return isMode(name) && name in modes ? name : refuse("EINVAL", `there is no mode "${name}"`, { argument: "mode" });
+}
+
 export interface GuestOptions {
+  readonly mode?: Mode;
   /** Devices may ask for pages. */
   readonly pageRequests?: boolean;
-  /** Its unit: one of the host's kind, nested, unless given. */
-  readonly shown?: { readonly type: string; readonly mode: "nested" | "shadowed" };
 }
 
 export class Guest {
@@ -20,17 +35,20 @@ export class Guest {
   readonly inside: GuestMachine;
 
   /** Boots. */
-  constructor(machine: Machine, { iommus }: StoryParts, { pageRequests = false, shown: { type, mode } = { type: machine.spec.iommus[0].type, mode: "nested" } }: GuestOptions = {}) {
+  constructor(machine: Machine, { iommus }: StoryParts, { mode = "nested", pageRequests = false }: GuestOptions = {}) {
+    const type = mode === "nested" ? machine.spec.iommus[0].type : "vtd";
     const factory = iommus.find(({ name }) => name === type) ?? refuse("EINVAL", `nothing here makes a guest's ${type}`, { argument: "iommus" });
     const vmm = new Vmm(machine, 0);
     this.vmm = vmm;
     this.devices = [0, 1].map((node) => vmm.bind(vmm.open(node)));
     this.inside = new GuestMachine({
-      factory, mode,
+      factory,
+      mode: mode === "nested" ? "nested" : "shadowed",
       program: vmm.client,
       iommufd: vmm.iommufd,
       devices: this.devices.map((device, i) => ({ ...device, rid: GUEST_RIDS[i], pageRequests })),
       share: (bytes) => vmm.share(bytes),
+      ...(mode === "kernel" ? { childOf: (ioas: number) => vmm.nest(ioas) } : {}),
     });
   }
 

@@ -5,7 +5,7 @@
 import type { Machine, Story, StoryParts, StoryTeller } from "@iommukit/core";
 import { decodeStruct, encodeStruct, structLayout } from "@iommukit/core/abi";
 import { DmaTestStatus } from "@iommukit/core/devices";
-import { Guest, GUEST_RIDS } from "./guest.js";
+import { Guest, GUEST_RIDS, modeOf, MODES } from "./guest.js";
 import { hex, machineOf, outcome, PAGE, Vmm } from "./vmm.js";
 
 const RECORD = structLayout("iommu_hwpt_pgfault").size;
@@ -16,9 +16,15 @@ const [PRESENT, MISSING, NEVER] = [0x1000n, 0x5000n, 0x6000n];
 /** Where the program has memory for them. */
 const [OWN, FOUND] = [0n, 0x2000n];
 
+/** To a guest's SMMUv3 the uAPI has no way. */
+function modes(type: string): Readonly<Record<string, string>> {
+  const { nested, ...shadows } = MODES;
+  return type === "vtd" ? { nested, ...shadows } : shadows;
+}
+
 function tell(machine: Machine, teller: StoryTeller, parts: StoryParts): void {
-  const nested = machine.spec.iommus[0].type === "vtd";
-  const { inside } = new Guest(machine, parts, { pageRequests: true, shown: { type: "vtd", mode: nested ? "nested" : "shadowed" } });
+  const mode = modeOf(parts, modes(machine.spec.iommus[0].type));
+  const { inside } = new Guest(machine, parts, { pageRequests: true, mode });
   const program = new Vmm(inside.machine, 0);
   const { client, iommufd } = program;
   const devices = [0, 1].map((node) => program.bind(program.open(node)));
@@ -27,7 +33,7 @@ function tell(machine: Machine, teller: StoryTeller, parts: StoryParts): void {
   const ioas = program.ioas();
   const word = (offset: bigint): bigint => new DataView(memory.bytes.buffer, memory.bytes.byteOffset).getBigUint64(Number(offset), true);
   const queue = teller.step("1. A program of the guest asks the guest's kernel for a page table whose faults it will see to", (step) => {
-    step.say(nested ? "the guest's first stage is walked by the host's hardware: the VMM allocates a page table from it, with a fault queue" : "the guest's VT-d is shadowed: the VMM maps what the guest's tables say, in an address space with a fault queue");
+    step.say(`the guest has ${MODES[mode]}; the VMM gives its own page table a fault queue, too`);
     const { out_fault_id, out_fault_fd } = client.ioctl(iommufd, "IOMMU_FAULT_QUEUE_ALLOC");
     for (const { fd, id } of devices) {
       const { out_hwpt_id } = client.ioctl(iommufd, "IOMMU_HWPT_ALLOC", { flags: FAULT_ID_VALID, dev_id: id, pt_id: ioas, fault_id: Number(out_fault_id) });
@@ -75,6 +81,7 @@ function tell(machine: Machine, teller: StoryTeller, parts: StoryParts): void {
 export const pageFault: Story = {
   name: "page-fault",
   about: "RFC v2 4.6: a page request to a program of the guest, and the answer back",
+  modes,
   machine: (iommu) => machineOf("a page request's round trip", iommu, { ats: true, pri: true }),
   tell,
 };
