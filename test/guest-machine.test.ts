@@ -10,6 +10,8 @@ import { errno, host, openDevice } from "./host-program.js";
 const CONFIG = 7n << 40n;
 const COMMAND = CONFIG + 4n;
 const IOVA = 0x7000_0000n;
+/** In the device's register. */
+const INTERRUPT_VALID = 0x8000_0000;
 
 function boot(factory = vtdIommuFactory) {
   const below = host(factory, 1);
@@ -66,6 +68,22 @@ describe("a device of the host in a guest", () => {
     };
     expect([status(2), status(6), status(2)]).toEqual([DmaTestStatus.REFUSED, DmaTestStatus.DONE, DmaTestStatus.REFUSED]);
     expect(below.bystander()).toBe(true);
+  });
+
+  it("interrupts the guest's program, by the messages that it has asked for", () => {
+    const { program, device } = boot();
+    const [first, second] = [program.eventfd(), program.eventfd()];
+    const finish = (vector: number): readonly number[] => {
+      program.pwrite(device.fd, BigInt(R.INTERRUPT), new Uint8Array(Uint32Array.of(INTERRUPT_VALID + vector).buffer));
+      write(program, device.fd, IOVA);
+      return [first, second].map((fd) => program.eventCount(fd));
+    };
+    expect(finish(2)).toEqual([0, 0]);
+    // VFIO_DEVICE_SET_IRQS: eventfds of MSI-X 2 and 3.
+    program.rawIoctl(device.fd, 0x3b6e, new Uint8Array(Int32Array.of(28, 4 | 32, 2, 2, 2, first, second).buffer));
+    expect([finish(2), finish(3), finish(1)]).toEqual([[1, 0], [0, 1], [0, 0]]);
+    program.rawIoctl(device.fd, 0x3b6e, new Uint8Array(Int32Array.of(20, 1 | 32, 2, 0, 0).buffer));
+    expect(finish(2)).toEqual([0, 0]);
   });
 
   it("is reset by the guest's VFIO, and then works again", () => {

@@ -2,7 +2,7 @@
  * A device of the host as a guest has it: the program that runs the guest hands register accesses on to its VFIO file. What the device does by
  * DMA is between it and the host's IOMMU; the guest's bus sees none of it.
  */
-import type { DeviceModel, PciBar, PciDevice, PciHost, PciIdentity } from "@iommukit/core";
+import type { DeviceModel, PciBar, PciDevice, PciHost, PciIdentity, PciInterrupts } from "@iommukit/core";
 import type { BoundDevice } from "../host/host-calls.js";
 import type { GuestProgram } from "./types.js";
 
@@ -14,6 +14,15 @@ const COMMAND = 4n;
 const MEMORY = 2;
 const BUS_MASTER = 4;
 const HEADER_BYTES = 64;
+/** VFIO_PCI_MSI_IRQ_INDEX, VFIO_PCI_MSIX_IRQ_INDEX */
+const [MSI, MSIX] = [1, 2];
+/** VFIO_DEVICE_SET_IRQS */
+const SET_IRQS = 0x3b6e;
+/** vfio_irq_set: DATA_EVENTFD and ACTION_TRIGGER; bytes in front of its descriptors. */
+const TRIGGER_BY_EVENTFD = 4 | 32;
+const IRQ_SET_BYTES = 20;
+/** As many as one structure of descriptors takes. */
+const MAX_VECTORS = 256;
 /** vfio_device_info.flags */
 const RESETTABLE = 1;
 
@@ -42,6 +51,7 @@ class AssignedDevice implements PciDevice {
   readonly ats: boolean;
   readonly pageRequests: boolean;
   readonly resettable: boolean;
+  readonly interrupts: PciInterrupts;
   readonly #program: GuestProgram;
   readonly #fd: number;
   readonly #host: PciHost;
@@ -61,7 +71,21 @@ class AssignedDevice implements PciDevice {
     const regions = Array.from({ length: CONFIG_REGION + 1 }, (_, index) => program.ioctl(fd, "VFIO_DEVICE_GET_REGION_INFO", { index }));
     this.#offsets = regions.map(({ offset }) => BigInt(offset as bigint | number));
     this.bars = regions.slice(0, BARS).flatMap(({ size }, index) => (Number(size) > 0 ? [{ index, size: Number(size) }] : []));
+    this.interrupts = this.#takeInterrupts();
     this.identity = identityOf(program.pread(fd, this.#offsets[CONFIG_REGION], HEADER_BYTES));
+  }
+
+  /** Each message of the host's device becomes one of the guest's function, which sends it where the guest has programmed it to. */
+  #takeInterrupts(): PciInterrupts {
+    const counts = [MSI, MSIX].map((index) => Math.min(Number(this.#program.ioctl(this.#fd, "VFIO_DEVICE_GET_IRQ_INFO", { index }).count), MAX_VECTORS));
+    const [msiVectors, msixVectors] = counts;
+    const count = msixVectors || msiVectors;
+    if (count > 0) {
+      const events = Array.from({ length: count }, (_, vector) => this.#program.install({ kind: "event", signal: () => this.#host.interrupt(vector) }));
+      const header = [IRQ_SET_BYTES + 4 * count, TRIGGER_BY_EVENTFD, msixVectors > 0 ? MSIX : MSI, 0, count];
+      this.#program.rawIoctl(this.#fd, SET_IRQS, new Uint8Array(Int32Array.of(...header, ...events).buffer));
+    }
+    return { intx: false, msiVectors, msixVectors };
   }
 
   /** The guest's bus mastering becomes the host's: before each register that could start a DMA. */
