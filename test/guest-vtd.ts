@@ -124,7 +124,7 @@ export interface GuestParts {
 export function guestOf(mode: Mode, { program, iommufd, devices, childOf, pageRequests = false, pasids }: GuestParts): System & { readonly virtual: VirtualVtd } {
   const { unit, tracer, memory, ram, boot } = system(GUEST_UNITS[mode], { rids: [...new Set(devices.map(({ rid }) => rid))], pageRequests, pasids });
   const { address } = program.memory.map(RAM, { bytes: ram });
-  const objects = new HostObjects(program, iommufd, [{ base: 0n, size: BigInt(RAM), address }], devices[0], mode === "nested");
+  const objects = new HostObjects(program, iommufd, [{ base: 0n, size: BigInt(RAM), address }], devices[0], mode === "nested" || mode === "nesting");
   const virtual = new VirtualVtd(unit, { objects, devices, memory, tracer, pasidLimit: 2 ** PASID_BITS, ...(childOf ? { childOf } : {}) });
   return { ...boot(), virtual };
 }

@@ -72,12 +72,16 @@ const SMMU: How = { factory: smmuIommuFactory };
 const STACKS: readonly (readonly [name: string, host: IommuFactory, hows: readonly How[], innermost: Mode, pasids: number])[] = [
   ["nested, shadowed", vtdIommuFactory, [vtd("nested"), vtd("shadowed")], "shadowed", 3],
   ["nested, shadowed by the guest's kernel", vtdIommuFactory, [vtd("nested"), vtd("shadowed", true)], "shadowed", 3],
+  ["nesting, nested", vtdIommuFactory, [vtd("nesting"), vtd("nested")], "nested", 3],
+  ["nesting, nested, on what the host's kernel keeps", vtdIommuFactory, [vtd("nesting", true), vtd("nested")], "nested", 3],
+  ["nesting, shadowed", vtdIommuFactory, [vtd("nesting"), vtd("shadowed")], "shadowed", 3],
   ["nested, legacy", vtdIommuFactory, [vtd("nested"), vtd("legacy")], "legacy", 1],
   ["shadowed, shadowed", vtdIommuFactory, [vtd("shadowed"), vtd("shadowed")], "shadowed", 3],
   ["legacy, legacy", vtdIommuFactory, [vtd("legacy"), vtd("legacy")], "legacy", 1],
   ["legacy, legacy on an SMMUv3", smmuIommuFactory, [vtd("legacy"), vtd("legacy")], "legacy", 1],
   ["a nested SMMUv3, legacy", smmuIommuFactory, [SMMU, vtd("legacy")], "legacy", 1],
   ["a nested SMMUv3, shadowed", smmuIommuFactory, [SMMU, vtd("shadowed")], "shadowed", 1],
+  ["three deep: nesting, nesting, nested", vtdIommuFactory, [vtd("nesting"), vtd("nesting"), vtd("nested")], "nested", 3],
   ["three deep: nested, shadowed, shadowed by the kernel", vtdIommuFactory, [vtd("nested"), vtd("shadowed"), vtd("shadowed", true)], "shadowed", 3],
 ];
 

@@ -30,6 +30,7 @@ function recover({ unit }: HostileGuest): void {
 
 const MODES: readonly (readonly [Mode, number, readonly string[]])[] = [
   ["nested", 3, ["IOMMU_HWPT_ALLOC", "IOMMU_HWPT_INVALIDATE", "VFIO_DEVICE_DETACH_IOMMUFD_PT", "IOMMU_DESTROY"]],
+  ["nesting", 3, ["IOMMU_HWPT_ALLOC", "IOMMU_HWPT_INVALIDATE", "VFIO_DEVICE_DETACH_IOMMUFD_PT", "IOMMU_DESTROY"]],
   ["shadowed", 3, ["IOMMU_IOAS_ALLOC", "IOMMU_IOAS_MAP", "IOMMU_IOAS_UNMAP", "IOMMU_DESTROY"]],
   ["legacy", 1, ["IOMMU_IOAS_ALLOC", "IOMMU_IOAS_MAP", "IOMMU_IOAS_UNMAP", "IOMMU_DESTROY"]],
 ];

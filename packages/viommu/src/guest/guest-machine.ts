@@ -62,7 +62,7 @@ export class GuestMachine {
     this.#share = options.share ?? ((bytes) => program.memory.map(bytes.length, { bytes }).address);
     const tracer = options.tracer ?? new Tracer();
     const vtd = factory.name === "vtd";
-    const objects = vtd ? new VtdHost(program, iommufd, [], first(devices), mode === "nested") : new SmmuHost(program, iommufd, [], devices.map(({ fd, id, rid }) => ({ fd, id, stream: rid })));
+    const objects = vtd ? new VtdHost(program, iommufd, [], first(devices), mode === "nested" || mode === "nesting") : new SmmuHost(program, iommufd, [], devices.map(({ fd, id, rid }) => ({ fd, id, stream: rid })));
     this.#objects = objects;
     const spec = {
       name: "guest",

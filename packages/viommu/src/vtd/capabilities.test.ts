@@ -6,18 +6,18 @@ import { checkShown, GUEST_UNITS, type GuestWords } from "./capabilities.js";
 const caps = ({ version, cap, ecap, haw }: GuestWords): ReturnType<typeof readCapabilities> => readCapabilities(version, cap, ecap, haw);
 /** A host that nests, with PASIDs, device-TLBs and page requests. */
 const HOST = { cap: 0n, ecap: encodeFields(ECAP, { NEST: 1n, FSTS: 1n, SMTS: 1n, PASID: 1n, PSS: 19n, PRS: 1n, DT: 1n })[0] };
-const { nested } = GUEST_UNITS;
+const { nested, nesting } = GUEST_UNITS;
 const without = (ecap: Readonly<Record<string, bigint>>): typeof HOST => ({ cap: 0n, ecap: HOST.ecap & ~encodeFields(ECAP, ecap)[0] });
 
 describe("what a guest may be shown", () => {
   it("is what there is for guests, where the host can", () => {
-    expect(() => checkShown(caps(nested), HOST)).not.toThrow();
+    for (const words of [nested, nesting]) expect(() => checkShown(caps(words), HOST)).not.toThrow();
     for (const words of [GUEST_UNITS.shadowed, GUEST_UNITS.legacy]) expect(() => checkShown(caps(words), undefined)).not.toThrow();
   });
 
   it.each([
     ["caching mode is missing", { ...nested, cap: nested.cap & ~encodeFields(CAP, { CM: 1n })[0] }, HOST, "CAP.CM=0"],
-    ["it nests itself", { ...nested, ecap: nested.ecap | encodeFields(ECAP, { NEST: 1n })[0] }, HOST, "ECAP.NEST"],
+    ["it nests without second stages", { ...nested, ecap: nested.ecap | encodeFields(ECAP, { NEST: 1n })[0] }, HOST, "ECAP.NEST"],
     ["interrupt remapping", { ...nested, ecap: nested.ecap | encodeFields(ECAP, { IR: 1n })[0] }, HOST, "ECAP.IR"],
     ["first stages on a host that walks none", nested, undefined, "ECAP.FSTS"],
     ["first stages on a host that does not nest", nested, without({ NEST: 1n }), "ECAP.FSTS"],

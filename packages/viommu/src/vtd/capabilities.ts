@@ -15,12 +15,18 @@ const COMMON_CAP = { ND: 6n, CM: 1n, ZLR: 1n, SSLPS: 3n, PSI: 1n, MAMV: 18n, DWD
 const COMMON_ECAP = { C: 1n, QI: 1n, PT: 1n, IRO: 0xfn };
 
 /** By what the guest sees; all have caching mode, without which nothing of a guest's tables would be told (6.1). */
-export const GUEST_UNITS: Readonly<Record<"nested" | "shadowed" | "legacy", GuestWords>> = {
+export const GUEST_UNITS: Readonly<Record<"nested" | "nesting" | "shadowed" | "legacy", GuestWords>> = {
   /** Scalable mode with first stages, which the host's hardware walks, and page requests. */
   nested: {
     version: 0x70, haw: 48,
     cap: encodeFields(CAP, { ...COMMON_CAP, SAGAW: 4n, MGAW: 47n })[0],
     ecap: encodeFields(ECAP, { ...COMMON_ECAP, PSS: 19n, PASID: 1n, SMTS: 1n, FSTS: 1n, RPS: 1n, DT: 1n, PRS: 1n, PDS: 1n })[0],
+  },
+  /** The same with second stages, which are shadowed, alone and below first stages: the guest can give guests of its own what it has itself. */
+  nesting: {
+    version: 0x70, haw: 48,
+    cap: encodeFields(CAP, { ...COMMON_CAP, SAGAW: 4n, MGAW: 47n })[0],
+    ecap: encodeFields(ECAP, { ...COMMON_ECAP, PSS: 19n, PASID: 1n, SMTS: 1n, FSTS: 1n, SSTS: 1n, NEST: 1n, RPS: 1n, DT: 1n, PRS: 1n, PDS: 1n })[0],
   },
   /** Scalable mode with second stages, which are shadowed, and page requests. */
   shadowed: {
@@ -46,7 +52,7 @@ interface Limit {
 const LIMITS: readonly Limit[] = [
   // A guest would not tell what it makes present (6.1).
   { name: "CAP.CM=0", broken: (guest) => !guest.cachingMode },
-  { name: "ECAP.NEST", broken: (guest) => guest.nesting },
+  { name: "ECAP.NEST", broken: (guest) => guest.nesting && !(guest.firstStage && guest.secondStage) },
   { name: "ECAP.IR", broken: (guest) => guest.interruptRemapping },
   { name: "ECAP.SSIRWS", broken: (guest) => guest.secondStageIoRights },
 ];

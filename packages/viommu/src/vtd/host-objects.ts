@@ -54,21 +54,26 @@ export class HostObjects extends HostCalls {
     const info = nested ? this.hwInfo(device, INFO_INTEL_VTD, INFO_BYTES) : undefined;
     // Behind flags and a reserved word (iommu_hw_info_vtd).
     this.words = info && { cap: info.getBigUint64(8, true), ecap: info.getBigUint64(16, true) };
-    this.whole = this.table(device, this.ioas, { flags: nested ? NEST_PARENT : 0 });
+    this.whole = nested ? this.parent(device, this.ioas) : this.table(device, this.ioas);
     this.#empty = this.table(device, this.newIoas());
   }
 
-  /** A page table of an IOAS. @param faultId who sees to page requests; undefined: nobody */
+  /** A page table of an IOAS. @param options.faultId who sees to page requests; undefined: nobody */
   table(device: HostDevice, ioas: number, { flags = 0, faultId }: { readonly flags?: number; readonly faultId?: number | undefined } = {}): number {
     return this.allocate(device, ioas, withFaults(flags | PASID, faultId));
   }
 
-  /** A guest's first stage, on top of its memory. @param faultId who sees to its page requests; undefined: nobody */
-  firstStage(device: HostDevice, view: FirstStageView, faultId?: number): number {
+  /** A page table of an IOAS that a guest's first stages can lie on. */
+  parent(device: HostDevice, ioas: number): number {
+    return this.table(device, ioas, { flags: NEST_PARENT });
+  }
+
+  /** A guest's first stage. @param parent what it lies on @param faultId who sees to its page requests; undefined: nobody */
+  firstStage(device: HostDevice, view: FirstStageView, parent: number, faultId?: number): number {
     const flags = (view.supervisor ? S1.SRE : 0) | (view.extendedAccessed ? S1.EAFE : 0) | (view.writeProtect ? S1.WPE : 0);
     const { address, bytes } = this.scratch;
     bytes.set(encodeStruct("iommu_hwpt_vtd_s1", { flags, pgtbl_addr: view.root, addr_width: 9 * view.levels + 12 }));
-    return this.allocate(device, this.whole, { ...withFaults(PASID, faultId), data_type: DATA_VTD_S1, data_len: DATA_BYTES, data_uptr: address });
+    return this.allocate(device, parent, { ...withFaults(PASID, faultId), data_type: DATA_VTD_S1, data_len: DATA_BYTES, data_uptr: address });
   }
 
   /** Stops every access: that cannot be refused, though it may be silent then. */

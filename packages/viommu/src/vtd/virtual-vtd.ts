@@ -3,15 +3,16 @@
  * write to a table of the guest cannot fail: what the host refuses surfaces with the invalidation that follows, as a fault of the guest's unit,
  * and the request is blocked until the guest invalidates again (RFC v2's list, R16 to R18).
  */
-import { type IommuHardware, IommuError, type MmioHandler, NO_PASID, refuse, type Tracer } from "@iommukit/core";
+import { type IommuHardware, IommuError, type MmioHandler, NO_PASID, type Tracer } from "@iommukit/core";
 import { type Capabilities, Granularity, PasidGranularity, secondStageFormat, type TranslationView, type UnitObserver, type UnitOrder } from "@iommukit/hw-vtd/spec";
 import { takeFaults } from "../host/device-faults.js";
 import { checkTopology } from "../host/topology.js";
+import { AddressSpaces, keyOf } from "./address-spaces.js";
 import { checkShown } from "./capabilities.js";
 import type { HostDevice, HostObjects } from "./host-objects.js";
 import type { GuestTables } from "./second-stage.js";
 import { PageRequestBridge } from "./page-requests.js";
-import { NestedSpace, ShadowedSpace, type ShadowParts, type Space } from "./spaces.js";
+import type { Space } from "./spaces.js";
 
 /** What a virtual VT-d needs of the unit in front of the guest; hw-vtd's `VtdUnit` has it. */
 export interface GuestUnit extends IommuHardware, MmioHandler {
@@ -60,12 +61,10 @@ export class VirtualVtd {
   readonly #unit: GuestUnit;
   readonly #options: VirtualVtdOptions;
   readonly #devices: readonly Device[];
-  /** By key: shadows that several requesters share, and how many. */
-  readonly #shadows = new Map<string, { readonly space: Space; users: number }>();
   /** By descriptor of its faults. */
   readonly #faults: ReadonlyMap<number, Device>;
   readonly #limit: number;
-  readonly #shadowParts: ShadowParts;
+  readonly #addressSpaces: AddressSpaces;
   /** Absent: the guest's unit was not shown with page requests. */
   readonly #requests: PageRequestBridge | undefined;
 
@@ -80,7 +79,7 @@ export class VirtualVtd {
     this.#options = options;
     this.#limit = Math.min(options.pasidLimit ?? DEFAULT_PASID_LIMIT, 2 ** unit.capabilities.pasidBits);
     const { objects, memory, childOf, tracer } = options;
-    this.#shadowParts = { objects, memory, format: secondStageFormat(unit.capabilities), childOf, tracer };
+    this.#addressSpaces = new AddressSpaces({ objects, memory, format: secondStageFormat(unit.capabilities), childOf, tracer });
     this.#devices = options.devices.map((host) => ({ host, uses: new Map([[NO_PASID, UNKNOWN]]) }));
     this.#faults = new Map(this.#devices.map((device) => [options.objects.faults(device.host), device]));
     if (unit.ats) this.#requests = new PageRequestBridge(options.objects, unit.ats, options.devices);
@@ -154,19 +153,19 @@ export class VirtualVtd {
     if (key === old.key) return;
     let space: Space | undefined;
     try {
-      space = this.#space(device, key, view, faultId);
+      space = this.#addressSpaces.make(device.host, view, faultId);
       if (view.kind === "blocked") this.#options.objects.block(device.host, named(pasid));
       else this.#options.objects.attach(device.host, space?.hwpt ?? this.#options.objects.whole, named(pasid));
       this.#keep(device, pasid, view.kind === "blocked" ? BLOCKED : { key, space, pasid: "pasid" in view ? view.pasid : 0 });
     } catch (error) {
       this.#tell(error, `entry of PASID ${pasid}`);
-      if (space) this.#release(key, space);
+      space?.free();
       this.#options.objects.block(device.host, named(pasid));
       // Not what the guest asked for, so that its next invalidation tries again.
       this.#keep(device, pasid, BLOCKED);
       this.#unit.recordRefusal(device.host.rid, pasid);
     }
-    if (old.space) this.#release(old.key, old.space);
+    old.space?.free();
   }
 
   #keep(device: Device, pasid: number, use: Use): void {
@@ -174,32 +173,9 @@ export class VirtualVtd {
     else device.uses.set(pasid, use);
   }
 
-  /** undefined: none, or the guest's memory as it is. @throws IommuError what the host refuses */
-  #space({ host }: Device, key: string, view: TranslationView, faultId: number | undefined): Space | undefined {
-    if (view.kind === "first-stage") return new NestedSpace(this.#options.objects, host, view, faultId);
-    if (view.kind === "nested") return refuse("EOPNOTSUPP", "the guest nests, and was not shown that it can (ECAP.NEST=0)", { rule: "ECAP.NEST" });
-    if (view.kind !== "second-stage") return undefined;
-    const known = this.#shadows.get(key);
-    if (known) {
-      known.users++;
-      return known.space;
-    }
-    const space = new ShadowedSpace(this.#shadowParts, host, view, faultId);
-    this.#shadows.set(key, { space, users: 1 });
-    return space;
-  }
-
-  #release(key: string, space: Space): void {
-    const shadow = this.#shadows.get(key);
-    if (shadow?.space !== space) return space.free();
-    if (--shadow.users > 0) return;
-    this.#shadows.delete(key);
-    space.free();
-  }
-
   #forget({ granularity, domain, pasid, page, addressMask, leavesOnly }: UnitOrder & { readonly kind: "translations" }): void {
     const range = granularity === Granularity.SELECTIVE ? { page, count: 2 ** addressMask, leavesOnly } : undefined;
-    for (const space of this.#spaces(pasid)) if (granularity === Granularity.GLOBAL || space.domain === domain) this.#try(space, () => space.forget(range));
+    for (const space of this.#spaces(pasid)) if (granularity === Granularity.GLOBAL || space.domain === domain) this.#try(space, () => space.forget(range, pasid !== undefined));
   }
 
   /** Each once. @param pasid of first stages; undefined: of any */
@@ -233,7 +209,7 @@ export class VirtualVtd {
         this.#options.objects.block(device.host, named(pasid));
         this.#keep(device, pasid, BLOCKED);
         this.#unit.recordRefusal(device.host.rid, pasid);
-        this.#release(use.key, space);
+        space.free();
       }
     }
   }
@@ -247,21 +223,4 @@ export class VirtualVtd {
 
 function named(pasid: number): number | undefined {
   return pasid === NO_PASID ? undefined : pasid;
-}
-
-/** Equal for what the host has to do nothing about. @param requests its page requests go to the guest */
-function keyOf(view: TranslationView, requests: boolean): string {
-  switch (view.kind) {
-    case "blocked":
-      return BLOCKED.key;
-    case "untranslated":
-    case "pass-through":
-      return "whole";
-    case "first-stage":
-      return `first ${view.domain} ${requests} ${Object.values(view.first).join(" ")}`;
-    case "second-stage":
-      return `second ${view.domain} ${requests} ${Object.values(view.second).join(" ")}`;
-    default:
-      return "nested";
-  }
 }
