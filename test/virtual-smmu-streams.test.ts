@@ -100,6 +100,19 @@ describe("streams of a virtual SMMUv3", () => {
     expect(told.map(([virtual]) => (virtual[1] as string[]).filter((line) => line.includes("C_BAD_STREAMID")).length)).toEqual([4, 0]);
   });
 
+  it("what the host could not keep until somebody looked is lost to the guest, too: its driver is told so", () => {
+    const guest = mapped(smmuGuest());
+    change(guest, steAddress(guest, STREAM), () => 0n);
+    guest.log.length = 0;
+    const device = guest.host.devices[0];
+    for (let i = 0; i < 1025; i++) guest.host.dma(device, true, IOVA, 1n);
+    guest.virtual.service();
+    expect(guest.log.filter((line) => !line.startsWith("C_BAD_STE"))).toEqual([]);
+    guest.dma(0, true, IOVA, 1n);
+    expect(guest.log.filter((line) => !line.startsWith("C_BAD_STE"))).toEqual([expect.stringContaining("records were lost")]);
+    expect(guest.log).toHaveLength(1026);
+  });
+
   it("a full event queue of the guest is told of what is lost by its overflow flag, at one record more than it holds", () => {
     const { unit, driver, devices, domain, dma, page } = smmuGuest();
     const space = domain();

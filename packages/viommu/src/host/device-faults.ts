@@ -4,7 +4,9 @@ import { decodeStruct, structLayout } from "@iommukit/core/abi";
 import type { Program } from "./calls.js";
 
 const RECORD_BYTES = structLayout("iommukit_device_fault").size;
+/** iommukit_device_fault.flags */
 const PASID_VALID = 1;
+const LOST_BEFORE = 2;
 /** Records that are taken at once; there is more to do while the descriptor stays readable. */
 const BUDGET = 4096;
 /** iommu_hwpt_pgfault.perm */
@@ -17,6 +19,8 @@ export interface DeviceFault {
   /** Bits of `Access`. */
   readonly access: number;
   readonly offset: number;
+  /** Others were lost before it. */
+  readonly afterLoss: boolean;
 }
 
 /** Faults that wait on a descriptor, in order. */
@@ -30,6 +34,7 @@ export function takeFaults(program: Program, fd: number): DeviceFault[] {
       page: Number(address >> 12n),
       access: accessOf(Number(perm)),
       offset: Number(address & 0xfffn),
+      afterLoss: (Number(flags) & LOST_BEFORE) !== 0,
     };
   });
 }

@@ -67,6 +67,9 @@ export class HostEvents {
 
   /** What no event queue of the host takes: the guest's own unit meets the same in the guest's tables, and records it. */
   #takeFaults(fd: number, stream: number): void {
-    for (const { pasid, page, access, offset } of takeFaults(this.#objects.program, fd)) this.#unit.translate(stream, pasid, page, access, offset);
+    for (const { pasid, page, access, offset, afterLoss } of takeFaults(this.#objects.program, fd)) {
+      if (afterLoss) this.#unit.report(undefined);
+      this.#unit.translate(stream, pasid, page, access, offset);
+    }
   }
 }
