@@ -5,7 +5,7 @@ import { SmmuDriver } from "@iommukit/hw-smmu/driver";
 import { smmuIommuFactory } from "@iommukit/hw-smmu/plugin";
 import type { Identification } from "@iommukit/hw-smmu/spec";
 import { HostObjects, shownTo, VirtualSmmu } from "@iommukit/viommu/smmu";
-import { bareDevice, type Fields, type Host, host, noted } from "./host-program.js";
+import { bareDevices, type Fields, type Host, host, noted } from "./host-program.js";
 
 /** The guest's first StreamID: none of its devices has the host's, and this one is the host's of another device. */
 export const STREAM = 0x20;
@@ -41,6 +41,8 @@ export interface Guest {
   dma(device: number, write: boolean, iova: bigint, value?: bigint, pasid?: number): boolean;
   /** What the device read last. */
   buffer(device: number): bigint;
+  /** Its translation cache is on: it turns it off itself where its unit has none for it. */
+  turnOnCache(device: number): void;
 }
 
 interface GuestMemory {
@@ -83,9 +85,9 @@ function system({ memory, ram }: GuestMemory, identification: Identification, de
 }
 
 /** The same guest on hardware of its own. */
-export function bareGuest(identification: Identification, devices = 1): Guest {
-  const guest = system(guestMemory(), identification, devices).boot();
-  return { ...guest, ...bareDevice(guest.unit, guest.memory, STREAM) };
+export function bareGuest(identification: Identification, devices = 1, ats = false): Guest {
+  const guest = system(guestMemory(), identification, devices, ats).boot();
+  return { ...guest, ...bareDevices(guest.unit, guest.memory, STREAM, devices, { ats }) };
 }
 
 /** First words of the commands of an invalidation. */
@@ -127,5 +129,6 @@ export function smmuGuest({ devices = 1, ats = false, refusesCommand = () => fal
       return passed;
     },
     buffer: (device) => machine.buffer(opened[device]),
+    turnOnCache: (device) => { machine.turnOnCache(opened[device]); },
   };
 }

@@ -4,7 +4,7 @@ import { VtdUnit } from "@iommukit/hw-vtd";
 import { VtdDriver } from "@iommukit/hw-vtd/driver";
 import { vtdIommuFactory } from "@iommukit/hw-vtd/plugin";
 import { GUEST_UNITS, type GuestPasids, type GuestWords, type HostDevice, HostObjects, VirtualCommands, VirtualVtd } from "@iommukit/viommu/vtd";
-import { bareDevice, type Fields, type Host, host, noted } from "./host-program.js";
+import { bareDevices, type Fields, type Host, host, noted } from "./host-program.js";
 
 export const RID = 0x18;
 const RAM = 0x200_0000;
@@ -78,7 +78,7 @@ const ridsOf = (devices: number): number[] => Array.from({ length: devices }, (_
 /** The same guest on hardware of its own. */
 export function bareGuest(mode: Mode, devices = 1): Guest {
   const guest = system(GUEST_UNITS[mode], { rids: ridsOf(devices) }).boot();
-  return { ...guest, ...bareDevice(guest.unit, guest.memory, RID) };
+  return { ...guest, ...bareDevices(guest.unit, guest.memory, RID, devices) };
 }
 
 export interface GuestOptions {

@@ -1,5 +1,5 @@
 /** A host for guests: a machine with test devices, the program that runs the guest, and another program that must not notice. */
-import { Access, buildMachine, IommuError, type IommuFactory, type IommuHardware, type Machine, NO_PASID, type PhysicalMemory, SimulatedClient } from "@iommukit/core";
+import { buildMachine, Bus, IommuError, type IommuFactory, type IommuHardware, type Machine, type PhysicalMemory, SimulatedClient } from "@iommukit/core";
 import { DmaTestCommand, dmaTestModel, DmaTestRegister as R, DmaTestStatus } from "@iommukit/core/devices";
 
 const PASID_VALID = 0x8000_0000;
@@ -24,6 +24,10 @@ export interface Host {
   buffer(device: OpenDevice): bigint;
   /** `DmaTestStatus` */
   status(device: OpenDevice): number;
+  /** Translations that it holds. */
+  cached(device: OpenDevice): number;
+  /** Its translation cache is on: it turns it off itself where its unit has none for it. */
+  turnOnCache(device: OpenDevice): void;
 }
 
 export function host(factory: IommuFactory, devices: number, options: Readonly<Record<string, unknown>> = factory.everything ?? {}, device: Readonly<Record<string, unknown>> = {}): Host {
@@ -38,9 +42,11 @@ export function host(factory: IommuFactory, devices: number, options: Readonly<R
   return {
     machine, program, iommufd, devices: opened,
     bystander: bystander(new SimulatedClient(machine.nodes), `vfio${devices}`),
-    dma: (device, write, iova, value = 0n, pasid) => dma(program, device, write, iova, value, pasid),
-    status: ({ fd }) => program.pread(fd, BigInt(R.STATUS), 4)[0],
-    buffer: ({ fd }) => new DataView(program.pread(fd, BigInt(R.BUFFER), 8).buffer).getBigUint64(0, true),
+    dma: (device, write, iova, value = 0n, pasid) => dma(registersOf(program, device), write, iova, value, pasid),
+    status: (device) => numberAt(registersOf(program, device), R.STATUS),
+    cached: (device) => numberAt(registersOf(program, device), R.CACHED),
+    buffer: (device) => bufferOf(registersOf(program, device)),
+    turnOnCache: (device) => { turnOnCache(registersOf(program, device)); },
   };
 }
 
@@ -52,14 +58,37 @@ export function openDevice(program: SimulatedClient, iommufd: number, name: stri
   return { fd, id };
 }
 
-function dma(program: SimulatedClient, { fd }: OpenDevice, write: boolean, iova: bigint, value: bigint, pasid: number | undefined): boolean {
-  const put = (register: number, word: bigint, size: number): void => void program.pwrite(fd, BigInt(register), new Uint8Array(BigUint64Array.of(word).buffer).subarray(0, size));
+/** A device's BAR 0. */
+interface Registers {
+  read(offset: number, length: number): Uint8Array;
+  write(offset: number, bytes: Uint8Array): void;
+}
+
+function registersOf(program: SimulatedClient, { fd }: OpenDevice): Registers {
+  return { read: (offset, length) => program.pread(fd, BigInt(offset), length), write: (offset, bytes) => void program.pwrite(fd, BigInt(offset), bytes) };
+}
+
+function dma(registers: Registers, write: boolean, iova: bigint, value: bigint, pasid: number | undefined): boolean {
+  const put = (register: number, word: bigint, size: number): void => { registers.write(register, new Uint8Array(BigUint64Array.of(word).buffer).subarray(0, size)); };
   put(R.PASID, pasid === undefined ? 0n : BigInt(PASID_VALID + pasid), 4);
   if (write) put(R.BUFFER, value, 8);
   put(write ? R.DESTINATION : R.SOURCE, iova, 8);
   put(R.LENGTH, 8n, 4);
   put(R.COMMAND, BigInt(write ? DmaTestCommand.WRITE : DmaTestCommand.READ), 4);
-  return new DataView(program.pread(fd, BigInt(R.STATUS), 4).buffer).getUint32(0, true) === DmaTestStatus.DONE;
+  return numberAt(registers, R.STATUS) === DmaTestStatus.DONE;
+}
+
+function numberAt(registers: Registers, register: number): number {
+  return new DataView(registers.read(register, 4).buffer).getUint32(0, true);
+}
+
+function bufferOf(registers: Registers): bigint {
+  return new DataView(registers.read(R.BUFFER, 8).buffer).getBigUint64(0, true);
+}
+
+/** The device's translation cache is on. */
+function turnOnCache(registers: Registers): void {
+  registers.write(R.CONTROL, Uint8Array.of(1, 0, 0, 0));
 }
 
 /** Whether a program's device still works, and its memory is as it left it. */
@@ -74,7 +103,7 @@ function bystander(program: SimulatedClient, name: string): () => boolean {
   return () => {
     const asItWas = bytes.every((byte, i) => byte === (i < 8 ? count : 0));
     count = (count + 1) % 256;
-    const wrote = dma(program, device, true, 0n, BigInt(count) * 0x0101_0101_0101_0101n, undefined);
+    const wrote = dma(registersOf(program, device), true, 0n, BigInt(count) * 0x0101_0101_0101_0101n, undefined);
     return asItWas && wrote && bytes.subarray(0, 8).every((byte) => byte === count);
   };
 }
@@ -107,22 +136,19 @@ export function noted(program: SimulatedClient, calls: string[], refuses: (name:
   };
 }
 
-/** A device behind a unit of the guest's own, without a host. */
-export function bareDevice(unit: IommuHardware, memory: PhysicalMemory, first: number) {
-  const read = new Map<number, bigint>();
+/** The same devices behind a unit of the guest's own, without a host. */
+export function bareDevices(unit: IommuHardware, memory: PhysicalMemory, first: number, count: number, options: Readonly<Record<string, unknown>> = {}) {
+  const bus = new Bus(memory);
+  const devices = Array.from({ length: count }, (_, i): Registers => {
+    const device = dmaTestModel.create(bus.connect(first + i, unit), options, { interrupt: () => undefined });
+    return {
+      read: (offset, length) => new Uint8Array(BigUint64Array.of(device.readBar(0, offset, length)).buffer).slice(0, length),
+      write: (offset, bytes) => { device.writeBar(0, offset, bytes.length, bytes.reduceRight((value, byte) => (value << 8n) | BigInt(byte), 0n)); },
+    };
+  });
   return {
-    dma(device: number, write: boolean, iova: bigint, value = 0n, pasid?: number): boolean {
-      const page = unit.translate(first + device, pasid ?? NO_PASID, Number(iova >> 12n), write ? Access.WRITE : Access.READ, Number(iova & 0xfffn));
-      if (page === -1) {
-        if (unit.answersZero && !write) read.set(device, 0n);
-        return unit.answersZero === true;
-      }
-      const at = page * 4096 + Number(iova & 0xfffn);
-      if (write) return memory.writeU64(at, value);
-      const found = memory.readU64(at);
-      if (found !== undefined) read.set(device, found);
-      return found !== undefined;
-    },
-    buffer: (device: number) => read.get(device) ?? 0n,
+    dma: (device: number, write: boolean, iova: bigint, value = 0n, pasid?: number): boolean => dma(devices[device], write, iova, value, pasid),
+    buffer: (device: number): bigint => bufferOf(devices[device]),
+    turnOnCache: (device: number): void => { turnOnCache(devices[device]); },
   };
 }

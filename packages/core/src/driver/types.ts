@@ -179,6 +179,8 @@ export interface DeviceFault {
   readonly address: bigint;
   /** The unit had no room for records before this one: some of the device's may be among the lost. */
   readonly afterLoss?: boolean;
+  /** It was a request for a translation (ATS); as far as the unit tells. */
+  readonly translationRequest?: boolean;
 }
 
 /** Where a device's page requests go. */

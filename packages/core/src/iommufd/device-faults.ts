@@ -12,6 +12,7 @@ import { POLLIN, POLLRDNORM } from "./fault-queue.js";
 const RECORD = structLayout("iommukit_device_fault").size;
 const PASID_VALID = 1;
 const LOST_BEFORE = 2;
+const TRANSLATION_REQUEST = 4;
 /** Records that wait to be read: what comes then is lost, and the next one says so. */
 const DEPTH = 1024;
 
@@ -54,7 +55,7 @@ export class DeviceFaultFile implements KernelFile {
     for (const [i, { fault, afterLoss }] of this.#read.entries()) {
       const record = encodeStruct("iommukit_device_fault", {
         dev_id: this.#device.id,
-        flags: (fault.pasid === undefined ? 0 : PASID_VALID) | (afterLoss ? LOST_BEFORE : 0),
+        flags: (fault.pasid === undefined ? 0 : PASID_VALID) | (afterLoss ? LOST_BEFORE : 0) | (fault.translationRequest === true ? TRANSLATION_REQUEST : 0),
         pasid: fault.pasid ?? 0,
         perm: fault.permissions,
         addr: fault.address,

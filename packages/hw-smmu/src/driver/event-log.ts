@@ -88,15 +88,22 @@ function faultOf(code: number, words: readonly bigint[]): DeviceFault {
   const type = eventType(code);
   const fields = new Map(type === undefined ? [] : decodeFields(type.table, words).map(({ name, value }) => [name, value]));
   const has = (name: string): boolean => (fields.get(name) ?? 0n) !== 0n;
+  const pasid = has("SSV") ? Number(fields.get("SubstreamID") ?? 0n) : undefined;
+  const address = fields.get("InputAddr") ?? 0n;
   const { READ, WRITE, EXECUTE, PRIVILEGED } = FaultPermission;
-  const access = fields.has("RnW") ? (has("RnW") ? READ : WRITE) : 0;
-  return {
-    // C_BAD_SUBSTREAMID is of a SubstreamID always, and has no SSV (7.3.9).
-    pasid: has("SSV") || code === Event.C_BAD_SUBSTREAMID ? Number(fields.get("SubstreamID") ?? 0n) : undefined,
-    permissions: access | (has("InD") ? EXECUTE : 0) | (has("PnU") ? PRIVILEGED : 0),
-    // A translation request is for whole pages: its record has the page's number (7.3.6).
-    address: (fields.get("InputAddr") ?? 0n) << (code === Event.F_BAD_ATS_TREQ ? 12n : 0n),
-  };
+  const rights = (...held: readonly (readonly [string, number])[]): number => held.reduce((all, [name, right]) => all | (has(name) ? right : 0), 0);
+  switch (code) {
+    case Event.C_BAD_SUBSTREAMID:
+      // Of a SubstreamID always: it has no SSV (7.3.9).
+      return { pasid: Number(fields.get("SubstreamID") ?? 0n), permissions: 0, address };
+    case Event.F_BAD_ATS_TREQ:
+      // For whole pages: the record has the page's number (7.3.6).
+      return { pasid, permissions: rights(["R", READ], ["W", WRITE], ["X", EXECUTE], ["P", PRIVILEGED]), address: address << 12n, translationRequest: true };
+    default: {
+      const direction = fields.has("RnW") ? (has("RnW") ? READ : WRITE) : 0;
+      return { pasid, permissions: direction | rights(["InD", EXECUTE], ["PnU", PRIVILEGED]), address };
+    }
+  }
 }
 
 function describe(code: number, stream: number, words: readonly bigint[]): string {

@@ -7,6 +7,7 @@ const RECORD_BYTES = structLayout("iommukit_device_fault").size;
 /** iommukit_device_fault.flags */
 const PASID_VALID = 1;
 const LOST_BEFORE = 2;
+const TRANSLATION_REQUEST = 4;
 /** Records that are taken at once; there is more to do while the descriptor stays readable. */
 const BUDGET = 4096;
 /** iommu_hwpt_pgfault.perm */
@@ -21,6 +22,8 @@ export interface DeviceFault {
   readonly offset: number;
   /** Others were lost before it. */
   readonly afterLoss: boolean;
+  /** A request for a translation (ATS), where the host tells. */
+  readonly translationRequest: boolean;
 }
 
 /** Faults that wait on a descriptor, in order. */
@@ -35,6 +38,7 @@ export function takeFaults(program: Program, fd: number): DeviceFault[] {
       access: accessOf(Number(perm)),
       offset: Number(address & 0xfffn),
       afterLoss: (Number(flags) & LOST_BEFORE) !== 0,
+      translationRequest: (Number(flags) & TRANSLATION_REQUEST) !== 0,
     };
   });
 }

@@ -1,5 +1,5 @@
 /** What the host's hardware records of a guest's devices, on its way into the guest's event queue. */
-import { IommuError, type IommuHardware } from "@iommukit/core";
+import { IommuError, type IommuHardware, TranslationCompletion } from "@iommukit/core";
 import { takeFaults } from "../host/device-faults.js";
 import type { HostDevice, HostObjects } from "./host-objects.js";
 
@@ -22,6 +22,8 @@ export class HostEvents {
   /** The queue of events, once the guest has one. */
   #queue: number | undefined;
   #next = 0;
+  /** What the guest's unit would answer: the host has answered. */
+  readonly #completion = new TranslationCompletion();
   /** By descriptor of its faults: the guest's StreamID. */
   readonly #faults: ReadonlyMap<number, number>;
 
@@ -67,9 +69,10 @@ export class HostEvents {
 
   /** What no event queue of the host takes: the guest's own unit meets the same in the guest's tables, and records it. */
   #takeFaults(fd: number, stream: number): void {
-    for (const { pasid, page, access, offset, afterLoss } of takeFaults(this.#objects.program, fd)) {
+    for (const { pasid, page, access, offset, afterLoss, translationRequest } of takeFaults(this.#objects.program, fd)) {
       if (afterLoss) this.#unit.report(undefined);
-      this.#unit.translate(stream, pasid, page, access, offset);
+      if (translationRequest) this.#unit.ats?.requestTranslation(stream, pasid, page, access, this.#completion);
+      else this.#unit.translate(stream, pasid, page, access, offset);
     }
   }
 }
