@@ -1,7 +1,8 @@
 /** Events that the host's queue has lost, which its headers tell by a flag and by their sequence numbers. */
 import { describe, expect, it } from "vitest";
 import type { Program } from "../host/calls.js";
-import { type EventTaker, HostEvents } from "./host-events.js";
+import type { GuestUnit } from "./guest-unit.js";
+import { HostEvents } from "./host-events.js";
 import type { HostObjects } from "./host-objects.js";
 
 const QUEUE = 9;
@@ -24,7 +25,7 @@ function told(...batches: readonly (readonly Read[])[]): (number | string)[] {
   const seen: (number | string)[] = [];
   const left = batches.map(bytesOf);
   const program = { read: () => left.shift() ?? new Uint8Array() } as unknown as Program;
-  const unit = { report: (words: ArrayLike<number> | undefined) => seen.push(words === undefined ? "lost" : words[0]) } as unknown as EventTaker;
+  const unit = { report: (words: ArrayLike<number> | undefined) => seen.push(words === undefined ? "lost" : words[0]) } as unknown as GuestUnit;
   const events = new HostEvents({ program, events: () => QUEUE } as unknown as HostObjects, [], unit);
   events.start(16);
   for (const _ of batches) events.service();

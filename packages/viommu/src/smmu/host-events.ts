@@ -1,6 +1,7 @@
 /** What the host's hardware records of a guest's devices, on its way into the guest's event queue. */
-import { IommuError, type IommuHardware, TranslationCompletion } from "@iommukit/core";
+import { IommuError, TranslationCompletion } from "@iommukit/core";
 import { takeFaults } from "../host/device-faults.js";
+import type { GuestUnit } from "./guest-unit.js";
 import type { HostDevice, HostObjects } from "./host-objects.js";
 
 const HEADER_BYTES = 8;
@@ -12,13 +13,9 @@ const MAX_DEPTH = 2 ** 19;
 /** Records that are taken at once; there is more to do when the descriptor stays readable. */
 const BUDGET = 4096;
 
-export interface EventTaker extends IommuHardware {
-  report(words: ArrayLike<number> | undefined): void;
-}
-
 export class HostEvents {
   readonly #objects: HostObjects;
-  readonly #unit: EventTaker;
+  readonly #unit: GuestUnit;
   /** The queue of events, once the guest has one. */
   #queue: number | undefined;
   #next = 0;
@@ -27,7 +24,7 @@ export class HostEvents {
   /** By descriptor of its faults: the guest's StreamID. */
   readonly #faults: ReadonlyMap<number, number>;
 
-  constructor(objects: HostObjects, devices: readonly HostDevice[], unit: EventTaker) {
+  constructor(objects: HostObjects, devices: readonly HostDevice[], unit: GuestUnit) {
     this.#objects = objects;
     this.#unit = unit;
     this.#faults = new Map(devices.map((device) => [objects.faults(device), device.stream]));

@@ -5,7 +5,8 @@ import { describe, expect, it } from "vitest";
 import type { Program } from "../host/calls.js";
 import { HostObjects } from "./host-objects.js";
 import { shownTo } from "./identification.js";
-import { type GuestUnit, VirtualSmmu } from "./virtual-smmu.js";
+import type { GuestUnit } from "./guest-unit.js";
+import { VirtualSmmu } from "./virtual-smmu.js";
 
 const DEVICE = { fd: 7, id: 1, stream: 0x18 };
 
