@@ -145,18 +145,23 @@ it("a page request of an mdev goes to the guest, by its place and its PASID ther
   expect([guest.submit(1, 2), asked, written[0], guest.copies(0, 1, one)]).toEqual([true, [[1, TARGET, 2]], 0x5a, true]);
 });
 
-it("a PASID that the guest's CPUs still translate to is emptied when the guest takes it away, and can be bound again", () => {
+it("a PASID that the guest's CPUs still translate to is emptied when the guest takes it away; its place is free when they no longer do", () => {
   const host = machine();
-  const guest = new MdevGuest(host, SHARED, { rids: [0x28] });
+  const guest = new MdevGuest(host, SHARED);
   const [one, other] = [guest.process(), guest.process()];
   const vm = new VirtualMachine(host.memory, host.frames);
   vm.enablePasidTranslation();
-  guest.bind(0, 1, one);
   const { shared } = virtualDsa(host, guest.adis[0].uuid) ?? {};
-  expect(shared).toBeDefined();
-  if (shared) vm.mapPasid(1, shared);
+  guest.bind(0, 1, one);
+  vm.mapPasid(1, shared ?? expect.fail("it is bound"));
   expect(() => guest.unbind(0, 1)).not.toThrow();
   expect(guest.copies(0, 1, one)).toBe(false);
   guest.bind(0, 1, other);
   expect(guest.copies(0, 1, other)).toBe(true);
+  guest.unbind(0, 1);
+  guest.bind(1, 1, one);
+  expect([guest.copies(1, 1, one), guest.takeFaults().length]).toEqual([false, 1]);
+  vm.unmapPasid(1);
+  guest.bind(1, 1, one);
+  expect([guest.copies(1, 1, one), guest.takeFaults()]).toEqual([true, []]);
 });

@@ -76,13 +76,16 @@ export class HostObjects extends HostCalls {
     return this.allocate(device, parent, { ...withFaults(PASID, faultId), data_type: DATA_VTD_S1, data_len: DATA_BYTES, data_uptr: address });
   }
 
-  /** Stops every access: that cannot be refused, though it may be silent then. */
-  block(device: HostDevice, pasid: number | undefined): void {
+  /**
+   * Stops every access: that cannot be refused, though it may be silent then.
+   * @returns false: the PASID stays attached, to nothing, since the guest's CPUs still translate to it (RFC v2, 2.3)
+   */
+  block(device: HostDevice, pasid: number | undefined): boolean {
     const empty = (): void => this.attach(device, this.#empty, pasid);
     const nothing = (): void => this.detach(device, pasid);
-    // A PASID that the guest's CPUs still translate to is not given up (RFC v2, 2.3).
-    if (pasid === undefined) either(empty, nothing);
-    else either(nothing, empty);
+    if (pasid !== undefined) return either(nothing, empty);
+    either(empty, nothing);
+    return true;
   }
 
   /** Of one page table of a guest's first stage; at most `MAX_BATCH`. */
@@ -99,13 +102,15 @@ export class HostObjects extends HostCalls {
   }
 }
 
-/** What the host refuses is done the second way. */
-function either(first: () => void, second: () => void): void {
+/** What the host refuses is done the second way. Returns: the first was it. */
+function either(first: () => void, second: () => void): boolean {
   try {
     first();
+    return true;
   } catch (error) {
     if (!(error instanceof IommuError)) throw error;
     second();
+    return false;
   }
 }
 

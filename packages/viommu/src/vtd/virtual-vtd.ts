@@ -50,11 +50,20 @@ interface Use {
 const BLOCKED: Use = { key: "blocked", space: undefined, pasid: 0 };
 /** Before the first look: the host stops the device, but may do so silently. */
 const UNKNOWN: Use = { key: "unknown", space: undefined, pasid: 0 };
+/** The host has not let go of the PASID: there is nothing behind it. */
+const EMPTIED: Use = { key: "emptied", space: undefined, pasid: 0 };
 
 interface Device {
   readonly host: HostDevice;
   /** By PASID, NO_PASID of the requester itself: what the host does for it now. */
   readonly uses: Map<number, Use>;
+}
+
+/** What the guest's tables say now. */
+interface Entry {
+  readonly device: Device;
+  readonly pasid: number;
+  readonly view: TranslationView;
 }
 
 export class VirtualVtd {
@@ -118,59 +127,73 @@ export class VirtualVtd {
   }
 
   #followAll(): void {
-    for (const device of this.#devices) this.#follow(device);
+    this.#follow(this.#devices.flatMap((device) => this.#entries(device)));
   }
 
   /** By device or its functions (6.5.2.1: FM masks bits of the function number); everything else is taken as everything. */
   #followContexts({ granularity, source, functionMask }: UnitOrder & { readonly kind: "contexts" }): void {
     const ignored = [0, 4, 6, 7][functionMask & 3];
-    for (const device of this.#devices) {
-      if (granularity !== Granularity.SELECTIVE || ((device.host.rid ^ source) & ~ignored & 0xffff) === 0) this.#follow(device);
-    }
+    const meant = this.#devices.filter(({ host }) => granularity !== Granularity.SELECTIVE || ((host.rid ^ source) & ~ignored & 0xffff) === 0);
+    this.#follow(meant.flatMap((device) => this.#entries(device)));
   }
 
   #followPasids({ granularity, pasid }: UnitOrder & { readonly kind: "pasids" }): void {
     if (granularity !== PasidGranularity.PASID) return this.#followAll();
-    for (const device of this.#devices) {
-      const own = this.#unit.look(device.host.rid, NO_PASID);
-      if (!("pasid" in own) || own.pasid === pasid) this.#followOne(device, NO_PASID);
-      if (pasid < this.#limit && pasid !== 0) this.#followOne(device, pasid);
-    }
+    const entries = this.#devices.flatMap((device) => {
+      const own = this.#entry(device, NO_PASID);
+      const other = pasid < this.#limit && pasid !== 0 ? [this.#entry(device, pasid)] : [];
+      return !("pasid" in own.view) || own.view.pasid === pasid ? [own, ...other] : other;
+    });
+    this.#follow(entries);
+  }
+
+  #entry(device: Device, pasid: number): Entry {
+    return { device, pasid, view: this.#unit.look(device.host.rid, pasid) };
   }
 
   /** All that the guest says of a device, and all that it no longer says. */
-  #follow(device: Device): void {
+  #entries(device: Device): Entry[] {
     const said = new Set([NO_PASID, ...device.uses.keys()]);
     for (const pasid of this.#unit.pasids(device.host.rid, this.#limit)) if (pasid !== 0) said.add(pasid);
-    for (const pasid of said) this.#followOne(device, pasid);
+    return [...said].map((pasid) => this.#entry(device, pasid));
   }
 
-  #followOne(device: Device, pasid: number): void {
+  /** First what is given up: of mediated devices, others may want its place. */
+  #follow(entries: readonly Entry[]): void {
+    for (const entry of entries) if (entry.view.kind === "blocked") this.#followOne(entry);
+    for (const entry of entries) if (entry.view.kind !== "blocked") this.#followOne(entry);
+  }
+
+  #followOne({ device, pasid, view }: Entry): void {
     const old = device.uses.get(pasid) ?? BLOCKED;
-    const view = this.#unit.look(device.host.rid, pasid);
     const faultId = "pageRequests" in view && view.pageRequests && device.host.pageRequests ? this.#requests?.faultId : undefined;
     const key = keyOf(view, faultId !== undefined);
     if (key === old.key) return;
-    let space: Space | undefined;
-    try {
-      space = this.#addressSpaces.make(device.host, view, faultId);
-      if (view.kind === "blocked") this.#options.objects.block(device.host, named(pasid));
-      else this.#options.objects.attach(device.host, space?.hwpt ?? this.#options.objects.whole, named(pasid));
-      this.#keep(device, pasid, view.kind === "blocked" ? BLOCKED : { key, space, pasid: "pasid" in view ? view.pasid : 0 });
-    } catch (error) {
-      this.#tell(error, `entry of PASID ${pasid}`);
-      space?.free();
-      this.#options.objects.block(device.host, named(pasid));
-      // Not what the guest asked for, so that its next invalidation tries again.
-      this.#keep(device, pasid, BLOCKED);
-      this.#unit.recordRefusal(device.host.rid, pasid);
-    }
+    if (view.kind === "blocked") this.#stop(device, pasid);
+    else this.#attach({ device, pasid, view }, key, faultId);
     old.space?.free();
   }
 
-  #keep(device: Device, pasid: number, use: Use): void {
-    if (use === BLOCKED && pasid !== NO_PASID) device.uses.delete(pasid);
-    else device.uses.set(pasid, use);
+  #attach({ device, pasid, view }: Entry, key: string, faultId: number | undefined): void {
+    const { objects } = this.#options;
+    let space: Space | undefined;
+    try {
+      space = this.#addressSpaces.make(device.host, view, faultId);
+      objects.attach(device.host, space?.hwpt ?? objects.whole, named(pasid));
+      device.uses.set(pasid, { key, space, pasid: "pasid" in view ? view.pasid : 0 });
+    } catch (error) {
+      this.#tell(error, `entry of PASID ${pasid}`);
+      space?.free();
+      // Not what the guest asked for, so that its next invalidation tries again.
+      this.#stop(device, pasid);
+      this.#unit.recordRefusal(device.host.rid, pasid);
+    }
+  }
+
+  #stop(device: Device, pasid: number): void {
+    const gone = this.#options.objects.block(device.host, named(pasid));
+    if (gone && pasid !== NO_PASID) device.uses.delete(pasid);
+    else device.uses.set(pasid, gone ? BLOCKED : EMPTIED);
   }
 
   #forget({ granularity, domain, pasid, page, addressMask, leavesOnly }: UnitOrder & { readonly kind: "translations" }): void {
@@ -206,8 +229,7 @@ export class VirtualVtd {
     for (const device of this.#devices) {
       for (const [pasid, use] of [...device.uses]) {
         if (use.space !== space) continue;
-        this.#options.objects.block(device.host, named(pasid));
-        this.#keep(device, pasid, BLOCKED);
+        this.#stop(device, pasid);
         this.#unit.recordRefusal(device.host.rid, pasid);
         space.free();
       }
