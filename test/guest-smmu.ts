@@ -102,14 +102,16 @@ export interface GuestOptions {
   readonly devices?: number;
   /** They have a translation cache. */
   readonly ats?: boolean;
+  /** Of the host's unit. */
+  readonly preset?: string;
   /** Commands, by their first word, that the host takes from no guest: as Linux, it then has done none of the block. */
   readonly refusesCommand?: (low: bigint) => boolean;
   /** Thrown in place of a call of the program. */
   readonly refuses?: (name: string, fields: Fields) => Error | undefined;
 }
 
-export function smmuGuest({ devices = 1, ats = false, refusesCommand = () => false, refuses = () => undefined }: GuestOptions = {}): SmmuGuest {
-  const machine = host(smmuIommuFactory, devices, { preset: "server" }, { ats });
+export function smmuGuest({ devices = 1, ats = false, preset = "server", refusesCommand = () => false, refuses = () => undefined }: GuestOptions = {}): SmmuGuest {
+  const machine = host(smmuIommuFactory, devices, { preset }, { ats });
   const { program, iommufd, bystander } = machine;
   const opened = machine.devices.map((device, i) => ({ ...device, stream: STREAM + i }));
   const own = guestMemory();
