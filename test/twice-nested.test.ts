@@ -2,6 +2,7 @@
 import { type IommuFactory, Prot, SimulatedClient } from "@iommukit/core";
 import { smmuIommuFactory } from "@iommukit/hw-smmu/plugin";
 import { vtdIommuFactory } from "@iommukit/hw-vtd/plugin";
+import { virtioIommuFactory } from "@iommukit/viommu/virtio";
 import { GuestMachine, type GuestMachineOptions } from "@iommukit/viommu/guest";
 import { describe, expect, it } from "vitest";
 import { compareHistories, DEVICES, type HostedGuest } from "./guest-history.js";
@@ -67,6 +68,7 @@ function stack(factory: IommuFactory, hows: readonly How[], devices: number): St
 
 const vtd = (mode: Mode, children = false): How => ({ factory: vtdIommuFactory, mode, children });
 const SMMU: How = { factory: smmuIommuFactory };
+const VIRTIO: How = { factory: virtioIommuFactory };
 
 /** By what each guest is shown, the outermost first; the innermost has a VT-d. */
 const STACKS: readonly (readonly [name: string, host: IommuFactory, hows: readonly How[], innermost: Mode, pasids: number])[] = [
@@ -81,6 +83,9 @@ const STACKS: readonly (readonly [name: string, host: IommuFactory, hows: readon
   ["legacy, legacy on an SMMUv3", smmuIommuFactory, [vtd("legacy"), vtd("legacy")], "legacy", 1],
   ["a nested SMMUv3, legacy", smmuIommuFactory, [SMMU, vtd("legacy")], "legacy", 1],
   ["a nested SMMUv3, shadowed", smmuIommuFactory, [SMMU, vtd("shadowed")], "shadowed", 1],
+  ["virtio, legacy", vtdIommuFactory, [VIRTIO, vtd("legacy")], "legacy", 1],
+  ["virtio, shadowed, on an SMMUv3", smmuIommuFactory, [VIRTIO, vtd("shadowed")], "shadowed", 1],
+  ["nested, virtio, legacy", vtdIommuFactory, [vtd("nested"), VIRTIO, vtd("legacy")], "legacy", 1],
   ["three deep: nesting, nesting, nested", vtdIommuFactory, [vtd("nesting"), vtd("nesting"), vtd("nested")], "nested", 3],
   ["three deep: nested, shadowed, shadowed by the kernel", vtdIommuFactory, [vtd("nested"), vtd("shadowed"), vtd("shadowed", true)], "shadowed", 3],
 ];

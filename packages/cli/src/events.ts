@@ -24,6 +24,8 @@ export function eventLine(event: TraceEvent): string {
       return `register ${event.name} ${event.op === "write" ? "<-" : "->"} ${hex(event.value)}`;
     case "invalidation":
       return `invalidate ${event.descriptor}  ${style.dim(`removed ${event.removed}`)}`;
+    case "request":
+      return `request  ${event.request}  ${style.dim(event.status)}`;
     case "translation": {
       const pasid = event.pasid === undefined ? "" : ` PASID ${event.pasid}`;
       const result = event.pa === undefined ? style.bad("blocked") : `-> ${hex(event.pa)}`;

@@ -105,6 +105,7 @@ export type {
   ReportEvent,
   InterruptEvent,
   InvalidationEvent,
+  RequestEvent,
   PageRequestEvent,
   RegisterEvent,
   TableWriteEvent,

@@ -52,6 +52,16 @@ export interface InvalidationEvent {
   readonly removed: number;
 }
 
+/** The unit answered a request that software put on its queue. */
+export interface RequestEvent {
+  readonly kind: "request";
+  readonly unit: string;
+  /** "MAP domain 1 0x40000000-0x403fffff -> 0x1000200000 read write". */
+  readonly request: string;
+  /** "OK" */
+  readonly status: string;
+}
+
 /** The unit answered a DMA request. */
 export interface TranslationEvent {
   readonly kind: "translation";
@@ -124,6 +134,7 @@ export type TraceEvent =
   | TableWriteEvent
   | RegisterEvent
   | InvalidationEvent
+  | RequestEvent
   | TranslationEvent
   | FaultEvent
   | InterruptEvent

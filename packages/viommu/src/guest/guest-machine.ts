@@ -2,13 +2,10 @@
  * A guest with an operating system of its own: a machine whose memory is a program's, whose unit a virtual IOMMU stands behind, and whose
  * devices are the host's. Its programs find /dev/iommu and VFIO files in it as on any machine, so they can run guests in turn.
  */
-import { buildMachine, formatRid, type IommuDevice, type IommuDriver, type IommuFactory, type IommuHardware, type Machine, type MemoryBackend, type MmioHandler, refuse, Tracer } from "@iommukit/core";
-import type { HostCalls } from "../host/host-calls.js";
-import { HostObjects as SmmuHost, shownTo, VirtualSmmu } from "../smmu/index.js";
-import type { GuestUnit as SmmuUnit } from "../smmu/index.js";
-import { GUEST_UNITS, HostObjects as VtdHost, VirtualVtd } from "../vtd/index.js";
-import type { GuestUnit as VtdUnit } from "../vtd/index.js";
+import { buildMachine, formatRid, type IommuDevice, type IommuDriver, type IommuFactory, type Machine, type MemoryBackend, Tracer } from "@iommukit/core";
+import type { GUEST_UNITS } from "../vtd/index.js";
 import { type AssignedFunction, assignedModel } from "./assigned-device.js";
+import { type Behind, type Kind, kindOf } from "./kinds.js";
 import type { GuestProgram } from "./types.js";
 
 const PAGE = 4096;
@@ -28,7 +25,7 @@ export interface GuestMachineOptions {
   readonly iommufd: number;
   /** Bound to `iommufd`; in the guest their files are vfio0, vfio1 and so on. */
   readonly devices: readonly AssignedDevice[];
-  /** Kind of the guest's unit: of VT-d or SMMUv3. */
+  /** Kind of the guest's unit: VT-d, SMMUv3 or virtio-iommu. */
   readonly factory: IommuFactory;
   /** For VT-d: what the guest is shown of it; nested unless given. */
   readonly mode?: keyof typeof GUEST_UNITS;
@@ -40,17 +37,13 @@ export interface GuestMachineOptions {
   readonly tracer?: Tracer;
 }
 
-type Hardware = IommuHardware & Partial<MmioHandler>;
-const isVtd = (unit: Hardware): unit is VtdUnit => "look" in unit && "pasids" in unit;
-const isSmmu = (unit: Hardware): unit is SmmuUnit => "look" in unit && "report" in unit;
-
 export class GuestMachine {
   readonly machine: Machine;
   /** What the guest's driver has read out of its unit's fault records, or event queue. */
   readonly faults: string[] = [];
-  readonly #objects: HostCalls;
+  readonly #kind: Kind;
   readonly #share: (bytes: Uint8Array) => bigint;
-  readonly #virtual: { service(): void; readonly pollable: readonly number[] };
+  readonly #behind: Behind;
   #plugged = PLUGGED_BASE;
 
   /**
@@ -58,28 +51,23 @@ export class GuestMachine {
    * @throws IommuError what the host refuses; EINVAL for a unit that nothing here stands behind
    */
   constructor(options: GuestMachineOptions) {
-    const { program, iommufd, devices, factory, mode = "nested" } = options;
+    const { program, devices, tracer = new Tracer() } = options;
     this.#share = options.share ?? ((bytes) => program.memory.map(bytes.length, { bytes }).address);
-    const tracer = options.tracer ?? new Tracer();
-    const vtd = factory.name === "vtd";
-    const objects = vtd ? new VtdHost(program, iommufd, [], first(devices), mode === "nested" || mode === "nesting") : new SmmuHost(program, iommufd, [], devices.map(({ fd, id, rid }) => ({ fd, id, stream: rid })));
-    this.#objects = objects;
+    const kind = kindOf({ ...options, tracer });
+    this.#kind = kind;
+    const { name } = kind.factory;
+    tracer.listen((event) => {
+      if (event.kind === "report" && event.unit === `${name}0`) this.faults.push(event.text);
+    });
     const spec = {
       name: "guest",
       memory: { size: `${MEMORY_BYTES / 2 ** 20}MiB` },
-      iommus: [{ type: factory.name, options: objects instanceof SmmuHost ? smmuWords(objects) : vtdWords(mode) }],
+      iommus: [{ type: name, options: kind.options }],
       devices: devices.map(({ rid }, i) => ({ model: "assigned", bdf: formatRid(rid), vfio: `vfio${i}`, options: { function: i } })),
     };
-    tracer.listen((event) => {
-      if (event.kind === "report" && event.unit === `${factory.name}0`) this.faults.push(event.text);
-    });
-    this.machine = buildMachine(spec, { iommus: [factory], devices: [assignedModel(program, devices)] }, tracer);
-    const { memory, units } = this.machine;
-    this.#add(0, new Uint8Array(memory.words.buffer, 0, MEMORY_BYTES));
-    const [{ hardware }] = units;
-    if (objects instanceof VtdHost && isVtd(hardware)) this.#virtual = new VirtualVtd(hardware, { objects, devices, memory, tracer, ...(options.childOf ? { childOf: options.childOf } : {}) });
-    else if (objects instanceof SmmuHost && isSmmu(hardware)) this.#virtual = new VirtualSmmu(hardware, { objects, devices: devices.map(({ fd, id, rid }) => ({ fd, id, stream: rid })), tracer });
-    else this.#virtual = refuse("EINVAL", `no virtual IOMMU here stands behind a unit of ${factory.name}`, { argument: "factory" });
+    this.machine = buildMachine(spec, { iommus: [kind.factory], devices: [assignedModel(program, devices)] }, tracer);
+    this.#add(0, new Uint8Array(this.machine.memory.words.buffer, 0, MEMORY_BYTES));
+    this.#behind = kind.follow(this.machine);
   }
 
   /** Of the guest's operating system. */
@@ -94,12 +82,12 @@ export class GuestMachine {
 
   /** Descriptors of the program that become readable when `service` has something to do. */
   get pollable(): readonly number[] {
-    return this.#virtual.pollable;
+    return this.#behind.pollable;
   }
 
   /** Takes what the host tells of faults and page requests to the guest. */
   service(): void {
-    this.#virtual.service();
+    this.#behind.service();
   }
 
   /**
@@ -127,21 +115,8 @@ export class GuestMachine {
   }
 
   #add(base: number, bytes: Uint8Array): void {
-    this.#objects.addRam({ base: BigInt(base), size: BigInt(bytes.length), address: this.#share(bytes) });
+    this.#kind.host.addRam({ base: BigInt(base), size: BigInt(bytes.length), address: this.#share(bytes) });
   }
-}
-
-function first<T>([one]: readonly T[]): T {
-  return one ?? refuse("EINVAL", "a virtual IOMMU on a host needs a device of the host", { argument: "devices" });
-}
-
-function vtdWords(mode: keyof typeof GUEST_UNITS): Readonly<Record<string, unknown>> {
-  const { version, cap, ecap, haw } = GUEST_UNITS[mode];
-  return { version, cap: `0x${cap.toString(16)}`, ecap: `0x${ecap.toString(16)}`, haw };
-}
-
-function smmuWords(objects: SmmuHost): Readonly<Record<string, unknown>> {
-  return Object.fromEntries(Object.entries(shownTo(objects.identification)).map(([name, word]) => [name, `0x${(Number(word) >>> 0).toString(16)}`]));
 }
 
 function windowOnto(bytes: Uint8Array): MemoryBackend {

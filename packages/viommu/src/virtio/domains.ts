@@ -47,10 +47,14 @@ export interface Endpoint {
 }
 
 const PAGE_SHIFT = 12n;
+/** Requester ids of PCI. */
+const REQUESTERS = 2 ** 16;
 const WHOLE = -1;
 
 export class Domains {
-  readonly #endpoints: ReadonlyMap<number, Endpoint>;
+  readonly #endpoints: Map<number, Endpoint>;
+  /** Every requester id of PCI is an endpoint, from the first time that somebody names it. */
+  readonly #anyRequester: boolean;
   readonly #domains = new Map<number, Domain>();
   readonly #host: HostDomains | undefined;
   /** Of mappings, by page: the tree answers in 64-bit numbers. */
@@ -61,15 +65,23 @@ export class Domains {
   #last: Endpoint | undefined;
 
   /** @param passes accesses of an endpoint without a domain do */
-  constructor(endpoints: readonly number[], passes: () => boolean, host: HostDomains | undefined) {
+  constructor(endpoints: readonly number[] | undefined, passes: () => boolean, host: HostDomains | undefined) {
     this.#passes = passes;
-    this.#endpoints = new Map(endpoints.map((id) => [id, { id, domain: undefined, seen: false }]));
+    this.#anyRequester = endpoints === undefined;
+    this.#endpoints = new Map(endpoints?.map((id) => [id, newEndpoint(id)]));
     this.#host = host;
   }
 
   endpoint(id: number): Endpoint | undefined {
-    if (this.#last?.id !== id) this.#last = this.#endpoints.get(id);
+    if (this.#last?.id !== id) this.#last = this.#endpoints.get(id) ?? this.#named(id);
     return this.#last;
+  }
+
+  #named(id: number): Endpoint | undefined {
+    if (!this.#anyRequester || id >= REQUESTERS) return undefined;
+    const endpoint = newEndpoint(id);
+    this.#endpoints.set(id, endpoint);
+    return endpoint;
   }
 
   domain(id: number): Domain | undefined {
@@ -156,4 +168,8 @@ export class Domains {
     this.#tlb.insert(domain.id | 0, 0, page, 12, out, flags, domain.id | 0, 0);
     return (flags & wanted) === wanted ? out : -1;
   }
+}
+
+function newEndpoint(id: number): Endpoint {
+  return { id, domain: undefined, seen: false };
 }

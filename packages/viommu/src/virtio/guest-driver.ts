@@ -21,13 +21,16 @@ class DriverQueue {
   readonly memory: GuestMemory;
   readonly base: number;
   readonly buffers: number;
+  readonly #flags: number;
   #available = 0;
   #used = 0;
 
-  constructor(memory: GuestMemory, base: number, buffers: number) {
+  /** @param flags of the available ring */
+  constructor(memory: GuestMemory, base: number, buffers: number, flags: number) {
     this.memory = memory;
     this.base = base;
     this.buffers = buffers;
+    this.#flags = flags;
   }
 
   number(at: number, size: 2 | 4): number {
@@ -50,7 +53,7 @@ class DriverQueue {
   }
 
   offer(head: number): void {
-    this.store(this.base + AVAIL, AVAIL_NO_INTERRUPT, 2);
+    this.store(this.base + AVAIL, this.#flags, 2);
     this.store(this.base + AVAIL + 4 + 2 * (this.#available % SIZE), head, 2);
     this.#available = (this.#available + 1) & 0xffff;
     this.store(this.base + AVAIL + 2, this.#available, 2);
@@ -74,8 +77,8 @@ export class VirtioIommuGuestDriver {
   constructor(registers: MmioHandler, memory: GuestMemory, base: number, features: bigint) {
     this.#registers = registers;
     const buffers = base + 2 * QUEUE_PAGES;
-    this.#requests = new DriverQueue(memory, base, buffers);
-    this.#events = new DriverQueue(memory, base + QUEUE_PAGES, buffers + SIZE * BUFFER_BYTES);
+    this.#requests = new DriverQueue(memory, base, buffers, AVAIL_NO_INTERRUPT);
+    this.#events = new DriverQueue(memory, base + QUEUE_PAGES, buffers + SIZE * BUFFER_BYTES, 0);
     this.#set(MmioReg.STATUS, 0);
     this.#set(MmioReg.STATUS, DeviceStatus.ACKNOWLEDGE | DeviceStatus.DRIVER);
     for (const half of [0, 1]) {

@@ -17,7 +17,7 @@ interface Piece {
 export class IommufdHost implements HostDomains {
   readonly #calls: Calls;
   readonly #iommufd: number;
-  readonly #ram: readonly GuestRam[];
+  readonly #ram: GuestRam[] = [];
   readonly #devices: ReadonlyMap<number, number>;
   /** All of the guest's memory at its own addresses, for accesses that pass; nothing, for those that are stopped. */
   readonly #whole: number;
@@ -30,12 +30,23 @@ export class IommufdHost implements HostDomains {
   constructor(calls: Calls, iommufd: number, ram: readonly GuestRam[], devices: ReadonlyMap<number, number>) {
     this.#calls = calls;
     this.#iommufd = iommufd;
-    this.#ram = ram;
     this.#devices = devices;
     this.#whole = this.#allocate();
     this.#empty = this.#allocate();
-    for (const { base, size } of ram) this.#map(this.#whole, base, base + size - 1n, base, MapFlag.READ | MapFlag.WRITE);
+    for (const part of ram) this.addRam(part);
     for (const endpoint of devices.keys()) for (const ioas of [this.#whole, this.#empty]) this.#attach(endpoint, ioas);
+  }
+
+  /** From now on it is the guest's memory, too. @throws IommuError what the host refuses */
+  addRam(part: GuestRam): void {
+    const { base, size } = part;
+    this.#ram.push(part);
+    try {
+      this.#map(this.#whole, base, base + size - 1n, base, MapFlag.READ | MapFlag.WRITE);
+    } catch (error) {
+      this.#ram.pop();
+      throw error;
+    }
   }
 
   create(_domain: number, bypass: boolean): HostDomain {

@@ -1,5 +1,6 @@
 /** The virtio-iommu device (virtio 1.3, 5.13): configuration, requests, accesses of endpoints, fault events. */
 import { Access, type IommuHardware, NO_PASID, type Tracer } from "@iommukit/core";
+import { describeFault, describeRequest, describeStatus } from "./describe.js";
 import { Domains, type HostDomains } from "./domains.js";
 import { type Limits, type Mode, type RequestContext, REQUESTS, type ReservedMemory } from "./requests.js";
 import { Config, CONFIG_BYTES, DEVICE_ID, EVENT_BYTES, EVENT_QUEUE, FaultFlag, FaultReason, Feature, HEAD_BYTES, Interrupt, REQUEST_BYTES, REQUEST_QUEUE, RequestType, Status, TAIL_BYTES } from "./spec.js";
@@ -8,8 +9,8 @@ import { BrokenQueue, type GuestMemory } from "./virtqueue.js";
 
 export interface VirtioIommuOptions {
   readonly name?: string;
-  /** Endpoint IDs that exist: for PCI, requester ids. */
-  readonly endpoints: readonly number[];
+  /** Endpoint IDs that exist: for PCI, requester ids. All of these exist unless given. */
+  readonly endpoints?: readonly number[];
   readonly limits?: Partial<Limits>;
   /** The manual's rules, or QEMU 11.1's where they differ; "strict" unless given. */
   readonly mode?: Mode;
@@ -136,6 +137,7 @@ export class VirtioIommu implements IommuHardware, VirtioDevice {
       properties: new Uint8Array(0),
     };
     answer[before] = this.#status(context, type, request);
+    if (this.#tracer?.listener) this.#tracer.listener({ kind: "request", unit: this.name, request: describeRequest(request), status: describeStatus(answer[before]) });
     answer.set(context.properties);
     return answer;
   }
@@ -181,6 +183,7 @@ export class VirtioIommu implements IommuHardware, VirtioDevice {
 
   /** Puts a fault event on the event queue; without a buffer there it is lost (5.13.6.9). */
   #report(reason: number, endpoint: number, page: number, access: number, offset: number): -1 {
+    if (this.#tracer?.listener) this.#traceFault(reason, endpoint, page, access, offset);
     if (!this.transport.running) return -1;
     const view = new DataView(new ArrayBuffer(EVENT_BYTES));
     const kind = ((access & Access.READ) !== 0 ? FaultFlag.READ : 0) | ((access & Access.WRITE) !== 0 ? FaultFlag.WRITE : 0);
@@ -205,15 +208,24 @@ export class VirtioIommu implements IommuHardware, VirtioDevice {
     return -1;
   }
 
+  #traceFault(reason: number, rid: number, page: number, access: number, offset: number): void {
+    const address = (BigInt(page) << 12n) | BigInt(offset);
+    this.#tracer?.listener?.({ kind: "fault", unit: this.name, record: describeFault(reason, rid, nameOf(access), address), fields: { reason, rid, address: `0x${address.toString(16)}`, operation: nameOf(access) } });
+  }
+
   #trace(rid: number, page: number, access: number, out: number): void {
     this.#tracer?.listener?.({
       kind: "translation",
       unit: this.name,
       rid,
       iova: BigInt(page) << 12n,
-      access: (access & Access.WRITE) === 0 ? "read" : (access & Access.READ) === 0 ? "write" : "atomic",
+      access: nameOf(access),
       source: "walk",
       ...(out === -1 ? {} : { pa: out * 4096 }),
     });
   }
+}
+
+function nameOf(access: number): string {
+  return (access & Access.WRITE) === 0 ? "read" : (access & Access.READ) === 0 ? "write" : "atomic";
 }

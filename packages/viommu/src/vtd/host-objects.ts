@@ -47,6 +47,8 @@ export class HostObjects extends HostCalls {
   readonly words: HostWords | undefined;
   /** Nothing: a host that has it for a device records what it stops; of a device that has none, some stop everything silently. */
   readonly #empty: number;
+  /** Flags of page tables, where the device has PASIDs. */
+  readonly #pasid: number;
 
   /** @param nested the host is to walk the guest's first stages @throws IommuError EOPNOTSUPP when it cannot */
   constructor(program: Program, iommufd: number, ram: readonly GuestRam[], device: HostDevice, nested: boolean) {
@@ -54,13 +56,24 @@ export class HostObjects extends HostCalls {
     const info = nested ? this.hwInfo(device, INFO_INTEL_VTD, INFO_BYTES) : undefined;
     // Behind flags and a reserved word (iommu_hw_info_vtd).
     this.words = info && { cap: info.getBigUint64(8, true), ecap: info.getBigUint64(16, true) };
+    const nothing = this.newIoas();
+    [this.#empty, this.#pasid] = this.#first(device, nothing);
     this.whole = nested ? this.parent(device, this.ioas) : this.table(device, this.ioas);
-    this.#empty = this.table(device, this.newIoas());
+  }
+
+  /** The first page table, which tells whether the host has them for PASIDs. */
+  #first(device: HostDevice, ioas: number): [hwpt: number, flags: number] {
+    try {
+      return [this.allocate(device, ioas, { flags: PASID }), PASID];
+    } catch (error) {
+      if (!(error instanceof IommuError) || error.errno !== "EOPNOTSUPP") throw error;
+      return [this.allocate(device, ioas, {}), 0];
+    }
   }
 
   /** A page table of an IOAS. @param options.faultId who sees to page requests; undefined: nobody */
   table(device: HostDevice, ioas: number, { flags = 0, faultId }: { readonly flags?: number; readonly faultId?: number | undefined } = {}): number {
-    return this.allocate(device, ioas, withFaults(flags | PASID, faultId));
+    return this.allocate(device, ioas, withFaults(flags | this.#pasid, faultId));
   }
 
   /** A page table of an IOAS that a guest's first stages can lie on. */
@@ -73,7 +86,7 @@ export class HostObjects extends HostCalls {
     const flags = (view.supervisor ? S1.SRE : 0) | (view.extendedAccessed ? S1.EAFE : 0) | (view.writeProtect ? S1.WPE : 0);
     const { address, bytes } = this.scratch;
     bytes.set(encodeStruct("iommu_hwpt_vtd_s1", { flags, pgtbl_addr: view.root, addr_width: 9 * view.levels + 12 }));
-    return this.allocate(device, parent, { ...withFaults(PASID, faultId), data_type: DATA_VTD_S1, data_len: DATA_BYTES, data_uptr: address });
+    return this.allocate(device, parent, { ...withFaults(this.#pasid, faultId), data_type: DATA_VTD_S1, data_len: DATA_BYTES, data_uptr: address });
   }
 
   /**
