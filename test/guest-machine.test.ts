@@ -4,6 +4,7 @@ import { DmaTestCommand, DmaTestRegister as R, DmaTestStatus } from "@iommukit/c
 import { smmuIommuFactory } from "@iommukit/hw-smmu/plugin";
 import { vtdIommuFactory } from "@iommukit/hw-vtd/plugin";
 import { GuestMachine } from "@iommukit/viommu/guest";
+import { virtioIommuFactory } from "@iommukit/viommu/virtio";
 import { describe, expect, it } from "vitest";
 import { errno, host, openDevice } from "./host-program.js";
 
@@ -13,9 +14,10 @@ const IOVA = 0x7000_0000n;
 /** In the device's register. */
 const INTERRUPT_VALID = 0x8000_0000;
 
-function boot(factory = vtdIommuFactory) {
+/** @param shown unit of the guest; of the host's kind unless given */
+function boot(factory = vtdIommuFactory, shown = factory) {
   const below = host(factory, 1);
-  const guest = new GuestMachine({ factory, program: below.program, iommufd: below.iommufd, devices: below.devices.map((device) => ({ ...device, rid: 0x40 })) });
+  const guest = new GuestMachine({ factory: shown, program: below.program, iommufd: below.iommufd, devices: below.devices.map((device) => ({ ...device, rid: 0x40 })) });
   const program = new SimulatedClient(guest.machine.nodes);
   const iommufd = program.open("/dev/iommu");
   return { below, guest, program, iommufd, device: openDevice(program, iommufd, "vfio0") };
@@ -30,9 +32,15 @@ function write(program: SimulatedClient, fd: number, address: bigint): number {
   return program.pread(fd, BigInt(R.STATUS), 4)[0];
 }
 
-describe.each([["VT-d", vtdIommuFactory], ["SMMUv3", smmuIommuFactory]])("a guest's machine on %s", (_name, factory) => {
+describe.each([
+  ["a VT-d, on VT-d", vtdIommuFactory, vtdIommuFactory],
+  ["an SMMUv3, on SMMUv3", smmuIommuFactory, smmuIommuFactory],
+  ["a virtio-iommu, on VT-d", virtioIommuFactory, vtdIommuFactory],
+  ["a virtio-iommu, on SMMUv3", virtioIommuFactory, smmuIommuFactory],
+  ["a virtio-iommu, on a virtio-iommu", virtioIommuFactory, virtioIommuFactory],
+])("a guest's machine with %s", (_name, shown, factory) => {
   it("runs programs on its own /dev/iommu, whose devices reach what they map of the guest's memory, and nothing else", () => {
-    const { guest, program, iommufd, device } = boot(factory);
+    const { guest, program, iommufd, device } = boot(factory, shown);
     const own = guest.allocate(program, 2);
     const ioas = Number(program.ioctl(iommufd, "IOMMU_IOAS_ALLOC").out_ioas_id);
     program.ioctl(device.fd, "VFIO_DEVICE_ATTACH_IOMMUFD_PT", { pt_id: ioas, argsz: 12 });

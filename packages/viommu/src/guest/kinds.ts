@@ -1,6 +1,7 @@
 /** Kinds of IOMMUs that a guest's machine can have: what each does on the host, and how the guest's unit is made. */
 import { type IommuFactory, type IommuHardware, type Machine, type MmioHandler, refuse, type Tracer } from "@iommukit/core";
 import type { GuestRam } from "../host/calls.js";
+import { openFaults } from "../host/device-faults.js";
 import { HostFaults } from "../host/host-faults.js";
 import { HostObjects as SmmuHost, shownTo, VirtualSmmu } from "../smmu/index.js";
 import type { GuestUnit as SmmuUnit } from "../smmu/index.js";
@@ -68,7 +69,7 @@ function virtio({ program, iommufd, devices, factory }: KindOptions): Kind {
     host,
     factory: { ...factory, create: (environment, options) => createVirtioUnit(environment, options, { endpoints, host }) },
     options: {},
-    follow: ({ units: [{ hardware }] }) => new HostFaults(program, iommufd, hardware, devices),
+    follow: ({ units: [{ hardware }] }) => new HostFaults(program, hardware, new Map(devices.map(({ id, rid }) => [openFaults(program, iommufd, id), rid]))),
   };
 }
 

@@ -1,7 +1,7 @@
 /** Faults of a host's device, as IOMMUKIT_DEVICE_FAULTS tells them, in the words of a unit's `translate`. */
 import { Access, NO_PASID } from "@iommukit/core";
 import { decodeStruct, structLayout } from "@iommukit/core/abi";
-import type { Program } from "./calls.js";
+import type { Calls, Program } from "./calls.js";
 
 const RECORD_BYTES = structLayout("iommukit_device_fault").size;
 /** iommukit_device_fault.flags */
@@ -24,6 +24,11 @@ export interface DeviceFault {
   readonly afterLoss: boolean;
   /** A request for a translation (ATS), where the host tells. */
   readonly translationRequest: boolean;
+}
+
+/** A descriptor of a device's faults. @param device `out_devid` of its bind @throws IommuError */
+export function openFaults(calls: Calls, iommufd: number, device: number): number {
+  return Number(calls.ioctl(iommufd, "IOMMUKIT_DEVICE_FAULTS", { dev_id: device }).out_faults_fd);
 }
 
 /** Faults that wait on a descriptor, in order. */

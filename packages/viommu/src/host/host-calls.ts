@@ -1,5 +1,6 @@
 /** What a virtual IOMMU of any kind does on /dev/iommu: the guest's memory as an IOAS, attaches, and what is told of faults. */
 import type { GuestRam, Program } from "./calls.js";
+import { openFaults } from "./device-faults.js";
 import { allocIoas, mapIoas, Right } from "./ioas.js";
 
 /** vfio_device_attach_iommufd_pt.flags */
@@ -86,6 +87,6 @@ export class HostCalls {
 
   /** A descriptor of a device's faults. */
   faults({ id }: BoundDevice): number {
-    return Number(this.call("IOMMUKIT_DEVICE_FAULTS", { dev_id: id }).out_faults_fd);
+    return openFaults(this.program, this.iommufd, id);
   }
 }

@@ -1,19 +1,26 @@
 /** Faults of the host's hardware for a guest whose unit meets the same in its own tables, and records it (`IOMMUKIT_DEVICE_FAULTS`). */
-import type { IommuHardware } from "@iommukit/core";
+import { type IommuHardware, TranslationCompletion } from "@iommukit/core";
 import type { Program } from "./calls.js";
 import { takeFaults } from "./device-faults.js";
 
 export class HostFaults {
   readonly #program: Program;
   readonly #unit: IommuHardware;
-  /** By descriptor: requester id in the guest. */
   readonly #requesters: ReadonlyMap<number, number>;
+  readonly #lost: () => void;
+  /** What the guest's unit would answer: the host has answered. */
+  readonly #completion = new TranslationCompletion();
 
-  /** @throws IommuError what the host refuses */
-  constructor(program: Program, iommufd: number, unit: IommuHardware, devices: readonly { readonly id: number; readonly rid: number }[]) {
+  /**
+   * @param unit the guest's
+   * @param requesters of the guest, by descriptors of their devices' faults
+   * @param lost told when the host has lost some
+   */
+  constructor(program: Program, unit: IommuHardware, requesters: ReadonlyMap<number, number>, lost: () => void = () => undefined) {
     this.#program = program;
     this.#unit = unit;
-    this.#requesters = new Map(devices.map(({ id, rid }) => [Number(program.ioctl(iommufd, "IOMMUKIT_DEVICE_FAULTS", { dev_id: id }).out_faults_fd), rid]));
+    this.#requesters = requesters;
+    this.#lost = lost;
   }
 
   /** Descriptors that become readable when `service` has something to do. */
@@ -23,7 +30,11 @@ export class HostFaults {
 
   service(): void {
     for (const [fd, rid] of this.#requesters) {
-      for (const { pasid, page, access, offset } of takeFaults(this.#program, fd)) this.#unit.translate(rid, pasid, page, access, offset);
+      for (const { pasid, page, access, offset, afterLoss, translationRequest } of takeFaults(this.#program, fd)) {
+        if (afterLoss) this.#lost();
+        if (translationRequest) this.#unit.ats?.requestTranslation(rid, pasid, page, access, this.#completion);
+        else this.#unit.translate(rid, pasid, page, access, offset);
+      }
     }
   }
 }

@@ -1,6 +1,6 @@
 /** What the host's hardware records of a guest's devices, on its way into the guest's event queue. */
-import { IommuError, TranslationCompletion } from "@iommukit/core";
-import { takeFaults } from "../host/device-faults.js";
+import { IommuError } from "@iommukit/core";
+import { HostFaults } from "../host/host-faults.js";
 import type { GuestUnit } from "./guest-unit.js";
 import type { HostDevice, HostObjects } from "./host-objects.js";
 
@@ -19,19 +19,17 @@ export class HostEvents {
   /** The queue of events, once the guest has one. */
   #queue: number | undefined;
   #next = 0;
-  /** What the guest's unit would answer: the host has answered. */
-  readonly #completion = new TranslationCompletion();
-  /** By descriptor of its faults: the guest's StreamID. */
-  readonly #faults: ReadonlyMap<number, number>;
+  /** What no event queue of the host takes. */
+  readonly #faults: HostFaults;
 
   constructor(objects: HostObjects, devices: readonly HostDevice[], unit: GuestUnit) {
     this.#objects = objects;
     this.#unit = unit;
-    this.#faults = new Map(devices.map((device) => [objects.faults(device), device.stream]));
+    this.#faults = new HostFaults(objects.program, unit, new Map(devices.map((device) => [objects.faults(device), device.stream])), () => unit.report(undefined));
   }
 
   get descriptors(): readonly number[] {
-    return [...(this.#queue === undefined ? [] : [this.#queue]), ...this.#faults.keys()];
+    return [...(this.#queue === undefined ? [] : [this.#queue]), ...this.#faults.pollable];
   }
 
   /** The guest has turned its queue on. A host that refuses leaves the guest without events: it is none of the guest's mistakes. */
@@ -46,7 +44,7 @@ export class HostEvents {
 
   service(): void {
     if (this.#queue !== undefined) this.#takeEvents(this.#queue);
-    for (const [fd, stream] of this.#faults) this.#takeFaults(fd, stream);
+    this.#faults.service();
   }
 
   #takeEvents(fd: number): void {
@@ -61,15 +59,6 @@ export class HostEvents {
       if (lost) continue;
       this.#unit.report(Array.from({ length: RECORD_BYTES / 4 }, (_, i) => view.getUint32(at + 4 * i, true)));
       at += RECORD_BYTES;
-    }
-  }
-
-  /** What no event queue of the host takes: the guest's own unit meets the same in the guest's tables, and records it. */
-  #takeFaults(fd: number, stream: number): void {
-    for (const { pasid, page, access, offset, afterLoss, translationRequest } of takeFaults(this.#objects.program, fd)) {
-      if (afterLoss) this.#unit.report(undefined);
-      if (translationRequest) this.#unit.ats?.requestTranslation(stream, pasid, page, access, this.#completion);
-      else this.#unit.translate(stream, pasid, page, access, offset);
     }
   }
 }

@@ -5,7 +5,7 @@
  */
 import { type IommuHardware, IommuError, type MmioHandler, NO_PASID, type Tracer } from "@iommukit/core";
 import { type Capabilities, Granularity, PasidGranularity, secondStageFormat, type TranslationView, type UnitObserver, type UnitOrder } from "@iommukit/hw-vtd/spec";
-import { takeFaults } from "../host/device-faults.js";
+import { HostFaults } from "../host/host-faults.js";
 import { checkTopology } from "../host/topology.js";
 import { AddressSpaces, keyOf } from "./address-spaces.js";
 import { checkShown } from "./capabilities.js";
@@ -70,8 +70,7 @@ export class VirtualVtd {
   readonly #unit: GuestUnit;
   readonly #options: VirtualVtdOptions;
   readonly #devices: readonly Device[];
-  /** By descriptor of its faults. */
-  readonly #faults: ReadonlyMap<number, Device>;
+  readonly #faults: HostFaults;
   readonly #limit: number;
   readonly #addressSpaces: AddressSpaces;
   /** Absent: the guest's unit was not shown with page requests. */
@@ -90,7 +89,7 @@ export class VirtualVtd {
     const { objects, memory, childOf, tracer } = options;
     this.#addressSpaces = new AddressSpaces({ objects, memory, format: secondStageFormat(unit.capabilities), childOf, tracer });
     this.#devices = options.devices.map((host) => ({ host, uses: new Map([[NO_PASID, UNKNOWN]]) }));
-    this.#faults = new Map(this.#devices.map((device) => [options.objects.faults(device.host), device]));
+    this.#faults = new HostFaults(objects.program, unit, new Map(options.devices.map((device) => [objects.faults(device), device.rid])));
     if (unit.ats) this.#requests = new PageRequestBridge(options.objects, unit.ats, options.devices);
     unit.observer = (order) => this.#order(order);
     this.#followAll();
@@ -98,16 +97,13 @@ export class VirtualVtd {
 
   /** Descriptors that become readable when `service` has something to do. */
   get pollable(): readonly number[] {
-    return [...this.#faults.keys(), ...(this.#requests ? [this.#requests.fd] : [])];
+    return [...this.#faults.pollable, ...(this.#requests ? [this.#requests.fd] : [])];
   }
 
-  /** Page requests go to the guest. Faults of the host's hardware: the guest's own unit meets the same in the guest's tables, and records it. */
+  /** Page requests, and faults of the host's hardware, go to the guest. */
   service(): void {
-    const { program } = this.#options.objects;
     this.#requests?.service();
-    for (const [fd, { host }] of this.#faults) {
-      for (const { pasid, page, access } of takeFaults(program, fd)) this.#unit.translate(host.rid, pasid, page, access);
-    }
+    this.#faults.service();
   }
 
   #order(order: UnitOrder): void {
