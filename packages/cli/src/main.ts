@@ -23,7 +23,7 @@ function build(): Command {
   program
     .command("tour")
     .description("live: one device, one address space, and what a mapping really does; or a story")
-    .argument("[story]", "a story instead: mdev (two mediated devices of one parent), one-space, two-spaces, software-nesting, nested, guest-sva, page-fault (flows of RFC v2), or what a plugin brings (iommu list)")
+    .argument("[story]", "a story instead: mdev (two mediated devices of one parent), one-space, two-spaces, software-nesting, nested, guest-sva, page-fault (flows of RFC v2), guest-in-guest, or what a plugin brings (iommu list)")
     .option("--machine <name|file>", "machine to show it on (default: vtd)")
     .option("--mode <name>", "what the guest of guest-sva and page-fault has: nested, shadowed or kernel")
     .option("--sanitize", "compare every translation with the tables in memory, and report where a cache has outlived them")

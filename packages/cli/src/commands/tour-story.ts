@@ -84,9 +84,11 @@ function tell(story: Story, machine: Parameters<Story["tell"]>[0], parts: StoryP
   }, parts);
 }
 
+const NOT_SHOWN: ReadonlySet<string> = new Set(["pread", "pwrite", "open", "IOMMU_IOAS_MAP", "IOMMU_IOAS_ALLOC", "VFIO_DEVICE_GET_INFO", "VFIO_DEVICE_GET_REGION_INFO", "VFIO_DEVICE_GET_IRQ_INFO"]);
+
 /** What passes between programs, devices and units; not how a driver writes it down. */
 function isWorthShowing(event: TraceEvent): boolean {
-  if (event.kind === "call") return !["pread", "pwrite", "open", "IOMMU_IOAS_MAP", "IOMMU_IOAS_ALLOC"].includes(event.name);
+  if (event.kind === "call") return !NOT_SHOWN.has(event.name);
   return event.kind === "fault" || event.kind === "page-request" || event.kind === "interrupt";
 }
 

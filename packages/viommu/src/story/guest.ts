@@ -1,5 +1,5 @@
 /** The guest of the stories: a machine of its own, with both devices of the host. */
-import { type IommuDriver, type IommuDevice, type Machine, refuse, type StoryParts } from "@iommukit/core";
+import { type IommuDevice, type IommuDriver, type IommuFactory, type Machine, refuse, type StoryParts } from "@iommukit/core";
 import { GuestMachine } from "../guest/index.js";
 import { type Assigned, Vmm } from "./vmm.js";
 
@@ -23,7 +23,8 @@ export function modeOf({ mode }: StoryParts, modes: Readonly<Record<string, stri
 }
 
 export interface GuestOptions {
-  readonly mode?: Mode;
+  /** Of `MODES`; or one that can have guests whose tables the host's hardware walks. */
+  readonly mode?: Mode | "nesting";
   /** Devices may ask for pages. */
   readonly pageRequests?: boolean;
 }
@@ -36,14 +37,13 @@ export class Guest {
 
   /** Boots. */
   constructor(machine: Machine, { iommus }: StoryParts, { mode = "nested", pageRequests = false }: GuestOptions = {}) {
-    const type = mode === "nested" ? machine.spec.iommus[0].type : "vtd";
-    const factory = iommus.find(({ name }) => name === type) ?? refuse("EINVAL", `nothing here makes a guest's ${type}`, { argument: "iommus" });
+    const factory = factoryOf(iommus, mode === "nested" ? machine.spec.iommus[0].type : "vtd");
     const vmm = new Vmm(machine, 0);
     this.vmm = vmm;
     this.devices = [0, 1].map((node) => vmm.bind(vmm.open(node)));
     this.inside = new GuestMachine({
       factory,
-      mode: mode === "nested" ? "nested" : "shadowed",
+      mode: mode === "kernel" ? "shadowed" : mode,
       program: vmm.client,
       iommufd: vmm.iommufd,
       devices: this.devices.map((device, i) => ({ ...device, rid: GUEST_RIDS[i], pageRequests })),
@@ -66,6 +66,16 @@ export class Guest {
     return this.inside.faults;
   }
 
+  /** Boots a guest that a program of this one runs, with the first device, on a VT-d. @param rid of the device in it */
+  guestOf(program: Vmm, { iommus }: StoryParts, mode: "nested" | "shadowed", rid: number): GuestMachine {
+    const { client, iommufd } = program;
+    return new GuestMachine({
+      factory: factoryOf(iommus, "vtd"), mode, program: client, iommufd,
+      devices: [{ ...program.bind(program.open(0)), rid }],
+      share: (bytes) => client.memory.map(bytes.length, { bytes, physical: this.inside.plug(bytes) }).address,
+    });
+  }
+
   /** A device reads; undefined: refused. Then the VMM looks at what the host tells. */
   read(device: number, address: bigint, pasid?: number): bigint | undefined {
     const value = this.vmm.read(this.devices[device], address, pasid);
@@ -79,4 +89,8 @@ export class Guest {
     this.inside.service();
     return status;
   }
+}
+
+function factoryOf(iommus: StoryParts["iommus"], type: string): IommuFactory {
+  return iommus.find(({ name }) => name === type) ?? refuse("EINVAL", `nothing here makes a guest's ${type}`, { argument: "iommus" });
 }

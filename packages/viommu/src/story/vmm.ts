@@ -58,8 +58,9 @@ export class Vmm {
     return this.#ram;
   }
 
-  /** Puts the guest's memory where the stories have it. */
+  /** Puts the guest's memory where the stories have it; what is plugged in later, anywhere. */
   share(bytes: Uint8Array): bigint {
+    if (this.#ram.length > 0) return this.client.memory.map(bytes.length, { bytes }).address;
     this.#ram = bytes;
     return this.client.memory.map(bytes.length, { address: HVA, bytes }).address;
   }
@@ -88,15 +89,15 @@ export class Vmm {
     return Number(this.client.ioctl(this.iommufd, "IOMMU_HWPT_ALLOC", { dev_id: id, pt_id, ...fields }).out_hwpt_id);
   }
 
-  /** How often a call was made on /dev/iommu while something ran. */
-  countOf(name: string, run: () => void): number {
-    let count = 0;
+  /** Calls that are made on /dev/iommu while something runs. */
+  callsOf(run: () => void): readonly string[] {
+    const names: string[] = [];
     const stop = this.#tracer.listen((event) => {
-      if (event.kind === "call" && event.file === "/dev/iommu" && event.name === name) count++;
+      if (event.kind === "call" && event.file === "/dev/iommu") names.push(event.name);
     });
     run();
     stop();
-    return count;
+    return names;
   }
 
   /** A child: its mappings are of `parent_ioas_id`'s addresses. */
