@@ -9,11 +9,29 @@ const IOVA = 0x40_0000n;
 const RELOAD = [CFGI_STE | (BigInt(STREAM) << 32n), 1n] as const;
 const COMPLETE = [SYNC, 0n] as const;
 
-/** A guest whose device works, on a host that refuses the named call once `refusing` says so. */
-function scene(call: string, errno: "EIO" | "EBUSY") {
+interface Refusal {
+  readonly what: string;
+  /** A call of the program, refused in the host's place. */
+  readonly call?: string;
+  /** Bits of the STE, put in on the way to the host: it refuses them itself. */
+  readonly bits?: readonly [bigint, bigint];
+}
+
+const REFUSALS: readonly Refusal[] = [
+  { what: "has no page table for", call: "IOMMU_HWPT_ALLOC" },
+  { what: "attaches nothing to", call: "VFIO_DEVICE_ATTACH_IOMMUFD_PT" },
+  { what: "takes of no guest: both stages", bits: [1n << 2n, 0n] },
+  { what: "takes of no guest: split-stage ATS", bits: [0n, 1n << 29n] },
+  { what: "takes of no guest: a bit that is reserved", bits: [1n << 53n, 0n] },
+];
+
+/** A guest whose device works, on a host that refuses once `refusing` says so. */
+function scene({ call, bits }: Refusal) {
   const host = { refusing: false };
-  const guest = smmuGuest({ refuses: (name) => (host.refusing && name === call ? new IommuError(errno, { message: "not this one", rule: "test" }) : undefined) });
-  const { driver, devices, domain, page, dma, log } = guest;
+  const guest = smmuGuest({ refuses: (name) => (host.refusing && name === call ? new IommuError("EBUSY", { message: "not now", rule: "test" }) : undefined) });
+  const { driver, devices, domain, page, dma, log, objects } = guest;
+  const nested = objects.nested.bind(objects);
+  objects.nested = (device, [low, high]) => nested(device, host.refusing && bits ? [low | bits[0], high | bits[1]] : [low, high]);
   const space = domain();
   driver.attach(devices[0], 0, space);
   space.map(IOVA, page(1), 4096, Prot.READ | Prot.WRITE);
@@ -34,9 +52,9 @@ function skip({ unit, memory }: SmmuGuest): void {
   memory.writeU64(Number(base & 0xf_ffff_ffff_ffe0n) + slot * 16, SYNC);
 }
 
-describe.each([["IOMMU_HWPT_ALLOC", "EIO"], ["VFIO_DEVICE_ATTACH_IOMMUFD_PT", "EBUSY"]] as const)("an STE that the host refuses, by %s", (call, errno) => {
+describe.each(REFUSALS.map((refusal) => [refusal.what, refusal] as const))("an STE that the host %s", (_what, refusal) => {
   it("ends CFGI_STE in CERROR_ILL, its stream stopped, what follows waiting", () => {
-    const { host, guest } = scene(call, errno);
+    const { host, guest } = scene(refusal);
     host.refusing = true;
     send(guest.unit, guest.memory, [COMPLETE, RELOAD, COMPLETE, RELOAD, COMPLETE]);
     expect(queueState(guest.unit)).toEqual({ waiting: 4, error: CommandError.ILL, stopped: true });
@@ -47,7 +65,7 @@ describe.each([["IOMMU_HWPT_ALLOC", "EIO"], ["VFIO_DEVICE_ATTACH_IOMMUFD_PT", "E
   });
 
   it("is tried again when the guest acknowledges the error, and refused again", () => {
-    const { host, guest } = scene(call, errno);
+    const { host, guest } = scene(refusal);
     host.refusing = true;
     send(guest.unit, guest.memory, [RELOAD, COMPLETE]);
     acknowledge(guest);
@@ -59,7 +77,7 @@ describe.each([["IOMMU_HWPT_ALLOC", "EIO"], ["VFIO_DEVICE_ATTACH_IOMMUFD_PT", "E
   });
 
   it("is left when the guest puts another command in its place, until it is asked for anew", () => {
-    const { host, guest } = scene(call, errno);
+    const { host, guest } = scene(refusal);
     host.refusing = true;
     send(guest.unit, guest.memory, [RELOAD, COMPLETE]);
     expect(queueState(guest.unit)).toEqual({ waiting: 2, error: CommandError.ILL, stopped: true });
