@@ -13,6 +13,10 @@ const SUCCESS = 1;
 
 let created = 0;
 
+function create(program: Program, type: AdiType, parent: number): Adi {
+  return program.create(type, `0000:00:0${5 + parent}.0`, `00000000-0000-4000-8001-${(created++).toString(16).padStart(12, "0")}`);
+}
+
 export interface MdevOptions {
   readonly mode?: Mode;
   /** Of the devices in the guest. */
@@ -23,6 +27,8 @@ export interface MdevOptions {
   readonly parents?: readonly number[];
   /** They ask for pages. */
   readonly pageRequests?: boolean;
+  /** Thrown in place of a call of the program. */
+  readonly refuses?: (name: string) => Error | undefined;
 }
 
 /** A process of the guest: an address space with something to copy. */
@@ -46,13 +52,16 @@ export class MdevGuest {
   #pages = 0;
 
   /** @throws IommuError what the virtual unit does not show */
-  constructor(machine: Machine, type: AdiType, { mode = "nested", rids = [0x28, 0x30], looks = false, parents = rids.map(() => 0), pageRequests = false }: MdevOptions = {}) {
+  constructor(machine: Machine, type: AdiType, { mode = "nested", rids = [0x28, 0x30], looks = false, parents = rids.map(() => 0), pageRequests = false, refuses = () => undefined }: MdevOptions = {}) {
     this.#shared = type === "idxd-1swq-v1";
     this.#waits = pageRequests;
     this.program = new Program(machine);
-    this.adis = parents.map((parent) => this.program.create(type, `0000:00:0${5 + parent}.0`, `00000000-0000-4000-8001-${(created++).toString(16).padStart(12, "0")}`));
+    this.adis = parents.map((parent) => create(this.program, type, parent));
     const devices = this.adis.map(({ fd, id, pasidSpace }, i): HostDevice => ({ fd, id, rid: rids[i], pageRequests, pasidSpace: looks ? pasidSpace : undefined }));
-    const program = noted(this.program.client, this.calls, (name, fields) => void this.asked(name, fields));
+    const program = noted(this.program.client, this.calls, (name, fields) => {
+      this.asked(name, fields);
+      return refuses(name);
+    });
     this.system = guestOf(mode, { program, iommufd: this.program.iommufd, devices, pageRequests, pasids: new GuestPasids(8) });
   }
 
@@ -105,4 +114,23 @@ export class MdevGuest {
     const response = memory.readMmio(REGISTERS + VirtualCommandReg.VCRSP, 8);
     return { status: Number((response >> 1n) & 0x7fn), pasid: Number((response >> 16n) & 0xfffffn) };
   }
+}
+
+/** Another program with an mdev of the first parent, which must not notice: whether it still works, and its memory is as it left it. */
+export function neighbour(machine: Machine): () => boolean {
+  const program = new Program(machine);
+  const adi = create(program, "idxd-1dwq-v1", 0);
+  const ioas = program.ioas();
+  const [source, target, record] = [SOURCE, TARGET, RECORD].map((iova) => program.page(ioas, iova));
+  adi.attach(adi.table(ioas));
+  adi.start();
+  let count = 0;
+  return () => {
+    const asItWas = [source, target].every((page) => page.every((byte, i) => byte === (i < BYTES ? count : 0)));
+    count = (count + 1) % 256;
+    source.fill(count, 0, BYTES);
+    record.fill(0);
+    const taken = adi.submit(move({ source: Number(SOURCE), destination: Number(TARGET), size: BYTES, completion: Number(RECORD) }), false);
+    return asItWas && taken && recordStatus(record) === SUCCESS && target.subarray(0, BYTES).every((byte) => byte === count);
+  };
 }

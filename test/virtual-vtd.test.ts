@@ -2,6 +2,7 @@
 import { Prot } from "@iommukit/core";
 import { DmaTestStatus } from "@iommukit/core/devices";
 import { smmuIommuFactory } from "@iommukit/hw-smmu/plugin";
+import { Reg } from "@iommukit/hw-vtd/spec";
 import { describe, expect, it } from "vitest";
 import { type GuestOptions, type Mode, vtdGuest } from "./guest-vtd.js";
 
@@ -90,6 +91,14 @@ describe.each(PLACES.filter(([, mode]) => mode !== "legacy"))("page requests of 
     expect([asked, word(ram, page(4)), host.status(host.devices[0])]).toEqual([[[IOVA, pasid, true]], 0x1234n, DmaTestStatus.DONE]);
     dma(0, true, IOVA + 0x1000n, 1n, pasid);
     expect(host.status(host.devices[0])).toBe(DmaTestStatus.REFUSED);
+  });
+
+  it("do not keep the guest's driver busy for ever when somebody else has moved its queue's tail out of its queue", () => {
+    const { unit, driver, devices, domain, dma } = vtdGuest("nested", { pageRequests: true });
+    driver.attach(devices[0], 0, domain());
+    unit.write(Reg.PQA, 8, unit.read(Reg.PQA, 8) | 7n);
+    unit.write(Reg.PQT, 8, 0x4_0000n);
+    expect(dma(0, true, IOVA, 1n)).toBe(false);
   });
 
   it("that nobody in the guest sees to are answered all the same", () => {

@@ -68,8 +68,8 @@ class Source implements PageRequestSource {
 
   take(): { readonly requests: readonly DeviceRequest[]; readonly lost: boolean } {
     this.#registers.write(Reg.PRS, 4, BigInt(Prs.PPR));
-    const head = Number(this.#registers.read(Reg.PQH, 8));
-    const tail = Number(this.#registers.read(Reg.PQT, 8));
+    // Bits that a queue of this size does not use may be set by somebody else: the loop ends all the same.
+    const [head, tail] = [Reg.PQH, Reg.PQT].map((register) => Number(this.#registers.read(register, 8)) & (BYTES - ENTRY_BYTES));
     const requests: DeviceRequest[] = [];
     for (let at = head; at !== tail; at = (at + ENTRY_BYTES) % BYTES) requests.push(this.#decode(this.#base + at));
     this.#registers.write(Reg.PQH, 8, BigInt(tail));
