@@ -1,5 +1,6 @@
 /** Devices with a translation cache behind a virtual SMMUv3: what the guest orders of it, and what the host forgets by itself. */
 import { Prot } from "@iommukit/core";
+import { DmaTestRegister } from "@iommukit/core/devices";
 import { Op } from "@iommukit/hw-smmu/spec";
 import { describe, expect, it } from "vitest";
 import { RAM, type SmmuGuest, smmuGuest, STREAM } from "./guest-smmu.js";
@@ -44,6 +45,13 @@ describe("a translation cache behind a virtual SMMUv3", () => {
     expect([cached(guest), guest.dma(0, true, IOVA, 3n, 5), guest.dma(0, true, IOVA, 4n)]).toEqual([1, false, true]);
     own.unmap(IOVA, 4096);
     expect([cached(guest), guest.dma(0, true, IOVA, 5n)]).toEqual([0, false]);
+  });
+
+  it("is told that there is no ATS once the guest's driver has taken the device in, and stopped it", () => {
+    const guest = smmuGuest({ ats: true });
+    const { program, devices } = guest.host;
+    const control = (): number => program.pread(devices[0].fd, BigInt(DmaTestRegister.CONTROL), 4)[0];
+    expect([control(), guest.dma(0, true, IOVA, 1n), control(), guest.log]).toEqual([1, false, 0, []]);
   });
 
   it("it is the guest's ATC_INV that does it: one that is lost on the way leaves the device what it holds", () => {

@@ -32,9 +32,14 @@ export class Attacher {
     this.#tracer = tracer;
   }
 
-  /** Takes a device in: until the first attach its entry stops every access. */
+  /**
+   * Takes a device in: until the first attach its entry stops every access. The unit may hold that there was none, and the level-1 descriptor
+   * that led to none: every change of them is told, with Leaf=0 for the latter (4.3.1).
+   */
   addDevice(device: IommuDevice, features: Pick<DeviceRecord, "ats" | "canStall">): void {
     const entry = this.#streams.entry(device.rid);
+    this.#unit.queue.add(Op.CFGI_STE, { StreamID: BigInt(device.rid), Leaf: 0n });
+    this.#unit.queue.sync();
     this.#devices.set(device.rid, { device, entry, contexts: this.#makeContexts(device), attachments: new Map(), takesFaults: false, ...features });
   }
 
