@@ -67,6 +67,7 @@ describe("iommu", () => {
     ["a plugin that is not there", ["--plugin", "./nothing.mjs", "list"], "nothing.mjs"],
     ["a machine that is not there", ["tour", "--machine", "none"], "none"],
     ["a mode that a story has not", ["tour", "page-fault", "--machine", "smmuv3", "--mode", "nested"], 'no mode "nested" on smmuv3; there are: shadowed'],
+    ["a mode that is a method's name", ["tour", "guest-sva", "--mode", "toString"], 'no mode "toString"'],
     ["a mode of no story", ["tour", "--mode", "nested"], "--mode is for a story"],
     ["a program that is not there", ["run", "--", "/nowhere/program"], "/nowhere/program"],
   ])("%s: a message and code 2", (_what, args, message) => {

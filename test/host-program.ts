@@ -1,6 +1,7 @@
 /** A host for guests: a machine with test devices, the program that runs the guest, and another program that must not notice. */
-import { buildMachine, Bus, IommuError, type IommuFactory, type IommuHardware, type Machine, type PhysicalMemory, SimulatedClient } from "@iommukit/core";
+import { buildMachine, Bus, type IommuFactory, type IommuHardware, type Machine, type PhysicalMemory, SimulatedClient } from "@iommukit/core";
 import { DmaTestCommand, dmaTestModel, DmaTestRegister as R, DmaTestStatus } from "@iommukit/core/devices";
+import { errnoOf } from "@iommukit/core/testing";
 
 const PASID_VALID = 0x8000_0000;
 const CONFIG_COMMAND = (7n << 40n) + 4n;
@@ -42,7 +43,7 @@ export function host(factory: IommuFactory, devices: number, options: Readonly<R
   return {
     machine, program, iommufd, devices: opened,
     bystander: bystander(new SimulatedClient(machine.nodes), `vfio${devices}`),
-    dma: (device, write, iova, value = 0n, pasid) => dma(registersOf(program, device), write, iova, value, pasid),
+    dma: (device, write, iova, value, pasid) => deviceDma(program, device, write, iova, value, pasid),
     status: (device) => numberAt(registersOf(program, device), R.STATUS),
     cached: (device) => numberAt(registersOf(program, device), R.CACHED),
     buffer: (device) => bufferOf(registersOf(program, device)),
@@ -56,6 +57,11 @@ export function openDevice(program: SimulatedClient, iommufd: number, name: stri
   const id = Number(program.ioctl(fd, "VFIO_DEVICE_BIND_IOMMUFD", { iommufd }).out_devid);
   program.pwrite(fd, CONFIG_COMMAND, ENABLED);
   return { fd, id };
+}
+
+/** Makes a program's device read or write 8 bytes. False: refused. */
+export function deviceDma(program: SimulatedClient, device: OpenDevice, write: boolean, iova: bigint, value = 0n, pasid?: number): boolean {
+  return dma(registersOf(program, device), write, iova, value, pasid);
 }
 
 /** A device's BAR 0. */
@@ -103,23 +109,14 @@ function bystander(program: SimulatedClient, name: string): () => boolean {
   return () => {
     const asItWas = bytes.every((byte, i) => byte === (i < 8 ? count : 0));
     count = (count + 1) % 256;
-    const wrote = dma(registersOf(program, device), true, 0n, BigInt(count) * 0x0101_0101_0101_0101n, undefined);
+    const wrote = deviceDma(program, device, true, 0n, BigInt(count) * 0x0101_0101_0101_0101n);
     return asItWas && wrote && bytes.subarray(0, 8).every((byte) => byte === count);
   };
 }
 
 export type Fields = Readonly<Record<string, number | bigint>>;
 
-/** The errno of a refusal, "none" where there is none. */
-export function errno(action: () => unknown): string {
-  try {
-    action();
-    return "none";
-  } catch (error) {
-    if (error instanceof IommuError) return error.errno;
-    throw error;
-  }
-}
+export { errnoOf as errno };
 
 /** A program whose calls are noted by name, with the entries of an invalidation, and may be refused before they are made. */
 export function noted(program: SimulatedClient, calls: string[], refuses: (name: string, fields: Fields) => Error | undefined) {

@@ -59,7 +59,7 @@ function chooseUnit({ iommus }: Composition, wanted: string | undefined): { type
 
 function chooseMode(story: Story, type: string, wanted: string | undefined): string | undefined {
   const modes = story.modes?.(type) ?? {};
-  if (wanted === undefined || wanted in modes) return wanted ?? Object.keys(modes)[0];
+  if (wanted === undefined || Object.hasOwn(modes, wanted)) return wanted ?? Object.keys(modes)[0];
   const known = Object.entries(modes).map(([name, about]) => `${name} (${about})`);
   throw new Error(`the story "${story.name}" has no mode "${wanted}" on ${type}; there are: ${known.join(", ") || "none"}`);
 }

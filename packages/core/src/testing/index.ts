@@ -1,6 +1,7 @@
 // The conformance kit.
 export { gunzipIfNeeded, playFile } from "./conform.js";
 export type { Players } from "./conform.js";
+export { errnoOf } from "./errno.js";
 export { formatSuite } from "./format-suite.js";
 export type { EditorFactory, FormatCheck, FormatSuiteOptions, TableEditor } from "./format-suite.js";
 export { iommuSuite } from "./iommu-suite.js";

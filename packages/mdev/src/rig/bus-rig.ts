@@ -1,7 +1,6 @@
 /** For tests: a bus without a machine around it, and mdevs that are nothing but mediated. */
 import {
   ClientWindows,
-  IommuError,
   MachineNodes,
   type Mdev,
   type MdevEnvironment,
@@ -13,21 +12,13 @@ import {
   Tracer,
   type TraceEvent,
 } from "@iommukit/core";
+import { errnoOf } from "@iommukit/core/testing";
 import { MediatedBus } from "../bus/index.js";
 
 export const HOME = "/sys/devices/virtual/mdev/one";
 export const uuidOf = (n: number): string => `00000000-0000-4000-8000-${n.toString(16).padStart(12, "0")}`;
 
-/** The errno of a refusal; "none" without one. */
-export function refusal(run: () => unknown): string {
-  try {
-    run();
-  } catch (error) {
-    if (error instanceof IommuError) return error.errno;
-    throw error;
-  }
-  return "none";
-}
+export { errnoOf as refusal };
 
 export class BusRig {
   readonly nodes: MachineNodes;

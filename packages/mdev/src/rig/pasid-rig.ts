@@ -2,8 +2,9 @@
  * A machine with PASID mdevs on plain test devices: what they do is as much as a tester says, so that every request, fault and answer can
  * be looked at. The parents are behind a whole VT-d unit.
  */
-import { buildMachine, IommuError, type Machine, PasidBinding, PciFunction, PLATFORMS, type PciDevice, RequesterSlots } from "@iommukit/core";
+import { buildMachine, type Machine, PasidBinding, PciFunction, PLATFORMS, type PciDevice, RequesterSlots } from "@iommukit/core";
 import { DmaTestCommand, dmaTestModel, DmaTestRegister as R, DmaTestStatus } from "@iommukit/core/devices";
+import { errnoOf } from "@iommukit/core/testing";
 import { vtdIommuFactory } from "@iommukit/hw-vtd/plugin";
 import { Program } from "../guest/program.js";
 import { DevicePasids, pasidKind, type PasidKind, PasidNumberSpace, SharedPasids } from "../pasid/index.js";
@@ -136,13 +137,4 @@ export function arrived(page: Uint8Array, offset = 0): boolean {
 
 export { DmaTestStatus };
 
-/** The errno of a refusal, "none" where there is none. */
-export function errno(action: () => unknown): string {
-  try {
-    action();
-    return "none";
-  } catch (error) {
-    if (error instanceof IommuError) return error.errno;
-    throw error;
-  }
-}
+export { errnoOf as errno };

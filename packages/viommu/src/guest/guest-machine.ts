@@ -2,7 +2,7 @@
  * A guest with an operating system of its own: a machine whose memory is a program's, whose unit a virtual IOMMU stands behind, and whose
  * devices are the host's. Its programs find /dev/iommu and VFIO files in it as on any machine, so they can run guests in turn.
  */
-import { buildMachine, formatRid, type IommuDevice, type IommuDriver, type IommuFactory, type Machine, type MemoryBackend, Tracer } from "@iommukit/core";
+import { buildMachine, formatRid, type IommuDevice, type IommuDriver, type IommuFactory, type Machine, type MemoryBackend, refuse, Tracer } from "@iommukit/core";
 import type { GUEST_UNITS } from "../vtd/index.js";
 import { type AssignedFunction, assignedModel } from "./assigned-device.js";
 import { type Behind, type Kind, kindOf } from "./kinds.js";
@@ -12,11 +12,14 @@ const PAGE = 4096;
 const MEMORY_BYTES = 0x200_0000;
 /** Memory that is plugged in later begins here. */
 const PLUGGED_BASE = 0x1_0000_0000;
-const PLUGGED_ALIGNMENT = 0x4000_0000;
+/** So that large pages fit. */
+const PLUGGED_ALIGNMENT = 0x20_0000;
 
 export interface AssignedDevice extends AssignedFunction {
   /** Its requester id in the guest. */
   readonly rid: number;
+  /** For VT-d: id of its PASID number space, as VFIO_DEVICE_GET_INFO tells it of mediated devices. */
+  readonly pasidSpace?: number;
 }
 
 export interface GuestMachineOptions {
@@ -94,11 +97,13 @@ export class GuestMachine {
    * Memory that is there already becomes the guest's, too: so a program of the guest can share its own with a guest that it runs.
    * @param bytes whole pages
    * @returns where the guest's machine has them
+   * @throws IommuError EINVAL, or what the host refuses: the guest has none of it then
    */
   plug(bytes: Uint8Array): number {
+    if (bytes.length === 0 || bytes.length % PAGE !== 0) refuse("EINVAL", `${bytes.length} bytes are not whole pages`, { argument: "bytes" });
     const base = this.#plugged;
-    this.machine.memory.addWindow(base, bytes.length, windowOnto(bytes));
     this.#add(base, bytes);
+    this.machine.memory.addWindow(base, bytes.length, windowOnto(bytes));
     this.#plugged += Math.ceil(bytes.length / PLUGGED_ALIGNMENT) * PLUGGED_ALIGNMENT;
     return base;
   }

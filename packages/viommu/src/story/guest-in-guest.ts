@@ -1,4 +1,4 @@
-/** A guest of a guest: what its driver does, and what that makes each below it do. The RFC has no such flow; it speaks of software nesting for it. */
+/** A guest of a guest: what its driver does, and what that makes each below it do. */
 import { type Machine, Prot, type Story, type StoryParts, type StoryTeller } from "@iommukit/core";
 import { DmaTestStatus } from "@iommukit/core/devices";
 import { Guest } from "./guest.js";

@@ -14,12 +14,12 @@ export const MODES = {
 } as const;
 
 export type Mode = keyof typeof MODES;
-const isMode = (name: string | undefined): name is Mode => name !== undefined && name in MODES;
+const isMode = (name: string | undefined): name is Mode => name !== undefined && Object.hasOwn(MODES, name);
 
 /** The mode that is asked for, else the first of those that there are. */
 export function modeOf({ mode }: StoryParts, modes: Readonly<Record<string, string>>): Mode {
   const name = mode ?? Object.keys(modes)[0];
-  return isMode(name) && name in modes ? name : refuse("EINVAL", `there is no mode "${name}"`, { argument: "mode" });
+  return isMode(name) && Object.hasOwn(modes, name) ? name : refuse("EINVAL", `there is no mode "${name}"`, { argument: "mode" });
 }
 
 export interface GuestOptions {

@@ -1,5 +1,6 @@
 /** The driver of a machine's virtio-iommu, with the device behind its registers. */
 import { Access, FrameAllocator, InterruptController, IommuError, NO_PASID, PhysicalMemory, Prot, Tracer } from "@iommukit/core";
+import { errnoOf } from "@iommukit/core/testing";
 import { beforeEach, describe, expect, it } from "vitest";
 import { createVirtioUnit, MapFlag, MmioReg } from "./index.js";
 import type { HostDomain } from "./domains.js";
@@ -104,15 +105,7 @@ describe("the driver of a virtio-iommu", () => {
     const [one, two] = [driver.allocPaging(first, {}), driver.allocPaging(first, {})];
     two.map(IOVA, 0x80_1000, 4096, Prot.READ);
     refuses = (what) => what.startsWith(refused);
-    const errno = (action: () => void): string => {
-      try {
-        action();
-        return "none";
-      } catch (error) {
-        return error instanceof IommuError ? error.errno : String(error);
-      }
-    };
-    const results = [errno(() => driver.attach(first, 0, one)), errno(() => one.map(IOVA, 0x80_0000, 4096, Prot.READ)), errno(() => driver.attach(first, 0, two))];
+    const results = [errnoOf(() => driver.attach(first, 0, one)), errnoOf(() => one.map(IOVA, 0x80_0000, 4096, Prot.READ)), errnoOf(() => driver.attach(first, 0, two))];
     expect(results.filter((result) => result !== "none")).toEqual([wanted]);
     refuses = () => false;
     for (const domain of [one, two]) driver.attach(second, 0, domain);

@@ -104,10 +104,7 @@ export class VirtioIommuDriver implements IommuDriver {
   }
 
   #enter(rid: number, name: string, endpoint: Endpoint, domain: VirtioDomain): void {
-    this.#ask(RequestType.ATTACH, `attach ${name}`, (view) => {
-      view.setUint32(4, domain.id, true);
-      view.setUint32(8, rid, true);
-    });
+    this.#ask(RequestType.ATTACH, `attach ${name}`, ofEndpoint(domain, rid));
     endpoint.domain?.leave(rid);
     endpoint.domain = domain;
     domain.join(rid);
@@ -124,11 +121,7 @@ export class VirtioIommuDriver implements IommuDriver {
     if (domain === undefined) return;
     domain.leave(rid);
     endpoint.domain = undefined;
-    const request = new DataView(new ArrayBuffer(REQUEST_BYTES[RequestType.DETACH]));
-    request.setUint8(0, RequestType.DETACH);
-    request.setUint32(4, domain.id, true);
-    request.setUint32(8, rid, true);
-    this.#queues.request(new Uint8Array(request.buffer), TAIL_BYTES);
+    this.#send(RequestType.DETACH, ofEndpoint(domain, rid));
   }
 
   /** For domains that an endpoint is in. @throws IommuError */
@@ -196,13 +189,26 @@ export class VirtioIommuDriver implements IommuDriver {
 
   /** @returns what the device wrote before the tail @throws IommuError the status as an errno; EIO when the device does not answer */
   #ask(type: number, what: string, fill: (view: DataView) => void, room = 0): DataView {
-    const request = new DataView(new ArrayBuffer(REQUEST_BYTES[type]));
-    request.setUint8(0, type);
-    fill(request);
-    const answer = this.#queues.request(new Uint8Array(request.buffer), room + TAIL_BYTES);
+    const answer = this.#send(type, fill, room);
     if (answer === undefined) return refuse("EIO", `${this.name} does not answer: ${what}`, { rule: "virtio 1.3, 2.1.2" });
     const status = answer[room];
     if (status !== Status.OK) refuse(ERRNO[status] ?? "EIO", `${this.name} does not ${what}: status ${status}`, { rule: "virtio 1.3, 5.13.6.2" });
     return new DataView(answer.buffer, answer.byteOffset, room);
   }
+
+  /** undefined: the device does not answer. */
+  #send(type: number, fill: (view: DataView) => void, room = 0): Uint8Array | undefined {
+    const request = new DataView(new ArrayBuffer(REQUEST_BYTES[type]));
+    request.setUint8(0, type);
+    fill(request);
+    return this.#queues.request(new Uint8Array(request.buffer), room + TAIL_BYTES);
+  }
+}
+
+/** What ATTACH and DETACH say. */
+function ofEndpoint(domain: VirtioDomain, rid: number): (view: DataView) => void {
+  return (view) => {
+    view.setUint32(4, domain.id, true);
+    view.setUint32(8, rid, true);
+  };
 }

@@ -8,7 +8,7 @@ import { MMIO_BYTES } from "./spec.js";
 import { VirtioIommu } from "./virtio-iommu.js";
 
 const NAME = "virtio-iommu";
-/** The configuration's last bytes lie behind a page of registers. */
+/** A machine's memory has registers by whole pages. */
 const REGISTER_BYTES = Math.ceil(MMIO_BYTES / 4096) * 4096;
 /** Input addresses (`input_range`). */
 const ADDRESS_BITS = 48;

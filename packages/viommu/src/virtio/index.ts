@@ -2,6 +2,8 @@
 export type { HostDomain, HostDomains } from "./domains.js";
 export { DRIVER_BYTES, VirtioIommuGuestDriver } from "./guest-driver.js";
 export { IommufdHost } from "./iommufd-host.js";
+export { openFaults } from "../host/device-faults.js";
+export { HostFaults } from "../host/host-faults.js";
 export type { Calls, GuestRam } from "../host/calls.js";
 export { VirtioIommuDriver } from "./driver.js";
 export { createVirtioUnit, virtioIommuFactory } from "./factory.js";
